@@ -1,0 +1,1 @@
+"""HTTP in, HTTP out: routes over the rules in fleet."""

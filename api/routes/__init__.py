@@ -1,0 +1,1 @@
+"""One file per noun: its routes with their request and response models."""

@@ -1,0 +1,1 @@
+"""What people look at: the built-in web console (static files under console/)."""

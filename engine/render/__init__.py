@@ -1,0 +1,1 @@
+"""Renderers: one file per language a lowered kernel can be written in."""

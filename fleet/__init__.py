@@ -1,0 +1,1 @@
+"""The control plane: what is true, and what should happen next. Imports nothing: importing fleet.agents runs it."""

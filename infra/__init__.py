@@ -1,0 +1,1 @@
+"""What puts the parts together on a machine: the demo, and later installers and units."""

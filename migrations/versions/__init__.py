@@ -1,0 +1,1 @@
+"""One file per revision, named YYYY_MM_DD_HHMM_what."""

@@ -1,0 +1,370 @@
+"""The structure the project promises, held by `ast`; each check is first seen to fail on a planted violation."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("api", "engine", "fleet", "infra", "migrations")
+Tree = dict[str, str]  # path from the root → source text
+
+# Who may import what, longest prefix first. A folder may always import itself.
+MAY_IMPORT = {
+    "engine": ("engine",),
+    "fleet/agents": ("fleet.agents", "engine"),
+    "fleet/remote.py": ("fleet", "engine.device"),
+    "fleet": ("fleet", "!fleet.agents", "fleet.agents.protocol"),
+    "api": ("api", "fleet", "!fleet.agents", "fleet.agents.protocol"),
+    "migrations": ("migrations", "fleet", "!fleet.agents"),
+    "infra": ("infra", "fleet", "!fleet.agents", "fleet.agents.protocol"),
+}
+# A third-party library is touched only by its owners.
+OWNERS = {
+    "paramiko": ("fleet/ssh.py",),
+    "fastapi": ("api/",),
+    "starlette": ("api/",),
+    "uvicorn": ("api/",),
+    "sqlalchemy": ("fleet/", "!fleet/agents/", "migrations/"),
+    "alembic": ("fleet/db.py", "migrations/"),
+    "httpx": ("fleet/client.py", "fleet/agents/client.py"),
+    "typer": ("fleet/cli", "fleet/command.py", "fleet/agents/cli.py", "api/", "engine/cli.py"),
+    "numpy": ("engine/",),
+    "llvmlite": ("engine/",),
+}
+# Modules that decide: no I/O, no clock, no randomness.
+PURE = (
+    "fleet/advance.py",
+    "fleet/lifecycle.py",
+    "fleet/placement.py",
+    "fleet/plan.py",
+    "fleet/agents/plan.py",
+    "engine/dtype.py",
+    "engine/ir.py",
+    "engine/kernel.py",
+    "engine/neighbours.py",
+    "engine/ops.py",
+    "engine/opts.py",
+    "engine/order.py",
+    "engine/ranges.py",
+    "engine/rewrite.py",
+    "engine/schedule.py",
+    "engine/shapes.py",
+    "engine/shrink.py",
+    "engine/simplify.py",
+    "engine/spec.py",
+)
+IMPURE_LIBRARIES = frozenset(
+    [
+        "asyncio",
+        "ctypes",
+        "datetime",
+        "fcntl",
+        "httpx",
+        "io",
+        "logging",
+        "mmap",
+        "multiprocessing",
+        "os",
+        "pathlib",
+        "random",
+        "secrets",
+        "select",
+        "shutil",
+        "signal",
+        "socket",
+        "sqlalchemy",
+        "sqlite3",
+        "subprocess",
+        "tempfile",
+        "threading",
+        "time",
+        "urllib",
+        "uuid",
+    ]
+)
+LOCKS = ("threading.Lock", "threading.RLock")  # a lock touches nothing but its own threads
+IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval"})
+# Vendor libraries heavy or absent enough to be imported where they are opened.
+MAY_HIDE = frozenset({"amdsmi", "pynvml", "cuda", "pyopencl", "wgpu", "ortools", "onnx", "llvmlite"})
+REFUSED_NAMES = re.compile(r"(^|_)(utils?|helpers?|common|misc|managers?|base|core|handlers?)(_|$)")
+LONGEST = 500
+
+
+def source_tree() -> Tree:
+    """Every Python file of the packages and the tests."""
+    found: Tree = {}
+    for top in (*PACKAGES, "tests"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            found[path.relative_to(ROOT).as_posix()] = path.read_text(encoding="utf-8")
+    return found
+
+
+def packages_only(tree: Tree) -> Tree:
+    """The tree without tests."""
+    return {path: text for path, text in tree.items() if not path.startswith("tests/")}
+
+
+def module_name(path: str) -> str:
+    """fleet/agents/plan.py → fleet.agents.plan."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def imports(text: str) -> Iterator[tuple[int, str, int]]:
+    """(line, module, level) of every import; `from a import b` gives a.b as well as a."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name, 0) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (
+                (node.lineno, f"{node.module or ''}.{alias.name}", node.level) for alias in node.names
+            )
+
+
+def under(module: str, prefix: str) -> bool:
+    """True when `module` is `prefix` or lies in it."""
+    return module == prefix or module.startswith(prefix + ".")
+
+
+def allowed(name: str, rules: tuple[str, ...]) -> bool:
+    """The last rule that matches decides; a rule that starts with ! forbids."""
+    verdict = False
+    for rule in rules:
+        if under(name, rule.removeprefix("!")):
+            verdict = not rule.startswith("!")
+    return verdict
+
+
+def upward_imports(tree: Tree) -> list[str]:
+    """Imports against the direction api → fleet → fleet.agents → engine."""
+    wrong = []
+    for path, text in packages_only(tree).items():
+        scope = max((p for p in MAY_IMPORT if path == p or path.startswith(p + "/")), key=len)
+        for line, name, _ in imports(text):
+            if name.split(".")[0] in PACKAGES and not allowed(name, MAY_IMPORT[scope]):
+                wrong.append(f"{path}:{line} imports {name}")
+    return wrong
+
+
+def relative_imports(tree: Tree) -> list[str]:
+    """`from . import x`: absolute imports only."""
+    return [f"{path}:{line}" for path, text in tree.items() for line, _, level in imports(text) if level]
+
+
+def hidden_imports(tree: Tree) -> list[str]:
+    """Imports inside a function, but for vendor libraries that are opened there."""
+    wrong = []
+    for path, text in packages_only(tree).items():
+        for function in ast.walk(ast.parse(text)):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            for line, name, _ in imports(ast.unparse(function)):
+                if name.split(".")[0] not in MAY_HIDE:
+                    wrong.append(f"{path}:{function.lineno + line - 1} imports {name} inside {function.name}")
+    return wrong
+
+
+def import_cycles(tree: Tree) -> list[str]:
+    """Groups of modules that import each other, found by walking depth first."""
+    modules = {module_name(path): text for path, text in packages_only(tree).items()}
+    edges = {name: direct_imports(text, modules) - {name} for name, text in modules.items()}
+    state: dict[str, str] = {}
+    wrong: list[str] = []
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        if state.get(name) == "open":
+            wrong.append(" → ".join([*trail[trail.index(name) :], name]))
+        if name in state:
+            return
+        state[name] = "open"
+        for target in sorted(edges[name]):
+            visit(target, (*trail, name))
+        state[name] = "done"
+
+    for name in sorted(edges):
+        visit(name, ())
+    return wrong
+
+
+def direct_imports(text: str, modules: dict[str, str]) -> set[str]:
+    """The project's modules that a source imports at run time (TYPE_CHECKING blocks do not count)."""
+    body = ast.parse(text)
+    body.body = [node for node in body.body if not is_type_checking(node)]
+    found = set()
+    for _, name, _ in imports(ast.unparse(body)):
+        module = name if name in modules else name.rpartition(".")[0]
+        found |= {module} & modules.keys()
+    return found
+
+
+def is_type_checking(node: ast.stmt) -> bool:
+    """An `if TYPE_CHECKING:` block."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def foreign_libraries(tree: Tree) -> list[str]:
+    """Third-party libraries imported by a file that does not own them."""
+    wrong = []
+    for path, text in packages_only(tree).items():
+        for line, name, _ in imports(text):
+            owners = OWNERS.get(name.split(".")[0])
+            if owners is not None and not owns(path, owners):
+                wrong.append(f"{path}:{line} imports {name}; it belongs to {', '.join(owners)}")
+    return wrong
+
+
+def owns(path: str, owners: tuple[str, ...]) -> bool:
+    """The last owner that matches decides; one that starts with ! forbids."""
+    verdict = False
+    for owner in owners:
+        if path.startswith(owner.removeprefix("!")):
+            verdict = not owner.startswith("!")
+    return verdict
+
+
+def impure_modules(tree: Tree) -> list[str]:
+    """Pure modules that touch the world."""
+    wrong = []
+    for path in PURE:
+        text = tree.get(path)
+        if text is None:
+            continue
+        found = [(line, name) for line, name, _ in imports(text) if name not in LOCKS]
+        wrong += [
+            f"{path}:{line} imports {name}" for line, name in found if name.split(".")[0] in IMPURE_LIBRARIES
+        ]
+        for node in ast.walk(ast.parse(text)):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in IMPURE_CALLS
+            ):
+                wrong.append(f"{path}:{node.lineno} calls {node.func.id}")
+    return wrong
+
+
+def long_files(tree: Tree) -> list[str]:
+    """Files over the limit."""
+    sizes = {path: text.count("\n") + 1 for path, text in tree.items()}
+    return [f"{path} has {size} lines" for path, size in sizes.items() if size > LONGEST]
+
+
+def refused_names(tree: Tree) -> list[str]:
+    """Files and classes named after nothing."""
+    wrong = [path for path in tree if REFUSED_NAMES.search(Path(path).stem)]
+    for path, text in packages_only(tree).items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef) and node.name.lower().endswith(
+                ("utils", "helper", "manager", "handler")
+            ):
+                wrong.append(f"{path}:{node.lineno} class {node.name}")
+    return wrong
+
+
+def dangerous_calls(tree: Tree) -> list[str]:
+    """Code that runs what it reads, or trusts whom it meets."""
+    wrong = []
+    for path, text in packages_only(tree).items():
+        for line, name, _ in imports(text):
+            if name.split(".")[0] in ("pickle", "marshal", "shelve", "cloudpickle", "dill"):
+                wrong.append(f"{path}:{line} imports {name}")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.keyword) and ast.unparse(node.value) in ("True", "False"):
+                given = f"{node.arg}={ast.unparse(node.value)}"
+                if given in ("shell=True", "verify=False", "allow_pickle=True"):
+                    wrong.append(f"{path}:{node.value.lineno} {given}")
+            if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node).endswith("AutoAddPolicy"):
+                wrong.append(f"{path}:{node.lineno} AutoAddPolicy")
+    return wrong
+
+
+def busy_package_files(tree: Tree) -> list[str]:
+    """fleet and fleet.agents run their __init__ whenever anything below is imported: docstrings only."""
+    wrong = []
+    for path in ("fleet/__init__.py", "fleet/agents/__init__.py"):
+        body = ast.parse(tree.get(path, '"""."""')).body
+        if len(body) != 1 or ast.get_docstring(ast.parse(tree.get(path, '"""."""'))) is None:
+            wrong.append(path)
+    return wrong
+
+
+def undocumented_modules(tree: Tree) -> list[str]:
+    """Modules that do not say what they are for."""
+    return [
+        path
+        for path, text in packages_only(tree).items()
+        if text.strip() and not ast.get_docstring(ast.parse(text))
+    ]
+
+
+CHECKS: list[tuple[Callable[[Tree], list[str]], Tree]] = [
+    (upward_imports, {"engine/ir.py": "import fleet.jobs"}),
+    (upward_imports, {"fleet/jobs.py": "from fleet.agents import worker"}),
+    (upward_imports, {"fleet/jobs.py": "from engine.device import Device"}),
+    (upward_imports, {"api/app.py": "from engine import search"}),
+    (relative_imports, {"fleet/jobs.py": "from . import leases"}),
+    (hidden_imports, {"fleet/jobs.py": "def f():\n    import fleet.leases\n"}),
+    (import_cycles, {"engine/a.py": "import engine.b", "engine/b.py": "from engine import a"}),
+    (foreign_libraries, {"fleet/agents/worker.py": "from sqlalchemy import select"}),
+    (foreign_libraries, {"fleet/jobs.py": "import fastapi"}),
+    (impure_modules, {"fleet/plan.py": "from time import monotonic"}),
+    (impure_modules, {"engine/ir.py": "def f():\n    return open('x')\n"}),
+    (long_files, {"engine/ir.py": "\n" * LONGEST}),
+    (refused_names, {"fleet/job_utils.py": ""}),
+    (refused_names, {"fleet/jobs.py": "class JobManager: pass"}),
+    (dangerous_calls, {"engine/store.py": "import pickle"}),
+    (dangerous_calls, {"engine/store.py": "run(x, shell=True)"}),
+    (busy_package_files, {"fleet/__init__.py": '"""Doc."""\nimport fleet.jobs\n'}),
+    (undocumented_modules, {"fleet/jobs.py": "x = 1"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("check", "planted"), CHECKS, ids=[f"{c.__name__}-{i}" for i, (c, _) in enumerate(CHECKS)]
+)
+def test_a_planted_violation_is_found(check: Callable[[Tree], list[str]], planted: Tree) -> None:
+    assert check(planted), f"{check.__name__} did not see {planted}"
+
+
+@pytest.mark.parametrize("check", dict.fromkeys(check for check, _ in CHECKS), ids=lambda c: c.__name__)
+def test_the_tree_keeps_the_rule(check: Callable[[Tree], list[str]]) -> None:
+    assert check(source_tree()) == []
+
+
+def test_every_pure_module_of_the_list_exists() -> None:
+    assert [path for path in PURE if not (ROOT / path).exists()] == []
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level modules in a fresh interpreter after a statement."""
+    program = (
+        f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+AGENT_REFUSES = frozenset({"sqlalchemy", "fastapi", "alembic", "paramiko", "engine", "numpy", "llvmlite"})
+
+
+@pytest.mark.parametrize("module", ["fleet.agents.worker", "fleet.agents.cli", "fleet.agents.__main__"])
+def test_the_agent_loads_no_engine_and_no_control_plane(module: str) -> None:
+    assert loaded_by(f"import {module}") & AGENT_REFUSES == set()
+
+
+@pytest.mark.parametrize("module", ["fleet.client", "fleet.cli", "fleet.command"])
+def test_the_client_loads_no_engine_and_no_control_plane(module: str) -> None:
+    assert loaded_by(f"import {module}") & (AGENT_REFUSES | {"api"}) == set()
+
+
+def test_the_probe_for_loaded_modules_sees_what_is_loaded() -> None:
+    assert "engine" in loaded_by("import engine.ir")
