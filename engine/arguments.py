@@ -1,0 +1,98 @@
+"""Reading what users pass to Tensor: shapes, axes, numbers and data. Errors name the argument and what fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from engine import dtype as dt
+from engine.bounds import limits
+from engine.build import Scalar, const
+from engine.dtype import DType
+from engine.errors import InvalidGraph
+from engine.ir import UOp
+from engine.realize import Array, hold
+from engine.shapes import Shape
+
+Axes = int | Sequence[int] | None
+
+
+def sizes(values: tuple[Any, ...]) -> Shape:
+    """(2, 3) from either `f(2, 3)` or `f((2, 3))`."""
+    if len(values) == 1 and isinstance(values[0], Sequence):
+        values = tuple(values[0])
+    if any(isinstance(v, bool) or not isinstance(v, int | np.integer) for v in values):
+        raise TypeError(f"{values} must be integers")
+    return tuple(int(v) for v in values)
+
+
+def inferred(shape: Shape, old: Shape) -> Shape:
+    """`shape` with its one -1, if any, replaced by whatever is left of `old`'s elements."""
+    if shape.count(-1) == 0:
+        return shape
+    known = prod(n for n in shape if n != -1)
+    if shape.count(-1) > 1 or known == 0 or prod(old) % known:
+        raise InvalidGraph(f"cannot find the -1 of {shape} for the {prod(old)} elements of {old}", "reshape")
+    return tuple(prod(old) // known if n == -1 else n for n in shape)
+
+
+def axis_of(axis: int, ndim: int) -> int:
+    """An axis counted from the front; IndexError when there is none such."""
+    if not -ndim <= axis < ndim:
+        raise IndexError(f"axis {axis} does not exist: there are {ndim} axes")
+    return axis % ndim
+
+
+def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
+    """Distinct axes counted from the front, in order; None means all."""
+    if axis is None:
+        return tuple(range(ndim))
+    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    found = sorted(axis_of(a, ndim) for a in given)
+    if len(set(found)) != len(found):
+        raise ValueError(f"axis {axis} names an axis twice")
+    return tuple(found)
+
+
+def python_type(value: Scalar) -> DType:
+    """The dtype a Python number has by itself: bool, int64 or float32."""
+    return dt.bool_ if isinstance(value, bool) else dt.int64 if isinstance(value, int) else dt.float32
+
+
+def constant(value: Scalar, dtype: DType, shape: Shape) -> UOp:
+    """A constant; ValueError for an integer that `dtype` cannot hold."""
+    if dtype.is_int:
+        low, high = limits(dtype)
+        if not low <= value <= high:
+            raise ValueError(f"{value} does not fit {dtype.name}")
+    if any(n < 0 for n in shape):
+        raise InvalidGraph(f"{shape} has a negative size", "shape")
+    return const(value, dtype, shape)
+
+
+def data_node(data: Any, dtype: DType | None) -> UOp:
+    """A node for a number, nested lists or a NumPy array; ValueError for a dtype the engine has not."""
+    if isinstance(data, bool | int | float) and not isinstance(data, np.generic):
+        return constant(data, dtype or python_type(data), ())
+    return hold(_array(data, dtype))
+
+
+def _array(data: Any, dtype: DType | None) -> Array:
+    array: Array = np.asarray(data)
+    if dtype is not None:
+        return array.astype(dtype.numpy)
+    if array.dtype == np.float64 and not isinstance(data, np.ndarray | np.generic):
+        return array.astype(np.float32)
+    if array.dtype.name not in dt.DTYPES:
+        raise ValueError(
+            f"dtype {array.dtype} is not supported; pass dtype= one of {', '.join(dt.DTYPES)} to convert"
+        )
+    return array
+
+
+def generator(seed: int | None) -> np.random.Generator:
+    """Random numbers for Tensor.rand and randn: PCG64 of the seed."""
+    return np.random.Generator(np.random.PCG64(seed))

@@ -1,0 +1,122 @@
+"""The one graph node: immutable and hash-consed, so that equal graphs are the same object."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from threading import RLock
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
+
+from engine.dtype import DType
+from engine.ops import Op
+
+Arg = Any  # a hashable value: a number, an Op, an enum, or a tuple of those
+
+
+def _identity(arg: Arg) -> Arg:
+    """A key under which equal-looking arguments of different type or bit pattern (1, 1.0, True, -0.0, NaN) differ."""
+    if isinstance(arg, float):
+        return ("float", struct.pack("<d", arg))
+    if isinstance(arg, tuple):
+        return tuple(_identity(item) for item in arg)
+    return (type(arg).__name__, arg)
+
+
+class UOp:
+    """One operation: `op` on `src`, giving `dtype`; `arg` is what the op alone does not say (see `Op`).
+
+    Nodes are interned: building the same node twice gives the same object, so `is` is equality and a
+    dict keyed by nodes is a memo table. Never build one by any way but the constructor.
+    """
+
+    __slots__ = ("__weakref__", "arg", "dtype", "op", "src")
+    op: Op
+    dtype: DType
+    src: tuple[UOp, ...]
+    arg: Arg
+
+    # Candidates are lowered in several threads at once; a node built twice would not be equal to itself.
+    _interning: ClassVar[RLock] = RLock()
+    _interned: ClassVar[WeakValueDictionary[tuple[Any, ...], UOp]] = WeakValueDictionary()
+
+    def __new__(cls, op: Op, dtype: DType, src: tuple[UOp, ...] = (), arg: Arg = None) -> UOp:
+        key = (op, dtype, tuple(map(id, src)), _identity(arg))
+        with cls._interning:
+            found = cls._interned.get(key)
+            if found is not None:
+                return found
+            node = super().__new__(cls)
+            for name, value in (("op", op), ("dtype", dtype), ("src", src), ("arg", arg)):
+                object.__setattr__(node, name, value)
+            cls._interned[key] = node
+            return node
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"UOp is immutable: cannot set {name}")
+
+    def replace(
+        self,
+        *,
+        op: Op | None = None,
+        dtype: DType | None = None,
+        src: tuple[UOp, ...] | None = None,
+        arg: Arg = None,
+    ) -> UOp:
+        """This node with some fields changed; an `arg` of None keeps the old one."""
+        return UOp(
+            op or self.op,
+            dtype or self.dtype,
+            self.src if src is None else src,
+            self.arg if arg is None else arg,
+        )
+
+    def __repr__(self) -> str:
+        return f"UOp({self.op.value}, {self.dtype.name}, {len(self.src)} src, {self.arg!r})"
+
+
+def toposort(*roots: UOp, enter: Callable[[UOp], bool] | None = None) -> list[UOp]:
+    """Every node under `roots`, sources first, each once. `enter` may stop the walk below a node.
+
+    Iterative: a graph a million deep works.
+    """
+    done: dict[UOp, None] = {}
+    stack: list[tuple[UOp, bool]] = [(root, False) for root in reversed(roots)]
+    while stack:
+        node, expanded = stack.pop()
+        if node in done:
+            continue
+        if expanded or (enter is not None and not enter(node)):
+            done[node] = None
+            continue
+        stack.append((node, True))
+        stack.extend((source, False) for source in reversed(node.src) if source not in done)
+    return list(done)
+
+
+def consumers(order: list[UOp]) -> dict[UOp, list[UOp]]:
+    """Who reads each node of a toposorted graph."""
+    found: dict[UOp, list[UOp]] = {node: [] for node in order}
+    for node in order:
+        for source in node.src:
+            found[source].append(node)
+    return found
+
+
+def substitute(root: UOp, replacements: dict[UOp, UOp]) -> UOp:
+    """`root` with nodes replaced, rebuilt bottom-up; a replacement is not looked into again."""
+    memo: dict[UOp, UOp] = dict(replacements)
+    for node in toposort(root, enter=lambda n: n not in replacements):
+        if node not in memo:
+            src = tuple(memo[source] for source in node.src)
+            memo[node] = node if src == node.src else node.replace(src=src)
+    return memo[root]
+
+
+def print_graph(root: UOp) -> Iterator[str]:
+    """One line per node, sources first, numbered: what a person reads when a pass goes wrong."""
+    numbers: dict[UOp, int] = {}
+    for number, node in enumerate(toposort(root)):
+        numbers[node] = number
+        sources = " ".join(f"%{numbers[s]}" for s in node.src)
+        yield f"%{number:<4} {node.op.value:<10} {node.dtype.name:<8} {sources:<16} {'' if node.arg is None else node.arg}"

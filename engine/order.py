@@ -1,0 +1,159 @@
+"""From a graph of tensors to kernels in order: what is fused into one kernel, and what goes through memory.
+
+Element-wise ops and views fuse, round at most one REDUCE. A node is a boundary, computed into a buffer, if
+
+- it is a root, or a CONTIGUOUS;
+- it needs a REDUCE that is not behind a boundary and has several readers, or is repeated by an EXPAND, or
+  would meet another REDUCE in the kernel of a reader (the first one met stays);
+- it needs an expensive op (EXP, LOG, SQRT, SIN, DIV, IDIV, MOD) and is repeated by an EXPAND;
+- the kernel of a reader would grow beyond MAX_OPS ops.
+
+Where a boundary falls on a view, what is viewed is stored: it is never larger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+
+from engine.dtype import DType
+from engine.ir import UOp, consumers, substitute, toposort
+from engine.kernel import Kernel
+from engine.ops import VIEWS, Op
+from engine.shapes import Shape, shape_of
+
+# Beyond this many ops a kernel gains nothing from fusion, and compilers take long.
+MAX_OPS = 200
+EXPENSIVE = frozenset({Op.EXP, Op.LOG, Op.SQRT, Op.SIN, Op.DIV, Op.IDIV, Op.MOD})
+LEAVES = frozenset({Op.BUFFER, Op.CONST})
+UNCOUNTED = LEAVES | VIEWS
+
+_numbers = count()
+
+
+def fresh_buffer(shape: Shape, dtype: DType) -> UOp:
+    """A BUFFER that no other node refers to."""
+    return UOp(Op.BUFFER, dtype, (), (next(_numbers), shape))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Run `kernel` on `inputs` (BUFFERs, in slot order) into `output`: the value of `node` of the graph."""
+
+    kernel: Kernel
+    inputs: tuple[UOp, ...]
+    output: UOp
+    node: UOp
+
+
+def order(roots: Sequence[UOp]) -> list[Step]:
+    """The steps that compute the roots, each after those it reads. A root that is a BUFFER needs none.
+
+    Linear in the size of the graph, and iterative: a graph a million deep works.
+    """
+    nodes = toposort(*roots)
+    cuts = _Fusion(nodes, roots).cuts
+    outputs = {node: fresh_buffer(shape_of(node), node.dtype) for node in nodes if node in cuts}
+    return [_step(node, outputs) for node in outputs]
+
+
+def _step(node: UOp, outputs: dict[UOp, UOp]) -> Step:
+    root = node.src[0] if node.op is Op.CONTIGUOUS else node
+
+    def is_read(below: UOp) -> bool:
+        return below.op is Op.BUFFER or (below in outputs and below is not node)
+
+    below = toposort(root, enter=lambda n: not is_read(n))
+    inputs = [n for n in below if is_read(n)]
+    params = {n: UOp(Op.PARAM, n.dtype, (), (i, shape_of(n))) for i, n in enumerate(inputs)}
+    buffers = tuple(n if n.op is Op.BUFFER else outputs[n] for n in inputs)
+    return Step(Kernel(substitute(root, params)), buffers, outputs[node], node)
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What a reader of a node would take into its own kernel: how many ops at most, the REDUCE, expensive ops."""
+
+    ops: int = 0
+    reduce: UOp | None = None
+    expensive: bool = False
+
+
+_NOTHING = _Open()
+
+
+class _Fusion:
+    """Chooses the boundaries, walking the graph from its leaves; `cuts` are the nodes found."""
+
+    def __init__(self, nodes: list[UOp], roots: Sequence[UOp]) -> None:
+        self.cuts = {root for root in roots if root.op is not Op.BUFFER}
+        self._open: dict[UOp, _Open] = {}
+        readers = consumers(nodes)
+        for node in nodes:
+            found = self._open[node] = _NOTHING if node.op in LEAVES else self._visit(node)
+            several = found.reduce is not None and len(set(readers[node])) > 1
+            if node.op is Op.CONTIGUOUS or (several and node not in self.cuts):
+                self._cut(node)
+
+    def _seen(self, node: UOp) -> _Open:
+        return _NOTHING if node in self.cuts else self._open[node]
+
+    def _cut(self, node: UOp) -> None:
+        """Make `node` a boundary, or what it views; its readers then take nothing of it."""
+        base = node
+        while base.op in VIEWS:
+            base = base.src[0]
+        self.cuts.add(node if base.op in LEAVES else base)
+        self._open[node] = _NOTHING
+
+    def _visit(self, node: UOp) -> _Open:
+        if node.op is Op.REDUCE or _repeats(node):
+            self._cut_repeated(node)
+        if len(node.src) > 1:
+            self._cut_second_reduces(node)
+        if sum(self._seen(source).ops for source in node.src) >= MAX_OPS:
+            self._cut_large(node)
+        ops, reduce, expensive = 0, None, False
+        for source in set(node.src):
+            seen = self._seen(source)
+            ops, reduce, expensive = ops + seen.ops, reduce or seen.reduce, expensive or seen.expensive
+        return _Open(
+            ops + (node.op not in VIEWS),
+            node if node.op is Op.REDUCE else reduce,
+            expensive or node.op in EXPENSIVE,
+        )
+
+    def _cut_repeated(self, node: UOp) -> None:
+        """The source of an EXPAND or a REDUCE may not need a reduce, that of an EXPAND no expensive op either."""
+        source = node.src[0]
+        seen = self._seen(source)
+        if seen.reduce is not None or (node.op is Op.EXPAND and seen.expensive):
+            self._cut(source)
+
+    def _cut_second_reduces(self, node: UOp) -> None:
+        kept: UOp | None = None
+        for source in node.src:
+            found = self._seen(source).reduce
+            if found is not None and kept is not None and found is not kept:
+                self._cut(source)
+            kept = kept or found
+
+    def _cut_large(self, node: UOp) -> None:
+        """Sums of the sources' ops count shared ops twice: count exactly before cutting the largest sources."""
+        sources = list(dict.fromkeys(node.src))
+        for source in sources:
+            if source not in self.cuts:
+                self._open[source] = replace(self._open[source], ops=self._count([source]))
+        while self._count(sources) >= MAX_OPS:
+            self._cut(max(sources, key=lambda s: self._seen(s).ops))
+
+    def _count(self, nodes: list[UOp]) -> int:
+        """The different ops that the nodes would bring into one kernel."""
+        left = [node for node in nodes if self._seen(node).ops]
+        below = toposort(*left, enter=lambda n: n not in self.cuts)
+        return sum(n not in self.cuts and n.op not in UNCOUNTED for n in below)
+
+
+def _repeats(node: UOp) -> bool:
+    return node.op is Op.EXPAND and shape_of(node) != shape_of(node.src[0])

@@ -1,0 +1,103 @@
+"""Which part of each node's sources a part of the node needs: how the interpreter evaluates in small pieces."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import lcm, prod
+
+from engine.ir import UOp
+from engine.ops import Op
+from engine.shapes import Shape, shape_of
+
+Window = tuple[tuple[int, int], ...]  # [start, stop) on each axis
+
+
+def whole(shape: Shape) -> Window:
+    """The window of everything."""
+    return tuple((0, n) for n in shape)
+
+
+def lengths(window: Window) -> Shape:
+    """The window's shape."""
+    return tuple(stop - start for start, stop in window)
+
+
+def hull(a: Window, b: Window) -> Window:
+    """The smallest window that holds both."""
+    return tuple((min(s, t), max(e, f)) for (s, e), (t, f) in zip(a, b, strict=True))
+
+
+def slices(window: Window, inside: Window) -> tuple[slice, ...]:
+    """How to take `window` from an array that holds `inside`."""
+    return tuple(slice(s - t, e - t) for (s, e), (t, _) in zip(window, inside, strict=True))
+
+
+def own_window(node: UOp, wanted: Window) -> Window:
+    """The window `node` is evaluated on when `wanted` is asked: a RESHAPE may need whole rows, so more."""
+    return _reshape_windows(node, wanted)[0] if node.op is Op.RESHAPE else wanted
+
+
+def source_window(node: UOp, number: int, window: Window) -> Window:
+    """What of source `number` is needed for the `own_window` of a node."""
+    match node.op:
+        case Op.PERMUTE:
+            return tuple(window[node.arg.index(axis)] for axis in range(len(window)))
+        case Op.EXPAND:
+            sizes = zip(shape_of(node.src[0]), node.arg, window, strict=True)
+            return tuple((0, 1) if old == 1 != new else part for old, new, part in sizes)
+        case Op.RESHAPE:
+            return _reshape_windows(node, window)[1]
+        case Op.REDUCE:
+            left = iter(window)
+            shape = shape_of(node.src[0])
+            return tuple((0, n) if axis in node.arg[1] else next(left) for axis, n in enumerate(shape))
+    return window
+
+
+Group = tuple[tuple[int, ...], tuple[int, ...]]  # axes of the old and of the new shape with equal products
+
+
+@lru_cache(maxsize=4096)
+def _groups(old: Shape, new: Shape) -> tuple[Group, ...]:
+    """Match axes (other than of size 1) of two shapes of as many elements, in the smallest groups."""
+    olds = [axis for axis, n in enumerate(old) if n != 1]
+    news = [axis for axis, n in enumerate(new) if n != 1]
+    found: list[Group] = []
+    i = j = 0
+    while i < len(olds) and j < len(news):
+        first_i, first_j = i, j
+        a, b = old[olds[i]], new[news[j]]
+        i, j = i + 1, j + 1
+        while a != b:
+            if a < b:
+                a, i = a * old[olds[i]], i + 1
+            else:
+                b, j = b * new[news[j]], j + 1
+        found.append((tuple(olds[first_i:i]), tuple(news[first_j:j])))
+    return tuple(found)
+
+
+def _reshape_windows(node: UOp, wanted: Window) -> tuple[Window, Window]:
+    """(window of the result, window of the source) of a RESHAPE, with whole rows of each group of axes."""
+    old, new = shape_of(node.src[0]), tuple(node.arg)
+    if prod(new) == 0:
+        return whole(new), whole(old)
+    into, out = [(0, 1)] * len(new), [(0, 1)] * len(old)
+    for olds, news in _groups(old, new):
+        first, last = _flat_span([new[a] for a in news], [wanted[a] for a in news])
+        row_old, row_new = prod(old[a] for a in olds[1:]), prod(new[a] for a in news[1:])
+        step = lcm(row_old, row_new)
+        first, last = first // step * step, min(-(-last // step) * step, row_new * new[news[0]])
+        for axes, shape, row, window in ((olds, old, row_old, out), (news, new, row_new, into)):
+            window[axes[0]] = (first // row, last // row)
+            for axis in axes[1:]:
+                window[axis] = (0, shape[axis])
+    return tuple(into), tuple(out)
+
+
+def _flat_span(sizes: list[int], window: list[tuple[int, int]]) -> tuple[int, int]:
+    """The first and one past the last flat position that a window of a group touches."""
+    first = last = 0
+    for size, (start, stop) in zip(sizes, window, strict=True):
+        first, last = first * size + start, last * size + stop - 1
+    return first, last + 1

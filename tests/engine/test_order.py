@@ -1,0 +1,174 @@
+"""engine.order: what fuses, what goes through memory, and that the steps compute the graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine import dtype as dt
+from engine.device import Interpreter
+from engine.ir import UOp, toposort
+from engine.kernel import Kernel
+from engine.ops import ELEMENTWISE, Op
+from engine.order import MAX_OPS, Step, fresh_buffer, order
+from engine.programs import program
+from engine.realize import elements, hold, realize
+from engine.runtime.interp import evaluate
+from engine.serialize import kernel_text
+from engine.simplify import simplify_all
+from engine.spec import Level, verify
+from engine.tensor import Tensor
+from tests.graphs import assert_close, by_numpy, random_graph
+
+
+def tensor(*shape: int) -> Tensor:
+    return Tensor._of(fresh_buffer(shape, dt.float32), "INTERP")
+
+
+def steps_of(*tensors: Tensor) -> list[Step]:
+    steps = order(simplify_all([t.node for t in tensors]))
+    for step in steps:
+        verify(step.kernel.output, Level.DEFINITION, "order")
+        assert sum(node.op is Op.REDUCE for node in toposort(step.kernel.output)) <= 1
+        kernel_text(step.kernel)  # what is ordered can be serialized
+    return steps
+
+
+def test_elementwise_ops_and_views_are_one_kernel() -> None:
+    x, y = tensor(3, 4), tensor(4, 3)
+    assert len(steps_of(((x + y.T) * 2).relu().reshape(2, 6).exp())) == 1
+
+
+def test_a_matrix_product_with_prologue_and_epilogue_is_one_kernel() -> None:
+    x, w, b = tensor(3, 4), tensor(4, 5), tensor(5)
+    (step,) = steps_of(((x + 1) @ w + b).relu())
+    assert len(step.kernel.params) == len(step.inputs) == 3
+
+
+def test_a_buffer_that_is_read_twice_is_one_input() -> None:
+    x = tensor(3, 3)
+    (step,) = steps_of(x @ x)
+    assert step.inputs == (x.node,)
+
+
+def test_two_layers_are_two_kernels() -> None:
+    x, w, v = tensor(3, 4), tensor(4, 5), tensor(5, 6)
+    first, second = steps_of((x @ w).relu() @ v)
+    assert first.output in second.inputs
+    assert first.kernel.output.op is Op.MAX  # relu is in the first: the boundary lies behind it
+
+
+def test_softmax_is_three_kernels() -> None:
+    assert len(steps_of(tensor(3, 4).softmax())) == 3
+
+
+def test_a_reduce_with_several_readers_goes_through_memory() -> None:
+    total = tensor(3, 4).sum(1)
+    assert len(steps_of(total.exp() + total)) == 2
+
+
+def test_a_reduce_that_is_spread_out_goes_through_memory() -> None:
+    x = tensor(3, 4)
+    assert len(steps_of(x - x.mean(1, keepdim=True))) == 2
+
+
+def test_two_reductions_of_one_shape_are_two_kernels() -> None:
+    x, y = tensor(3, 4), tensor(3, 5)
+    assert len(steps_of(x.sum(1) + y.max(1))) == 2
+
+
+def test_a_reduction_of_a_reduction_by_another_op_is_two_kernels_and_by_the_same_one() -> None:
+    x = tensor(3, 4, 5)
+    assert len(steps_of(x.sum(2).max(1))) == 2
+    assert len(steps_of(x.sum(2).sum(1))) == 1
+
+
+def test_an_expensive_op_is_not_repeated_by_an_expansion() -> None:
+    x, w = tensor(3, 4), tensor(4, 5)
+    assert len(steps_of(x.exp() @ w)) == 2
+    assert len(steps_of((x * 2) @ w)) == 1
+
+
+def test_contiguous_is_a_boundary() -> None:
+    x = tensor(3, 4)
+    assert len(steps_of((x + 1).contiguous() * 2)) == 2
+    (copy,) = steps_of(x.T.contiguous())
+    assert copy.kernel.output.op is Op.PERMUTE
+    assert steps_of(x.contiguous()) == []
+
+
+def test_roots_that_share_work_share_it() -> None:
+    total = tensor(3, 4).sum(1)
+    assert len(steps_of(total, total.exp())) == 2
+
+
+def test_a_constant_needs_no_input() -> None:
+    (step,) = steps_of(Tensor.zeros(3, 4, device="INTERP"))
+    assert step.inputs == ()
+
+
+def test_a_long_chain_is_cut_into_kernels_of_bounded_size() -> None:
+    x, y = tensor(4), tensor(4)
+    node = x
+    for _ in range(1000):
+        node = (node + y) * y
+    steps = steps_of(node)
+    sizes = [sum(n.op in ELEMENTWISE for n in toposort(step.kernel.output)) for step in steps]
+    assert max(sizes) <= MAX_OPS
+    assert 10 <= len(steps) <= 15
+
+
+def test_shared_ops_count_once_however_often_they_are_read() -> None:
+    node = tensor(4)
+    for _ in range(60):
+        node = node * node + node
+    assert len(steps_of(node)) == 1
+
+
+def test_a_wide_graph_is_cut_too() -> None:
+    leaves = [tensor(4) for _ in range(512)]
+    while len(leaves) > 1:
+        leaves = [a + b for a, b in zip(leaves[::2], leaves[1::2], strict=True)]
+    steps = steps_of(leaves[0])
+    assert max(sum(n.op in ELEMENTWISE for n in toposort(s.kernel.output)) for s in steps) <= MAX_OPS
+
+
+def test_a_graph_far_deeper_than_pythons_stack_is_ordered_and_computed() -> None:
+    node = hold(np.zeros(2, np.float32))
+    one = hold(np.ones(2, np.float32))
+    for _ in range(20_000):
+        node = UOp(Op.ADD, dt.float32, (node, one))
+    (result,) = realize([node], Interpreter())
+    assert elements(result).tolist() == [20_000.0, 20_000.0]
+
+
+def _compute(steps: list[Step], memory: dict[UOp, np.ndarray]) -> dict[UOp, np.ndarray]:
+    found = {}
+    for step in steps:
+        memory[step.output] = evaluate(step.kernel, [memory[buffer] for buffer in step.inputs])
+        found[step.node] = memory[step.output]
+    return found
+
+
+@pytest.mark.parametrize("start", range(0, 200, 50))
+def test_the_steps_of_random_graphs_compute_the_graph(start: int) -> None:
+    for seed in range(start, start + 50):
+        memory: dict[UOp, np.ndarray] = {}
+
+        def leaf(array: np.ndarray, memory: dict[UOp, np.ndarray] = memory) -> UOp:
+            buffer = fresh_buffer(array.shape, dt.from_numpy(array.dtype))
+            memory[buffer] = array
+            return buffer
+
+        root = random_graph(seed, leaf, ops=20)
+        if root.op is Op.BUFFER:
+            continue
+        wanted = by_numpy(root, memory)
+        steps = order([root])
+        assert all(len(Kernel(s.kernel.output).reduces) <= 1 for s in steps)
+        assert_close(_compute(steps, memory)[root], wanted, seed)
+
+
+def test_a_matrix_product_is_the_named_program_so_that_tuned_kernels_fit_it() -> None:
+    (step,) = steps_of(tensor(3, 5) @ tensor(5, 4))
+    assert step.kernel == program("gemm", (3, 4, 5))

@@ -1,0 +1,208 @@
+"""engine.serialize: one text for one kernel in every process, and nothing but kernels is read."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from math import inf, nan
+from typing import Any
+
+import pytest
+
+from engine import dtype as dt
+from engine.build import broadcast, cast, const, elementwise, matmul, param, permute, reduce, reshape
+from engine.errors import InvalidGraph
+from engine.ir import UOp
+from engine.kernel import Kernel
+from engine.ops import Op
+from engine.programs import PROGRAMS, program
+from engine.serialize import MAX_NODES, kernel_from_json, kernel_hash, kernel_text, kernel_to_json
+from tests.graphs import random_graph
+
+SHAPES = {"gemm": (4, 5, 6), "reduce": (3, 7)}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_kernel_survives_its_json(name: str) -> None:
+    kernel = program(name, SHAPES.get(name, (2, 3)))
+    assert kernel_from_json(json.loads(kernel_text(kernel))).output is kernel.output
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_kernels_survive_their_json(seed: int) -> None:
+    slots: list[int] = []
+
+    def leaf(array: Any) -> UOp:
+        slots.append(len(slots))
+        return param(slots[-1], array.shape, dt.from_numpy(array.dtype))
+
+    root = random_graph(seed, leaf, max_reduces=1)
+    used = sorted(node.arg[0] for node in Kernel(root).params)
+    if used == list(range(len(used))):
+        kernel = Kernel(root)
+        assert kernel_from_json(json.loads(kernel_text(kernel))).output is root
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 1.5, 1e-45, 3.4028234663852886e38, inf, -inf, nan])
+def test_float_constants_survive_bit_for_bit(value: float) -> None:
+    kernel = Kernel(const(value, dt.float32))
+    assert kernel_from_json(json.loads(kernel_text(kernel))).output is kernel.output
+
+
+def test_constants_of_every_type_survive() -> None:
+    for node in (const(True, dt.bool_), const(-(1 << 63), dt.int64), const(7, dt.int32)):
+        assert kernel_from_json(kernel_to_json(Kernel(node))).output is node
+
+
+def test_a_float_constant_is_its_float32() -> None:
+    assert kernel_hash(Kernel(UOp(Op.CONST, dt.float32, (), 0.1))) == kernel_hash(
+        Kernel(const(0.1, dt.float32))
+    )
+
+
+def test_the_hash_is_the_same_in_every_process() -> None:
+    code = (
+        "from engine.programs import program; from engine.serialize import kernel_hash;"
+        "print(kernel_hash(program('gemm', (64, 32, 16))))"
+    )
+    run = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": seed},
+        ).stdout.strip()
+        for seed in ("1", "2")
+    ]
+    assert run == [kernel_hash(program("gemm", (64, 32, 16)))] * 2
+
+
+def test_the_hash_of_a_known_kernel_never_changes() -> None:
+    wanted = "2ae1ea34ad9764badaae2dbf66ea97d32652d8a41e1c1024485d5ab2b6b7c57e"
+    assert kernel_hash(program("gemm", (64, 32, 16))) == wanted
+
+
+def test_the_text_does_not_depend_on_the_order_nodes_were_built_in() -> None:
+    one_first = elementwise(
+        Op.SUB, param(0, (3,), dt.float32), elementwise(Op.NEG, param(1, (3,), dt.float32))
+    )
+    text = kernel_text(Kernel(one_first))
+    del one_first
+    negated = elementwise(Op.NEG, param(1, (3,), dt.float32))
+    assert kernel_text(Kernel(elementwise(Op.SUB, param(0, (3,), dt.float32), negated))) == text
+
+
+def test_different_kernels_have_different_hashes() -> None:
+    kernels = [program("gemm", (4, 5, 6)), program("gemm", (5, 4, 6)), program("gemm", (4, 5, 6), "int32")]
+    kernels += [program("copy", (20,)), program("copy", (4, 5)), program("elementwise", (20,))]
+    assert len({kernel_hash(kernel) for kernel in kernels}) == len(kernels)
+
+
+# --------------------------------------------------------------------------------- strangers' documents
+
+GOOD = kernel_to_json(program("reduce", (3, 4)))
+
+
+def changed(path: list[Any], value: Any) -> dict[str, Any]:
+    document: Any = copy.deepcopy(GOOD)
+    place = document
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    assert isinstance(document, dict)
+    return document
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        (None, "kernel"),
+        ([], "kernel"),
+        ({}, "kernel"),
+        ({**GOOD, "name": "x"}, "kernel"),
+        (changed(["version"], 2), "version"),
+        (changed(["version"], True), "version"),
+        (changed(["nodes"], []), "nodes"),
+        (changed(["nodes"], "x"), "nodes"),
+        (changed(["nodes"], GOOD["nodes"] * MAX_NODES), "nodes"),
+        (changed(["nodes", 0], "PARAM"), "nodes[0]"),
+        (changed(["nodes", 0, 0], "BUFFER"), "nodes[0]"),
+        (changed(["nodes", 0, 0], "CONTIGUOUS"), "nodes[0]"),
+        (changed(["nodes", 0, 0], "RANGE"), "nodes[0]"),
+        (changed(["nodes", 0, 0], "MULACC"), "nodes[0]"),
+        (changed(["nodes", 0, 0], "CALL"), "nodes[0]"),
+        (changed(["nodes", 0, 0], 3), "nodes[0]"),
+        (changed(["nodes", 0, 1], "float64"), "nodes[0]"),
+        (changed(["nodes", 0, 1], "void"), "nodes[0]"),
+        (changed(["nodes", 0, 1], []), "nodes[0]"),
+        (changed(["nodes", 0, 2], [0]), "nodes[0].src"),
+        (changed(["nodes", 1, 2], [1]), "nodes[1].src"),
+        (changed(["nodes", 1, 2], [-1]), "nodes[1].src"),
+        (changed(["nodes", 1, 2], [True]), "nodes[1].src"),
+        (changed(["nodes", 1, 2], 0), "nodes[1].src"),
+        (changed(["nodes", 1, 2], [0, 0]), "nodes[1]"),
+        (changed(["nodes", 0, 3], [0]), "nodes[0].arg"),
+        (changed(["nodes", 0, 3], [-1, [3, 4]]), "nodes[0].arg"),
+        (changed(["nodes", 0, 3], [1, [3, 4]]), "nodes"),
+        (changed(["nodes", 0, 3], [0, [3.0, 4]]), "nodes[0].arg"),
+        (changed(["nodes", 0, 3], [0, [3, -4]]), "nodes[0].arg"),
+        (changed(["nodes", 0, 3], [0, [1] * 17]), "nodes[0].arg"),
+        (changed(["nodes", 0, 3], [0, [1 << 15, 1 << 15]]), "nodes[0]"),
+        (changed(["nodes", 0, 3], [0, [1 << 50]]), "nodes[0].arg"),
+        (changed(["nodes", 1, 3], ["SUB", [1]]), "nodes[1].arg"),
+        (changed(["nodes", 1, 3], ["ADD", [2]]), "nodes[1]"),
+        (changed(["nodes", 1, 3], ["ADD", [1, 1]]), "nodes[1]"),
+        (changed(["nodes", 1, 3], None), "nodes[1].arg"),
+        (changed(["nodes", 1], ["NEG", "float32", [0], 5]), "nodes[1].arg"),
+        (changed(["nodes", 1], ["EXPAND", "float32", [0], [6, 4]]), "nodes[1]"),
+        (changed(["nodes", 1], ["CONST", "float32", [], 1.5]), "nodes[1].arg"),
+        (changed(["nodes", 1], ["CONST", "float32", [], {"f": "1.5"}]), "nodes[1].arg"),
+        (changed(["nodes", 1], ["CONST", "float32", [], {"f": "0x1.999999999999ap-4"}]), "nodes[1].arg"),
+        (changed(["nodes", 1], ["CONST", "float32", [], {"f": "0x1p+1023"}]), "nodes[1].arg"),
+        (changed(["nodes", 1], ["CONST", "float32", [], {"f": "infinity"}]), "nodes[1].arg"),
+        (changed(["nodes", 1], ["CONST", "float32", [], {"f": "0x" + "1" * 9999}]), "nodes[1].arg"),
+        (changed(["nodes", 1], ["CONST", "float32", [], float("nan")]), "nodes[1].arg"),
+        (changed(["nodes", 1], ["CONST", "int32", [], True]), "nodes[1].arg"),
+        (changed(["nodes", 1], ["CONST", "int32", [], 1 << 31]), "nodes[1]"),
+        (changed(["nodes", 1], ["CONST", "bool", [], 1]), "nodes[1].arg"),
+    ],
+)
+def test_a_bad_document_is_refused_naming_the_field(document: Any, field: str) -> None:
+    with pytest.raises(InvalidGraph) as caught:
+        kernel_from_json(document)
+    assert caught.value.field == field
+
+
+def test_nodes_nobody_reads_are_refused() -> None:
+    with pytest.raises(InvalidGraph, match="different and used"):
+        kernel_from_json(changed(["nodes"], [GOOD["nodes"][0], *GOOD["nodes"]]))
+
+
+def test_a_kernel_with_two_reductions_is_refused_both_ways() -> None:
+    x = param(0, (3, 4), dt.float32)
+    node = reduce(Op.MAX, reduce(Op.ADD, x, (1,)), (0,))
+    with pytest.raises(InvalidGraph, match="2 REDUCE"):
+        kernel_to_json(Kernel(node))
+
+
+def test_one_slot_with_two_shapes_is_refused() -> None:
+    a, b = param(0, (4,), dt.float32), reshape(param(0, (2, 2), dt.float32), (4,))
+    with pytest.raises(InvalidGraph, match="slots"):
+        kernel_to_json(Kernel(elementwise(Op.ADD, a, b)))
+
+
+def test_an_expansion_nobody_could_compute_is_refused() -> None:
+    huge = broadcast(reshape(param(0, (1,), dt.float32), (1, 1, 1)), (1 << 20, 1 << 20, 1 << 20))
+    with pytest.raises(InvalidGraph, match="elements"):
+        kernel_to_json(Kernel(reduce(Op.ADD, huge, (0, 1, 2))))
+
+
+def test_a_whole_network_layer_is_one_small_document() -> None:
+    x, w, b = param(0, (8, 16), dt.float32), param(1, (16, 4), dt.float32), param(2, (4,), dt.int32)
+    biased = elementwise(Op.ADD, matmul(x, w), broadcast(cast(b, dt.float32), (8, 4)))
+    kernel = Kernel(permute(elementwise(Op.MAX, biased, const(0.0, dt.float32, (8, 4))), (1, 0)))
+    assert kernel_from_json(json.loads(kernel_text(kernel))).output is kernel.output
+    assert len(kernel_text(kernel)) < 2000
