@@ -1,0 +1,67 @@
+"""C source to a shared object, by the system's compiler; named by content, so that nothing is compiled twice."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from engine.errors import CompileError
+from engine.target import Target
+
+BANNED = frozenset({"-ffast-math", "-Ofast", "-funsafe-math-optimizations"})
+
+
+def compile(
+    source: str, target: Target, directory: Path, *, level: str = "-O2", timeout_s: float = 60
+) -> Path:
+    """Compile `source` into `directory`, which is made if need be; the path of the shared object.
+
+    The name is the hash of source, compiler and flags: a file that exists is the answer. The file appears by
+    an atomic rename, so any number of threads and processes may compile the same source at once. CompileError
+    carries the compiler's log; so does a compiler that takes longer than `timeout_s` seconds.
+    """
+    flags = (level, *target.flags, "-shared", "-fPIC", "-w")
+    banned = BANNED.intersection(flags)
+    if banned:
+        raise CompileError("compile", f"{', '.join(sorted(banned))} changes results and is not allowed")
+    name = hashlib.sha3_256("\0".join((source, target.compiler, *flags)).encode()).hexdigest()
+    path = directory / f"{name}.so"
+    if not path.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        _compile_to(path, source, target, flags, timeout_s)
+    return path
+
+
+def _compile_to(path: Path, source: str, target: Target, flags: tuple[str, ...], timeout_s: float) -> None:
+    with tempfile.TemporaryDirectory(prefix=".compile-", dir=path.parent) as scratch:
+        made = Path(scratch) / "kernel.so"
+        command = [target.executable, *flags, "-x", "c", "-", "-o", str(made), "-lm"]
+        if "pthread.h" in source:
+            command.append("-pthread")
+        _run(command, source, timeout_s)
+        os.replace(made, path)
+
+
+def _run(command: list[str], source: str, timeout_s: float) -> None:
+    try:
+        # LC_ALL: logs are stored and compared, so they must not depend on the machine's language
+        done = subprocess.run(
+            command,
+            input=source,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except subprocess.TimeoutExpired:
+        raise CompileError("compile", f"the compiler took longer than {timeout_s:g} s") from None
+    except OSError as error:
+        raise CompileError(
+            "compile", f"cannot start {command[0]!r}: {error}; install clang or gcc"
+        ) from error
+    if done.returncode != 0:
+        raise CompileError("compile", f"{command[0]} failed with {done.returncode}", done.stderr[-8000:])

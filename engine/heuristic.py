@@ -1,0 +1,229 @@
+"""A good schedule without measuring: rules over how the loads walk the axes, the same for any kernel.
+
+Lanes go where memory is contiguous. Register tiles go to axes along which some load stays in place, because there
+one load serves many elements; their sizes balance arithmetic, loads, latency and registers. Where what a tile
+reads over the whole reduce outgrows the cache, the reduce is cut into blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+from engine.errors import IllegalOpt
+from engine.indexing import Access, accesses, body
+from engine.kernel import Kernel
+from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
+from engine.ranges import Axis
+from engine.schedule import replay
+from engine.target import Target
+
+# One vector operation on a common out-of-order core, in cycles; a load also costs some of the next cache's time.
+_ARITHMETIC, _LOAD, _LATENCY, _TRAFFIC = 0.5, 0.5, 4.0, 0.25
+_FACTORS = (1, 2, 3, 4, 6, 8, 12)
+# From so many accumulators on, their updates hide each other's latency.
+_ENOUGH_ACCUMULATORS = 8
+# Below so many points of the iteration space, waking a thread costs more than it saves.
+_WORTH_THREADS = 1 << 20
+_PARTS_PER_THREAD = 4
+_DEFAULT_L2 = 1 << 19
+# Shorter blocks of a reduce spend more on their partial results than they save.
+_SHORTEST_BLOCK = 16
+
+Spans = dict[Axis, int]  # elements of an axis in one register tile
+
+
+def schedule(kernel: Kernel, target: Target, threads: int = 1) -> Schedule:
+    """A legal schedule for `kernel`; for several threads, an outer axis is shared out if the work is worth it."""
+    walk = _walk(kernel, target)
+    if any(axis.extent == 0 for axis in walk.axes):
+        return ()
+    vec = _lanes(walk)
+    tile = _tile(walk, vec)
+    found = _legal(kernel, (), [*_vec(vec), *_upcasts(tile, vec), *_unroll(walk, vec, tile)])
+    found = _legal(kernel, found, _larger_panel_outside(kernel, found))
+    found = _legal(kernel, found, _blocks(walk, kernel, found))
+    return _legal(kernel, found, _threads(walk, kernel, found, threads) if threads > 1 else [])
+
+
+def _walk(kernel: Kernel, target: Target) -> _Walk:
+    found = body(kernel)
+    under = [found.axes_under(reduce) for reduce in found.reduces] or [frozenset(found.axes)]
+    return _Walk(found.axes, accesses(kernel), target, frozenset[Axis]().union(*under))
+
+
+def _legal(kernel: Kernel, found: Schedule, opts: list[Opt]) -> Schedule:
+    """`found` and those of `opts` that are legal after it."""
+    for opt in opts:
+        try:
+            replay(kernel, (*found, opt))
+        except IllegalOpt:  # e.g. a reduce whose partial results have nowhere to wait
+            continue
+        found = (*found, opt)
+    return found
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """The axes, how the store and the loads step along them, and what for."""
+
+    axes: tuple[Axis, ...]
+    accesses: tuple[Access, ...]
+    target: Target
+    accumulated: frozenset[Axis]  # what the reduce's result depends on
+
+    @property
+    def loads(self) -> tuple[Access, ...]:
+        return self.accesses[1:]
+
+    def outputs(self) -> list[Axis]:
+        return [axis for axis in self.axes if not axis.reduce]
+
+    def reduces(self) -> list[Axis]:
+        return [axis for axis in self.axes if axis.reduce]
+
+    def is_reused(self, axis: Axis) -> bool:
+        """Does some load stay in place along `axis`?"""
+        return any(load.strides[axis] == 0 for load in self.loads)
+
+    def widest(self) -> int:
+        """Bytes of the widest element that is loaded or stored; at least a float's."""
+        return max(4, *(access.itemsize for access in self.accesses), 0)
+
+
+def _lanes(walk: _Walk) -> tuple[Axis, int] | None:
+    """The axis for VEC and how many lanes: where the store, or else the loads, are contiguous most often."""
+    store, *loads = walk.accesses
+    outputs = [axis for axis in walk.outputs() if store.strides[axis] == 1]
+    reduces = [axis for axis in walk.reduces() if any(load.strides[axis] == 1 for load in loads)]
+    if not outputs + reduces:
+        return None
+    axis = min(outputs + reduces, key=lambda axis: (axis not in walk.accumulated, _strided(walk, axis)))
+    lanes = walk.target.features.vector_bytes // walk.widest()
+    while lanes > axis.extent:
+        lanes //= 2
+    return (axis, lanes) if lanes >= 2 else None
+
+
+def _strided(walk: _Walk, axis: Axis) -> int:
+    """How many loads would gather if lanes lay along `axis`."""
+    return sum(load.strides[axis] not in (0, 1) for load in walk.loads)
+
+
+def _vec(vec: tuple[Axis, int] | None) -> list[Opt]:
+    return [_opt(OptKind.VEC, vec[0], vec[1])] if vec else []
+
+
+def _opt(kind: OptKind, axis: Axis, amount: int, type_: RangeType | None = None) -> Opt:
+    return Opt(kind, axis.target, axis.index, amount, type_)
+
+
+def _tile(walk: _Walk, vec: tuple[Axis, int] | None) -> Spans:
+    """UPCAST factors for up to two output axes; the cheapest tile per element of all that fit the registers."""
+    lanes = dict([vec]) if vec else {}
+    if not walk.reduces():
+        return _turned(walk, vec)
+    axes = _tiled_axes(walk, vec[0] if vec else None)
+    choices = [dict(zip(axes, factors, strict=True)) for factors in product(_FACTORS, repeat=len(axes))]
+    fitting = [c for c in choices if _registers(walk, c, lanes) <= walk.target.features.vector_registers]
+    return min(fitting, key=lambda choice: _cost(walk, choice, lanes), default={})
+
+
+def _tiled_axes(walk: _Walk, vec: Axis | None) -> list[Axis]:
+    """The vector's axis, and the longest along which a load stays in place."""
+    others = [axis for axis in walk.outputs() if axis is not vec and axis in walk.accumulated]
+    others.sort(key=lambda axis: (walk.is_reused(axis), axis.extent), reverse=True)
+    return [*([vec] if vec and not vec.reduce else []), *others][:2]
+
+
+def _turned(walk: _Walk, vec: tuple[Axis, int] | None) -> Spans:
+    """Where a load is contiguous along another axis than the store: a block of both uses whole cache lines."""
+    if vec is None or _strided(walk, vec[0]) == 0:
+        return {}
+    turned = [
+        a for a in walk.outputs() if a is not vec[0] and any(load.strides[a] == 1 for load in walk.loads)
+    ]
+    return {turned[0]: vec[1]} if turned else {}
+
+
+def _moving(load: Access, axes: Spans) -> int:
+    """How many different places `load` reads in one tile."""
+    return prod(factor for axis, factor in axes.items() if load.strides[axis] != 0)
+
+
+def _registers(walk: _Walk, tile: Spans, lanes: Spans) -> int:
+    """Accumulators, one row of vectors that meets them, and one more operand."""
+    vectors = [_moving(load, tile) for load in walk.loads if any(load.strides[axis] != 0 for axis in lanes)]
+    return prod(tile.values()) + max(vectors, default=0) + 1
+
+
+def _cost(walk: _Walk, tile: Spans, lanes: Spans) -> float:
+    """Cycles per element for one step of the reduce, what sticks out of the axes included."""
+    elements = prod(tile.values())
+    loads = sum(_moving(load, tile) * _gathered(load, lanes) for load in walk.loads)
+    cycles = max(elements * _ARITHMETIC, loads * _LOAD, _LATENCY) + loads * _TRAFFIC
+    spans = {axis: factor * lanes.get(axis, 1) for axis, factor in tile.items()}
+    waste = prod(-(-axis.extent // span) * span / axis.extent for axis, span in spans.items())
+    return cycles / elements * waste
+
+
+def _gathered(load: Access, lanes: Spans) -> int:
+    """Loads that one vector takes."""
+    return prod(n for axis, n in lanes.items() if load.strides[axis] not in (0, 1))
+
+
+def _upcasts(tile: Spans, vec: tuple[Axis, int] | None) -> list[Opt]:
+    return [_opt(OptKind.UPCAST, axis, factor) for axis, factor in tile.items() if factor > 1]
+
+
+def _unroll(walk: _Walk, vec: tuple[Axis, int] | None, tile: Spans) -> list[Opt]:
+    """Steps of the innermost reduce axis side by side, when too few accumulators would wait for each other."""
+    wanted = _ENOUGH_ACCUMULATORS // prod(tile.values())
+    if not walk.reduces() or wanted < 2:
+        return []
+    axis = vec[0] if vec and vec[0].reduce else walk.reduces()[-1]
+    steps = axis.extent // (vec[1] if vec and vec[0] is axis else 1)
+    return [_opt(OptKind.UNROLL, axis, wanted)] if steps >= 2 * wanted else []
+
+
+def _larger_panel_outside(kernel: Kernel, found: Schedule) -> list[Opt]:
+    """The loop over the wider side of the tile outside: the larger panel stays in cache while the other streams."""
+    scheduled = replay(kernel, found)
+    if not any(axis.reduce for axis in scheduled.axes) or len(scheduled.loops) < 2:
+        return []
+    first, last = len(scheduled.loops) - 2, len(scheduled.loops) - 1
+    spans = [scheduled.span(scheduled.loops[place].axis) for place in (first, last)]
+    return [Opt(OptKind.REORDER, TARGET_OUT, first, last)] if spans[1] > spans[0] > 1 else []
+
+
+def _blocks(walk: _Walk, kernel: Kernel, found: Schedule) -> list[Opt]:
+    """The longest reduce axis in blocks, when what a tile reads over all of it outgrows half of the L2 cache."""
+    scheduled = replay(kernel, found)
+    reused = [axis for axis in walk.outputs() if walk.is_reused(axis) and scheduled.span(axis) > 1]
+    if not walk.reduces() or not reused:
+        return []
+    axis = max(walk.reduces(), key=lambda axis: axis.extent)
+    spans = {a: scheduled.span(a) for a in walk.outputs()}
+    step = sum(_moving(load, spans) * load.itemsize for load in walk.loads if load.strides[axis] != 0)
+    inner = prod(other.extent for other in walk.reduces() if other is not axis)
+    cache = walk.target.cache_bytes("l2") or _DEFAULT_L2
+    if step * inner * axis.extent <= cache // 2:
+        return []
+    block = _power_of_two(cache // 4 // (step * inner * scheduled.span(axis)))
+    return [_opt(OptKind.SPLIT, axis, block, RangeType.LOOP)] if block >= _SHORTEST_BLOCK else []
+
+
+def _power_of_two(limit: int) -> int:
+    """The greatest that is not above `limit`; 1 if that is below."""
+    return 1 << max(limit, 1).bit_length() - 1
+
+
+def _threads(walk: _Walk, kernel: Kernel, found: Schedule, threads: int) -> list[Opt]:
+    """The outermost loop that has a step for every thread, or else the longest."""
+    loops = [leaf for leaf in replay(kernel, found).loops if not leaf.axis.reduce and leaf.extent > 1]
+    if not loops or prod(axis.extent for axis in walk.axes) < _WORTH_THREADS:
+        return []
+    enough = [leaf for leaf in loops if leaf.extent >= threads]
+    leaf = enough[0] if enough else max(loops, key=lambda leaf: leaf.extent)
+    return [_opt(OptKind.THREAD, leaf.axis, min(leaf.extent, threads * _PARTS_PER_THREAD))]

@@ -1,0 +1,221 @@
+"""A scheduled kernel as a graph of loops, loads, accumulators and stores.
+
+The definition over axis ranges (engine.indexing) is placed on the schedule's leaf ranges: loop leaves become
+RANGEs closed by ENDs, register leaves are expanded, each reduce gets an ACC with one element per register
+element of the output. Two rules keep hoisting honest: whatever must run once per iteration of a loop
+is tied to its RANGE by AFTER, and so is a load that is in bounds only inside a condition.
+
+Where a register tile may stick out of the axis there are two versions of the code, in conditions (RANGEs of
+at most one trip): the interior without checks, the border with every load and store guarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import reduce as fold
+from itertools import count, product
+from math import prod
+
+from engine import dtype as dt
+from engine import indexing, offsets
+from engine.accumulate import Accumulator, Registers
+from engine.indexing import Body
+from engine.ir import UOp, substitute, toposort
+from engine.kernel import Kernel
+from engine.nest import Nest, Version, after, all_of, close, group, less
+from engine.offsets import number
+from engine.ops import Op
+from engine.opts import RangeType
+from engine.places import settled_index
+from engine.ranges import Axis
+from engine.schedule import Scheduled
+from engine.shapes import shape_of
+
+Places = dict[UOp, UOp]  # an axis's range → where it stands
+
+
+def lower(kernel: Kernel, scheduled: Scheduled, *, fma: bool = True) -> UOp:
+    """The SINK of the scheduled kernel. With `fma`, products that a float sum adds up become MULACC.
+
+    The output is PARAM number n (n inputs); a kernel of no output elements is a SINK of nothing.
+    """
+    if 0 in shape_of(kernel.output):
+        return UOp(Op.SINK, dt.void)
+    nest = Nest.of(scheduled)
+    tile = _Tile(kernel, scheduled, indexing.body(kernel), nest, fma, count())
+    ragged = [axis for axis in scheduled.axes if not axis.reduce and nest.is_ragged(axis)]
+    effect = nest.versions(ragged, tile.build)
+    return UOp(Op.SINK, dt.void, (close(effect, nest.opened(scheduled.loops)),))
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Builds one version of what lies inside the loops: accumulators, reduce loops, stores."""
+
+    kernel: Kernel
+    scheduled: Scheduled
+    body: Body
+    nest: Nest
+    fma: bool
+    acc_ids: Iterator[int]
+    _dependent: dict[UOp, frozenset[Axis]] = field(default_factory=dict)
+
+    def build(self, version: Version) -> UOp:
+        totals = self._reduce(version) if self.body.reduces else {}
+        valid = self._valid(self.body.offset, version)
+        place = UOp(Op.INDEX, self.kernel.dtype, (self._output(version), self.body.offset, *valid))
+        value = self._guarded(self.body.value, version)
+        stores = []
+        for registers in self._registers(RangeType.UPCAST):
+            reduced = {r: totals[r](registers) for r in self.body.reduces}
+            stores += self._store(place, value, reduced, self._places(registers))
+        return group(stores)
+
+    def _output(self, version: Version) -> UOp:
+        """The output's memory as seen in this version: stores stay inside all loops."""
+        slot = 1 + max((param.arg[0] for param in self.kernel.params), default=-1)
+        memory = UOp(Op.PARAM, self.kernel.dtype, (), (slot, shape_of(self.kernel.output)))
+        return after(memory, *self.nest.opened(self.scheduled.loops), *version.condition)
+
+    def _registers(self, type_: RangeType) -> list[Registers]:
+        """Every combination of the values of the register leaves of one type."""
+        leaves = self.scheduled.of_type(type_)
+        return [
+            dict(zip(leaves, values, strict=True))
+            for values in product(*(range(leaf.extent) for leaf in leaves))
+        ]
+
+    def _store(self, place: UOp, value: UOp, reduced: Places, places: Places) -> list[UOp]:
+        """The store of one register element; none where the element lies outside the output."""
+        index = settled_index(substitute(place, places))
+        return [] if index is None else [self._store_to(index, value, reduced, places)]
+
+    def _store_to(self, index: UOp, value: UOp, reduced: Places, places: Places) -> UOp:
+        if not self.scheduled.partial_reduce:
+            return UOp(Op.STORE, dt.void, (index, substitute(value, places | reduced)))
+        ((reduce, total),) = reduced.items()
+        so_far = self._add_partial(index, reduce.arg[0], total)
+        done = substitute(value, places | {reduce: so_far})
+        if done is not so_far:
+            done = UOp(Op.WHERE, done.dtype, (self._is_last(), done, so_far))
+        return UOp(Op.STORE, dt.void, (index, done))
+
+    def _add_partial(self, index: UOp, op: Op, total: UOp) -> UOp:
+        """What the earlier iterations of the reduce's LOOP leaves left in the output, and this one's total."""
+        bases = [self.nest.base([leaf]) for leaf in self.scheduled.loops if leaf.axis.reduce]
+        later = fold(lambda a, b: UOp(Op.OR, dt.bool_, (a, b)), [less(number(0), base) for base in bases])
+        valid = all_of([later, *index.src[2:]])
+        before = UOp(Op.INDEX, index.dtype, (*index.src[:2], valid))
+        load = UOp(Op.LOAD, index.dtype, (before, indexing.identity(op, index.dtype)))
+        return UOp(op, total.dtype, (load, total))
+
+    def _is_last(self) -> UOp:
+        """Do this iteration's REDUCE leaves reach the end of every axis that has LOOP leaves?"""
+        axes = dict.fromkeys(leaf.axis for leaf in self.scheduled.loops if leaf.axis.reduce)
+        conditions = []
+        for axis in axes:
+            loops = [leaf for leaf in self.scheduled.loops if leaf.axis == axis]
+            end = offsets.add(self.nest.base(loops), number(loops[-1].stride))
+            conditions.append(less(number(axis.extent - 1), end))
+        return all_of(conditions)
+
+    def _places(self, registers: Registers) -> Places:
+        """Each axis's range as Σ leaf · stride, register leaves at the given values, VEC's still a range."""
+        found = {}
+        for axis, range_ in self.body.ranges.items():
+            fixed = sum(value * leaf.stride for leaf, value in registers.items() if leaf.axis == axis)
+            vec = self.scheduled.vec
+            lane = self.nest.ranges[vec] if vec and vec.axis == axis else number(0)
+            found[range_] = offsets.add(offsets.add(self.nest.starts[axis], number(fixed)), lane)
+        return found
+
+    def _valid(self, offset: UOp, version: Version) -> tuple[UOp, ...]:
+        axes = sorted(self._axes_under(offset) & version.guarded, key=lambda axis: (axis.target, axis.index))
+        conditions = [less(self.body.ranges[axis], number(axis.extent)) for axis in axes]
+        return (all_of(conditions),) if conditions else ()
+
+    def _axes_under(self, node: UOp) -> frozenset[Axis]:
+        if node not in self._dependent:
+            self._dependent[node] = self.body.axes_under(node)
+        return self._dependent[node]
+
+    def _guarded(self, value: UOp, version: Version) -> UOp:
+        """`value` (over axis ranges) with its loads kept inside the version's condition, or guarded."""
+        if not version.condition and not version.guarded:
+            return value
+        loads: Places = {reduce: reduce for reduce in self.body.reduces}  # has its own versions
+        for node in toposort(value, enter=lambda n: n.op is not Op.REDUCE):
+            if node.op is Op.LOAD:
+                memory, offset = node.src[0].src
+                valid = self._valid(offset, version)
+                place = UOp(Op.INDEX, node.dtype, (after(memory, *version.condition), offset, *valid))
+                loads[node] = UOp(Op.LOAD, node.dtype, (place, *([_zero(node.dtype)] if valid else [])))
+        return substitute(value, loads)
+
+    # -- the reduce -----------------------------------------------------------------------------------------
+
+    def _reduce(self, version: Version) -> dict[UOp, Callable[[Registers], UOp]]:
+        """The reduce loops of this version; for each REDUCE, a function from registers to its result."""
+        accumulators = {r: self._accumulator(r, version) for r in self.body.reduces}
+        loops = self.nest.opened(self.scheduled.of_type(RangeType.REDUCE))
+        ragged = [axis for axis in self.scheduled.axes if axis.reduce and self.nest.is_ragged(axis)]
+
+        def update(inner: Version) -> UOp:
+            return self._update(list(accumulators.values()), loops, version.within(inner))
+
+        end = close(self.nest.versions(ragged, update), loops)
+        return {r: a.result(end) for r, a in accumulators.items()}
+
+    def _accumulator(self, reduce: UOp, version: Version) -> Accumulator:
+        axes = frozenset[Axis]().union(*(self._axes_under(r) for r in self.body.reduces))
+        partial = self.scheduled.partial_reduce
+        loops = [leaf for leaf in self.scheduled.loops if partial or leaf.axis in axes]
+        own = self._axes_under(reduce)
+        return Accumulator(
+            reduce,
+            next(self.acc_ids),
+            tuple(leaf for leaf in self.scheduled.of_type(RangeType.UPCAST) if leaf.axis in own),
+            self.scheduled.vec if self.scheduled.vec and self.scheduled.vec.axis in own else None,
+            prod(leaf.extent for leaf in self.scheduled.of_type(RangeType.UNROLL)),
+            self.nest,
+            (*self.nest.opened(loops), *version.condition),
+        )
+
+    def _update(self, accumulators: list[Accumulator], loops: tuple[UOp, ...], version: Version) -> UOp:
+        """The body of the reduce loops: every step of UNROLL, for every element of every accumulator."""
+        stores: list[UOp] = []
+        for accumulator in accumulators:
+            memory = accumulator.inside((*loops, *version.condition))
+            update = self._guarded(accumulator.reduce.src[0], version)
+            valid = self._reduce_valid(version)
+            states = dict.fromkeys(accumulator.slots, memory)
+            for step, unrolled in enumerate(self._registers(RangeType.UNROLL)):
+                for element, registers in enumerate(accumulator.elements):
+                    places = self._places(unrolled | registers)
+                    slot = accumulator.slot(element, step)
+                    place = UOp(Op.INDEX, update.dtype, (states[slot], accumulator.offset(slot)))
+                    conditions = [substitute(v, places) for v in valid]
+                    value = substitute(update, places)
+                    stores.append(self._accumulate(accumulator.reduce.arg[0], place, value, conditions))
+                    states[slot] = after(states[slot], stores[-1])
+        return group(stores)
+
+    def _accumulate(self, op: Op, place: UOp, value: UOp, conditions: list[UOp]) -> UOp:
+        """The store that takes `value` in, where the conditions hold."""
+        old = UOp(Op.LOAD, place.dtype, (place,))
+        new = UOp(op, value.dtype, (old, value))
+        if self.fma and op is Op.ADD and value.op is Op.MUL and value.dtype.is_float:
+            new = UOp(Op.MULACC, value.dtype, (*value.src, old))
+        for condition in conditions:
+            new = UOp(Op.WHERE, new.dtype, (condition, new, old))
+        return UOp(Op.STORE, dt.void, (place, new))
+
+    def _reduce_valid(self, version: Version) -> list[UOp]:
+        axes = [axis for axis in self.scheduled.axes if axis.reduce and axis in version.guarded]
+        conditions = [less(self.body.ranges[axis], number(axis.extent)) for axis in axes]
+        return [all_of(conditions)] if conditions else []
+
+
+def _zero(dtype: dt.DType) -> UOp:
+    return UOp(Op.CONST, dtype, (), False if dtype is dt.bool_ else 0.0 if dtype.is_float else 0)

@@ -1,0 +1,156 @@
+"""Running compiled kernels on the CPU: shared objects by ctypes, tiles over a pool of C threads."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine import compiler
+from engine.errors import DeviceError
+from engine.kernel import Kernel
+from engine.opts import Schedule
+from engine.pipeline import compile_source
+from engine.render.c import CRenderer
+from engine.render.language import RendererFactory
+from engine.shapes import shape_of
+from engine.target import Target, detect
+
+Array = np.ndarray[Any, np.dtype[Any]]
+# Arrays the engine makes start at such addresses: a cache line, and the widest vector.
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Program:
+    """A loaded kernel. Whoever runs it answers for the buffers being as long as the kernel believes."""
+
+    function: Any  # the ctypes function, which keeps its library loaded
+    directory: Path  # where the pool is, or will be, compiled to
+
+    def run(self, buffers: Sequence[int], tiles: int = 1, threads: int = 1) -> None:
+        """Compute all `tiles` on at most `threads` threads. `buffers` are addresses: the output's, the inputs'."""
+        pointers = (ctypes.c_void_p * len(buffers))(*buffers)
+        if threads == 1 or tiles == 1:
+            self.function(pointers, 0, tiles)
+        else:
+            _start_pool(self.directory)(self.function, pointers, tiles, threads)
+
+
+def load(path: Path, entry: str) -> Program:
+    """The kernel `entry` of a shared object. DeviceError if it cannot be loaded or has no such entry."""
+    function = _symbol(path, entry)
+    function.argtypes = (ctypes.c_void_p, ctypes.c_long, ctypes.c_long)
+    function.restype = None
+    return Program(function, path.parent)
+
+
+def build_pool(target: Target, directory: Path) -> Path:
+    """Compile the worker pool into `directory`, if it is not there: programs loaded from it then find it."""
+    source = _pool_source()
+    path = _pool_path(directory)
+    if not path.exists():
+        made = compiler.compile(source, target, directory)
+        link = path.with_suffix(f".{os.getpid()}")
+        link.unlink(missing_ok=True)
+        os.link(made, link)
+        os.replace(link, path)
+    return path
+
+
+def _pool_source() -> str:
+    return resources.files("engine.runtime").joinpath("pool.c").read_text(encoding="utf-8")
+
+
+def _pool_path(directory: Path) -> Path:
+    return directory / f"pool-{hashlib.sha3_256(_pool_source().encode()).hexdigest()[:16]}.so"
+
+
+@lru_cache(maxsize=1)
+def _start_pool(directory: Path) -> Any:
+    """This process's pool: `pool_run(function, buffers, tiles, threads)`. Its threads start when first needed."""
+    path = _pool_path(directory)
+    run = _symbol(path if path.exists() else build_pool(detect(), directory), "pool_run")
+    run.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_int)
+    run.restype = None
+    return run
+
+
+def _symbol(path: Path, name: str) -> Any:
+    try:
+        return getattr(ctypes.CDLL(str(path)), name)
+    except (OSError, AttributeError) as error:
+        raise DeviceError(f"load {path.name}", str(error)) from error
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An uninitialised C-contiguous array that starts at a multiple of ALIGNMENT."""
+    size = prod(shape) * dtype.itemsize
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A kernel compiled and loaded: call it with its inputs for a new array of its output."""
+
+    kernel: Kernel
+    source: str
+    path: Path
+    program: Program
+    tiles: int
+    threads: int
+
+    def __call__(self, inputs: Sequence[Array]) -> Array:
+        """The output for `inputs` in slot order. DeviceError names an input that does not fit its PARAM."""
+        _check_inputs(self.kernel, inputs)
+        contiguous = [np.ascontiguousarray(array) for array in inputs]
+        output = empty(shape_of(self.kernel.output), self.kernel.dtype.numpy)
+        addresses = [array.ctypes.data for array in (output, *contiguous)]
+        self.program.run(addresses, self.tiles, self.threads)
+        return output
+
+
+def _check_inputs(kernel: Kernel, inputs: Sequence[Array]) -> None:
+    if len(inputs) != len(kernel.params):
+        raise DeviceError("inputs", f"{len(inputs)} arrays for a kernel of {len(kernel.params)}")
+    for param, array in zip(kernel.params, inputs, strict=True):
+        slot, shape = param.arg
+        if array.shape != shape or array.dtype != param.dtype.numpy:
+            wanted = f"{param.dtype.name} {shape}"
+            raise DeviceError(f"inputs[{slot}]", f"is {array.dtype.name} {array.shape}, must be {wanted}")
+
+
+@dataclass(frozen=True)
+class CpuRuntime:
+    """Compiles kernels for `target` into `directory` and loads them into this process.
+
+    For kernels that are trusted not to crash: schedules of engine.heuristic, or found and verified by a search.
+    """
+
+    target: Target
+    directory: Path
+    renderer: RendererFactory = CRenderer
+
+    def prepare(self, kernel: Kernel, schedule: Schedule = (), threads: int = 1) -> Prepared:
+        """The kernel compiled with `schedule`, as a function from its inputs to its output.
+
+        IllegalOpt if the schedule does not fit, CompileError if the compiler fails.
+        """
+        features = self.target.features
+        rendered = compile_source(kernel, schedule, self.renderer(features), features)
+        path = compiler.compile(rendered.source, self.target, self.directory)
+        if threads > 1 and rendered.tiles > 1:
+            build_pool(self.target, self.directory)
+        program = load(path, rendered.entry)
+        return Prepared(kernel, rendered.source, path, program, rendered.tiles, threads)

@@ -1,0 +1,304 @@
+"""Replaying a schedule: which opts are legal on a kernel, and the leaf ranges they lead to.
+
+Legality is decided here and nowhere else. It depends on a kernel's structure, hardly ever on its sizes, so that
+a schedule found on a big shape replays on a shrunk, ragged one.
+
+- SPLIT takes the axis's innermost loop leaf apart into outer × amount. The outer part goes to the front of the
+  loop order, behind the parts split off before it; the inner part keeps the leaf's place. On a reduce axis, type
+  LOOP makes the outer part a plain loop (partial sums wait in the output), REDUCE leaves both within the
+  accumulators' life.
+- UPCAST, UNROLL and VEC take the innermost place of their axis: the loops outside step over whole register tiles.
+- REORDER swaps two positions of the loop order. THREAD is applied when all others have been, whatever its place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import prod
+
+from engine import indexing
+from engine.errors import IllegalOpt
+from engine.kernel import Kernel
+from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
+from engine.ranges import Axis, Leaf
+
+# Register elements (vectors count once) that one body may expand to: beyond it, compilers take seconds.
+MAX_EXPANDED = 512
+# A vector of the widest machines; more of it is UPCAST's business.
+MAX_LANES = 16
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A kernel with its leaf ranges laid out.
+
+    `loops` are the THREAD leaf, if any, and the LOOP leaves in loop order; `leaves` are all leaves in execution
+    order (loops, REDUCE, UNROLL, UPCAST, VEC).
+    """
+
+    kernel: Kernel
+    opts: Schedule
+    axes: tuple[Axis, ...]
+    leaves: tuple[Leaf, ...]
+
+    def of_type(self, *types: RangeType) -> tuple[Leaf, ...]:
+        """The leaves of the given types, in execution order."""
+        return tuple(leaf for leaf in self.leaves if leaf.type in types)
+
+    @cached_property
+    def loops(self) -> tuple[Leaf, ...]:
+        """THREAD and LOOP leaves, outermost first."""
+        return self.of_type(RangeType.THREAD, RangeType.LOOP)
+
+    @property
+    def vec(self) -> Leaf | None:
+        """The VEC leaf, if there is one."""
+        return next(iter(self.of_type(RangeType.VEC)), None)
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of the VEC leaf; 1 without."""
+        return self.vec.extent if self.vec else 1
+
+    @property
+    def tiles(self) -> int:
+        """How many pieces the worker threads share: the THREAD leaf's extent; 1 without."""
+        return prod(leaf.extent for leaf in self.of_type(RangeType.THREAD))
+
+    def leaves_of(self, axis: Axis) -> tuple[Leaf, ...]:
+        """The leaves of one axis in execution order."""
+        return tuple(leaf for leaf in self.leaves if leaf.axis == axis)
+
+    def span(self, axis: Axis) -> int:
+        """How many consecutive elements of `axis` are in registers at once."""
+        types = (RangeType.UPCAST, RangeType.UNROLL, RangeType.VEC)
+        return prod(leaf.extent for leaf in self.leaves_of(axis) if leaf.type in types)
+
+    @property
+    def partial_reduce(self) -> bool:
+        """Do partial results wait in the output between iterations of a LOOP leaf of a reduce axis?"""
+        return any(leaf.axis.reduce for leaf in self.loops)
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """A loop leaf to be: the `rank`-th of its axis from outside, of `steps` (None: as many as the axis needs)."""
+
+    axis: Axis
+    rank: int
+    steps: int | None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A schedule half replayed."""
+
+    kernel: Kernel
+    axes: tuple[Axis, ...]
+    loops: tuple[_Loop, ...]
+    reduces: tuple[_Loop, ...]
+    tiled: int = 0  # how many parts have been split off to the front of `loops`
+    registers: dict[tuple[Axis, RangeType], int] = field(default_factory=dict)
+    thread: tuple[Axis, int] | None = None
+
+
+def replay(kernel: Kernel, schedule: Schedule = ()) -> Scheduled:
+    """Apply the opts in order to the unscheduled kernel. IllegalOpt names the opt and why it may not be."""
+    axes = indexing.body(kernel).axes
+    plan = _Plan(
+        kernel,
+        axes,
+        tuple(_Loop(axis, 0, None) for axis in axes if not axis.reduce),
+        tuple(_Loop(axis, 0, None) for axis in axes if axis.reduce),
+    )
+    for number, opt in enumerate(schedule):
+        try:
+            plan = _ACTIONS[opt.kind](plan, opt)
+        except _Refused as reason:
+            raise IllegalOpt(f"{opt}: {reason}", f"schedule[{number}]") from None
+    return Scheduled(kernel, tuple(schedule), axes, _lay_out(plan))
+
+
+class _Refused(Exception):
+    """Why an opt is illegal; `replay` adds which opt it was."""
+
+
+def _require(condition: bool, reason: str) -> None:
+    if not condition:
+        raise _Refused(reason)
+
+
+def _axis(plan: _Plan, opt: Opt) -> Axis:
+    found = next((a for a in plan.axes if (a.target, a.index) == (opt.target, opt.axis)), None)
+    if found is None:
+        raise _Refused(f"there is no axis {opt.target}.{opt.axis} of more than one element")
+    _require(found.extent > 0, f"axis {found} is empty")
+    return found
+
+
+def _split(plan: _Plan, opt: Opt) -> _Plan:
+    axis = _axis(plan, opt)
+    _require(opt.amount >= 2, "amount must be at least 2")
+    type_ = opt.type or (RangeType.REDUCE if axis.reduce else RangeType.LOOP)
+    _require(type_ in (RangeType.LOOP, RangeType.REDUCE), "type must be LOOP or REDUCE")
+    _require(axis.reduce or type_ is RangeType.LOOP, "REDUCE is for the axes of a reduce")
+    old = max((loop for loop in plan.loops + plan.reduces if loop.axis == axis), key=lambda loop: loop.rank)
+    if old.steps is not None:
+        _require(old.steps % opt.amount == 0, f"amount must divide the inner leaf of {old.steps}")
+        _require(old.steps > opt.amount, f"amount must be less than the inner leaf of {old.steps}")
+    outer = replace(old, steps=None if old.steps is None else old.steps // opt.amount)
+    inner = replace(old, rank=old.rank + 1, steps=opt.amount)
+    swapped = replace(
+        plan,
+        loops=tuple(inner if loop is old else loop for loop in plan.loops),
+        reduces=tuple(inner if loop is old else loop for loop in plan.reduces),
+    )
+    return _to_reduces(swapped, outer) if type_ is RangeType.REDUCE else _to_loops(swapped, outer)
+
+
+def _to_reduces(plan: _Plan, outer: _Loop) -> _Plan:
+    return replace(plan, reduces=(outer, *plan.reduces))
+
+
+def _to_loops(plan: _Plan, outer: _Loop) -> _Plan:
+    if outer.axis.reduce:
+        _require_partials(plan, outer)
+    place = _front(plan, outer)
+    return replace(plan, loops=(*plan.loops[:place], outer, *plan.loops[place:]), tiled=plan.tiled + 1)
+
+
+def _front(plan: _Plan, outer: _Loop) -> int:
+    """Behind the parts split off before, but never outside the axis's outer parts or inside its inner ones."""
+    ranks = [(i, loop.rank) for i, loop in enumerate(plan.loops) if loop.axis == outer.axis]
+    first = max((i + 1 for i, rank in ranks if rank < outer.rank), default=0)
+    last = min((i for i, rank in ranks if rank > outer.rank), default=len(plan.loops))
+    return max(first, min(plan.tiled, last))
+
+
+def _require_partials(plan: _Plan, outer: _Loop) -> None:
+    """Partial sums wait in the output: each output element must be one partial, of the same type."""
+    found = indexing.body(plan.kernel)
+    _require(
+        len(found.reduces) == 1 and plan.kernel.dtype == found.reduces[0].dtype,
+        "partial results need an output of the reduce's dtype, and the reduce read at one index",
+    )
+    _require(
+        not any(loop.axis == outer.axis and loop.rank < outer.rank for loop in plan.reduces),
+        "a LOOP part must lie outside the axis's REDUCE parts: split LOOP first",
+    )
+
+
+def _reorder(plan: _Plan, opt: Opt) -> _Plan:
+    first, second, count = opt.axis, opt.amount, len(plan.loops)
+    _require(opt.target == TARGET_OUT, "the loop order is the output's: target must be 'out'")
+    _require(first < count and second < count, f"there are {count} loops")
+    _require(first < second, "the first position must be the smaller")
+    loops = list(plan.loops)
+    loops[first], loops[second] = loops[second], loops[first]
+    ranks: dict[Axis, int] = {}
+    for loop in loops:
+        _require(loop.rank > ranks.get(loop.axis, -1), "an inner leaf would lie outside its outer one")
+        ranks[loop.axis] = loop.rank
+    return replace(plan, loops=tuple(loops))
+
+
+def _upcast(plan: _Plan, opt: Opt) -> _Plan:
+    axis = _axis(plan, opt)
+    _require(not axis.reduce, "a reduce axis is unrolled (UNROLL), not upcast")
+    return _register(plan, axis, RangeType.UPCAST, opt.amount)
+
+
+def _unroll(plan: _Plan, opt: Opt) -> _Plan:
+    axis = _axis(plan, opt)
+    _require(axis.reduce, "an output axis is upcast (UPCAST), not unrolled")
+    return _register(plan, axis, RangeType.UNROLL, opt.amount)
+
+
+def _vec(plan: _Plan, opt: Opt) -> _Plan:
+    axis = _axis(plan, opt)
+    _require(not any(type_ is RangeType.VEC for _, type_ in plan.registers), "the kernel has its VEC leaf")
+    _require(opt.amount & (opt.amount - 1) == 0, "lanes must be a power of two")
+    _require(opt.amount <= MAX_LANES, f"at most {MAX_LANES} lanes")
+    store, *loads = indexing.accesses(plan.kernel)
+    walked = loads if axis.reduce else [store]
+    _require(
+        any(access.strides[axis] == 1 for access in walked),
+        f"{axis} is not walked with stride 1 by {'any load' if axis.reduce else 'the output'}",
+    )
+    return _register(plan, axis, RangeType.VEC, opt.amount)
+
+
+def _register(plan: _Plan, axis: Axis, type_: RangeType, amount: int) -> _Plan:
+    _require(amount >= 2, "amount must be at least 2")
+    _require((axis, type_) not in plan.registers, f"{axis} has its {type_.name} leaf")
+    registers = plan.registers | {(axis, type_): amount}
+    expanded = prod(n for (_, t), n in registers.items() if t is not RangeType.VEC)
+    _require(expanded <= MAX_EXPANDED, f"the body expands to {expanded} elements, at most {MAX_EXPANDED}")
+    return replace(plan, registers=registers)
+
+
+def _thread(plan: _Plan, opt: Opt) -> _Plan:
+    axis = _axis(plan, opt)
+    _require(not axis.reduce, "threads share the output's axes, not a reduce's")
+    _require(plan.thread is None, "the kernel has its THREAD leaf")
+    _require(opt.amount >= 2, "amount must be at least 2")
+    return replace(plan, thread=(axis, opt.amount))
+
+
+_ACTIONS = {
+    OptKind.SPLIT: _split,
+    OptKind.REORDER: _reorder,
+    OptKind.UPCAST: _upcast,
+    OptKind.UNROLL: _unroll,
+    OptKind.VEC: _vec,
+    OptKind.THREAD: _thread,
+}
+
+
+def _lay_out(plan: _Plan) -> tuple[Leaf, ...]:
+    """Extents, strides and ids of all leaves, in execution order."""
+    first_id = len(plan.axes)  # ids below are the axes' own ranges
+    strides: dict[_Loop, int] = {}
+    registers: dict[RangeType, list[tuple[Axis, int, int]]] = {}
+    for axis in plan.axes:
+        stride = 1
+        for type_ in (RangeType.VEC, RangeType.UPCAST, RangeType.UNROLL):
+            if (axis, type_) in plan.registers:
+                extent = plan.registers[axis, type_]
+                registers.setdefault(type_, []).append((axis, extent, stride))
+                stride *= extent
+        for loop in sorted(_loops_of(plan, axis), key=lambda loop: -loop.rank):
+            strides[loop] = stride
+            stride *= loop.steps or 1
+    laid = [(*_extent(loop, strides), RangeType.LOOP) for loop in plan.loops]
+    laid = _with_thread(plan, laid)
+    laid += [(*_extent(loop, strides), RangeType.REDUCE) for loop in plan.reduces]
+    for type_ in (RangeType.UNROLL, RangeType.UPCAST, RangeType.VEC):
+        laid += [(*entry, type_) for entry in registers.get(type_, [])]
+    return tuple(Leaf(first_id + i, *entry) for i, entry in enumerate(laid))
+
+
+def _loops_of(plan: _Plan, axis: Axis) -> list[_Loop]:
+    return [loop for loop in plan.loops + plan.reduces if loop.axis == axis]
+
+
+def _extent(loop: _Loop, strides: dict[_Loop, int]) -> tuple[Axis, int, int]:
+    stride = strides[loop]
+    steps = -(-loop.axis.extent // stride) if loop.steps is None else loop.steps
+    return loop.axis, steps, stride
+
+
+_Laid = tuple[Axis, int, int, RangeType]
+
+
+def _with_thread(plan: _Plan, loops: list[_Laid]) -> list[_Laid]:
+    """The outermost leaf of the threaded axis in parts: a THREAD leaf before all loops, the rest in place."""
+    if plan.thread is None:
+        return loops
+    axis, parts = plan.thread
+    place = next(i for i, entry in enumerate(loops) if entry[0] == axis)
+    _, steps, stride, _ = loops[place]
+    each = -(-steps // parts)
+    rest = [*loops[:place], (axis, each, stride, RangeType.LOOP), *loops[place + 1 :]]
+    return [(axis, -(-steps // each), stride * each, RangeType.THREAD), *rest]
