@@ -1,0 +1,121 @@
+"""One attempt on disk: who wrote what, where. What the agent, the supervisor and the task know of each other.
+
+attempts/7-3/          attempt 7 under fence 3
+  assignment.json      the agent: the attempt's spec and its limits
+  state.json           the supervisor: processes, phase, outcome; created by exactly one claimant
+  stop.json            the agent: end it, please
+  progress.json        the task: its latest report
+  result.json          the task: outcome, and result or error
+  log                  the supervisor: what the task printed, up to the limit
+  work/                the task's working directory, with artifacts/ (out) and blobs/ (in)
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from fleet.agents.durable import create_json, read_json, write_json
+from fleet.agents.processes import Process, kernel_boot
+from fleet.agents.protocol import AttemptSpec, Outcome
+
+Phase = Literal["starting", "running", "exited"]
+
+ASSIGNMENT, STATE, STOP, PROGRESS, RESULT, LOG = (
+    "assignment.json",
+    "state.json",
+    "stop.json",
+    "progress.json",
+    "result.json",
+    "log",
+)
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """Which attempt, under which fence. The same attempt under a newer fence is another one."""
+
+    attempt_id: int
+    fence: int
+
+    def __str__(self) -> str:
+        return f"{self.attempt_id}-{self.fence}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an attempt may leave behind, and how long it may take to end when told to."""
+
+    grace_s: float = 2.0
+    log_bytes: int = 8 << 20
+    artifact_bytes: int = 64 << 20
+    artifact_count: int = 64
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What the agent was told, as the supervisor finds it."""
+
+    attempt: AttemptSpec
+    limits: Limits
+
+    def save(self, directory: Path) -> None:
+        """Write it; the attempt exists from here on."""
+        document = {
+            "attempt": self.attempt.model_dump(mode="json", by_alias=True),
+            "limits": asdict(self.limits),
+        }
+        write_json(directory / ASSIGNMENT, document)
+
+    @staticmethod
+    def load(directory: Path) -> Assignment | None:
+        """The assignment of an attempt's directory; None when the agent died before it was written."""
+        document = read_json(directory / ASSIGNMENT)
+        if document is None:
+            return None
+        return Assignment(AttemptSpec.model_validate(document["attempt"]), Limits(**document["limits"]))
+
+
+@dataclass(frozen=True)
+class State:
+    """An attempt as its supervisor last recorded it. `started` is in seconds of `processes.clock`."""
+
+    phase: Phase
+    boot: str = field(default_factory=kernel_boot)
+    supervisor: Process | None = None
+    task: Process | None = None
+    started: float = 0.0
+    elapsed_s: float = 0.0
+    outcome: Outcome | None = None
+    error: str = ""
+    artifacts: tuple[str, ...] = ()
+
+    def claim(self, directory: Path) -> bool:
+        """Be the first state of an attempt; False when there is one already."""
+        return create_json(directory / STATE, asdict(self))
+
+    def save(self, directory: Path) -> None:
+        """Replace the recorded state."""
+        write_json(directory / STATE, asdict(self))
+
+    @staticmethod
+    def load(directory: Path) -> State | None:
+        """The recorded state; None while nobody has claimed the attempt."""
+        document = read_json(directory / STATE)
+        return None if document is None else _state(document)
+
+
+def _state(document: dict[str, Any]) -> State:
+    outcome = document.pop("outcome")
+    return State(
+        supervisor=_process(document.pop("supervisor")),
+        task=_process(document.pop("task")),
+        outcome=None if outcome is None else Outcome(outcome),
+        artifacts=tuple(document.pop("artifacts")),
+        **document,
+    )
+
+
+def _process(document: dict[str, int] | None) -> Process | None:
+    return None if document is None else Process(**document)

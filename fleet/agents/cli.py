@@ -1,0 +1,142 @@
+"""Node verbs of the `tinyfleet` command: run the agent, and look at this machine as a node."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fleet.agents.client import ControlPlane, Refused, Rejected
+from fleet.agents.doctor import Finding, examine, usable
+from fleet.agents.enrolment import check_can_join, identity
+from fleet.agents.hints import Hints
+from fleet.agents.inventory import inventory
+from fleet.agents.journal import AlreadyRunning, Identity, Journal
+from fleet.agents.protocol import Inventory
+from fleet.agents.runner import Runner
+from fleet.agents.settings import Settings, SettingsError, settings
+from fleet.agents.starter import Starter
+from fleet.agents.transfers import Transfers
+from fleet.agents.worker import Link, Worker
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+node = typer.Typer(no_args_is_help=True, help="Look at this machine as a node.")
+app.add_typer(node, name="node")
+
+_USAGE, _REFUSED = 2, 3
+_log = logging.getLogger(__name__)
+
+
+@app.command()
+def agent(
+    server: Annotated[str | None, typer.Option(help="The control plane's URL; else TINYFLEET_URL.")] = None,
+    state: Annotated[Path | None, typer.Option(help="Where the agent keeps what it must remember.")] = None,
+    join_token_file: Annotated[
+        Path | None, typer.Option(help="File with the one-use join token; else TINYFLEET_JOIN_TOKEN.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The node's name; else the host's.")] = None,
+    setup: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Run the agent on a node: enrol, take work, report.
+
+    SIGTERM and SIGINT end the agent and leave its attempts running: an agent that is started again with the same
+    --state takes them up. Without one they end when their lease does, within a minute.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        told = settings(
+            os.environ, server=server, state=state, name=name, join_token_file=join_token_file, setup=setup
+        )
+        serve(told)
+    except (SettingsError, AlreadyRunning) as error:
+        raise _exit(str(error), _USAGE) from error
+    except (Refused, Rejected) as error:
+        raise _exit(f"the control plane did not accept this node: {error}", _REFUSED) from error
+
+
+def _exit(message: str, code: int) -> typer.Exit:
+    typer.echo(f"error: {message}", err=True)
+    return typer.Exit(code)
+
+
+def serve(told: Settings) -> None:
+    """Be the agent until SIGTERM or SIGINT."""
+    with closing(Journal(told.state)) as journal:
+        check_can_join(told, journal)
+        with closing(Hints(told.state)) as hints:
+            _serve(told, journal, hints)
+
+
+def _serve(told: Settings, journal: Journal, hints: Hints) -> None:
+    stop = threading.Event()
+    _stop_on_signals(stop, hints)
+    with closing(Starter(told.state, told.setup)) as starter:
+        starter.ensure()  # it warms up while the devices are looked at
+        here = inventory()
+        for device in here.devices:
+            if device.problem:
+                _log.warning("device %s cannot be used: %s", device.name, device.problem)
+        who = identity(told, journal, here, stop.wait)
+        if who is not None and not stop.is_set():
+            runner = Runner(told.state, starter, told.limits, told.start_s)
+            _work(told, journal, hints, here, who, runner, stop)
+    _log.info("stopped; attempts that run go on until their lease ends")
+
+
+def _stop_on_signals(stop: threading.Event, hints: Hints) -> None:
+    def on_signal(*_: object) -> None:
+        stop.set()
+        hints.hint()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+
+
+def _work(
+    told: Settings,
+    journal: Journal,
+    hints: Hints,
+    here: Inventory,
+    who: Identity,
+    runner: Runner,
+    stop: threading.Event,
+) -> None:
+    _log.info("node %d, %s, at %s", who.node_id, who.name, told.server)
+    with ControlPlane(told.server, who.token) as control:
+        transfers = Transfers(control, runner, told.state / "blobs", told.blob_cache_bytes, hints.hint)
+        Worker(Link(control, journal, here), journal, runner, transfers, hints, stop).run()
+
+
+@node.command()
+def doctor(
+    state: Annotated[Path, typer.Option(help="Where the agent would keep its files.")] = Path(
+        "/var/lib/tinyfleet"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what this machine has as a node, what it lacks and what to do. Exit code 1: no device is usable."""
+    findings = examine(state)
+    if as_json:
+        document = {"usable": usable(findings), "findings": [asdict(finding) for finding in findings]}
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        _print_table(findings)
+    if not usable(findings):
+        raise typer.Exit(1)
+
+
+def _print_table(findings: list[Finding]) -> None:
+    width = max(len(finding.subject) for finding in findings)
+    for finding in findings:
+        typer.echo(f"{finding.verdict:<8}{finding.subject:<{width + 2}}{finding.found}")
+        if finding.fix:
+            typer.echo(f"{'':<{width + 10}}→ {finding.fix}")

@@ -1,0 +1,124 @@
+"""What this node has: from /proc, and from the engine's own description of its devices, asked for in a child."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fleet.agents.protocol import DeviceReport, Inventory, canonical_hash
+from fleet.agents.starter import task_environment
+
+_PROBE_S = 60.0
+
+
+def inventory() -> Inventory:
+    """Look at this machine. Takes about a second: the engine is asked in a process of its own."""
+    return Inventory(
+        hostname=socket.gethostname()[:253],
+        agent_version=metadata.version("tinyfleet"),
+        cores=cores(),
+        memory_bytes=memory_bytes(Path("/proc/meminfo").read_text()),
+        os=_os_name()[:200],
+        devices=[cpu_device()],
+    )
+
+
+def cpu_device() -> DeviceReport:
+    """The device that every node has. `problem` says why nothing can be compiled for it, when that is so."""
+    model = cpu_model(Path("/proc/cpuinfo").read_text())
+    try:
+        target = probe_target()
+    except ProbeFailed as failure:
+        return _device(model, platform.machine(), {}, str(failure)[:2000])
+    return _device(model, str(target["arch"]), target, "")
+
+
+def _device(model: str, arch: str, target: dict[str, Any], problem: str) -> DeviceReport:
+    return DeviceReport(
+        name="cpu",
+        kind="cpu",
+        model=model[:200],
+        arch=arch[:400],
+        target_id=canonical_hash(target) if target else None,
+        target=target,
+        slots=cores(),
+        memory_bytes=memory_bytes(Path("/proc/meminfo").read_text()),
+        problem=problem,
+    )
+
+
+class ProbeFailed(Exception):
+    """The engine could not describe a device; the message holds what it printed."""
+
+
+def probe_target(
+    command: tuple[str, ...] = (sys.executable, "-m", "engine", "target", "--json"),
+) -> dict[str, Any]:
+    """The engine's description of the CPU and its compiler."""
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PROBE_S,
+            env=task_environment(),
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProbeFailed(f"the engine did not describe the CPU within {_PROBE_S:g} s") from error
+    if done.returncode != 0:
+        raise ProbeFailed((done.stderr or done.stdout).strip()[-1900:] or f"exit status {done.returncode}")
+    try:
+        target = json.loads(done.stdout)
+    except ValueError as error:
+        raise ProbeFailed(
+            f"the engine's description of the CPU is not JSON: {done.stdout[:500]!r}"
+        ) from error
+    if not isinstance(target, dict) or "arch" not in target:
+        raise ProbeFailed(f"the engine's description of the CPU has no arch: {done.stdout[:500]!r}")
+    _check_id(target)
+    return target
+
+
+def _check_id(target: dict[str, Any]) -> None:
+    """Results are filed under the engine's id of a target, and looked up under ours."""
+    claimed = target.pop("id", None)
+    if claimed is not None and claimed != canonical_hash(target):
+        raise ProbeFailed(f"the engine calls this target {claimed}, the protocol {canonical_hash(target)}")
+
+
+def cores() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def cpu_model(cpuinfo: str) -> str:
+    """The processor's name as /proc/cpuinfo has it; ARM machines have none there."""
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Model", "Hardware"):
+            return value.strip()
+    return platform.machine()
+
+
+def memory_bytes(meminfo: str) -> int:
+    """All of the machine's memory."""
+    for line in meminfo.splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _os_name() -> str:
+    try:
+        name = platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        name = "Linux"
+    return f"{name}, {platform.release()}"

@@ -1,0 +1,367 @@
+"""The wire: what an agent observes, what it is told to do, and the specs of jobs. Shared by both sides.
+
+Every model refuses unknown fields. A change here is a change of protocol: the server must keep speaking to
+agents two versions back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PROTOCOL_VERSION = 1
+# A blob's address, a kernel's content hash, a schedule's hash: hex SHA3-256.
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+# A schedule is opaque to everything but the engine; only its size is checked here.
+ScheduleJson = Annotated[list[list[Any]], Field(max_length=64)]
+
+MAX_ELEMENTS = 1 << 28
+MAX_KERNEL_JSON = 256 * 1024
+
+
+class Wire(BaseModel):
+    """A message: unknown fields are refused, so that a typo is an error and not a surprise."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def canonical_hash(document: Any) -> str:
+    """Hex SHA3-256 of a JSON value's canonical text (sorted keys, no spaces)."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha3_256(text.encode()).hexdigest()
+
+
+def blob_address(content: bytes) -> str:
+    """A blob's address: hex SHA3-256 of its bytes."""
+    return hashlib.sha3_256(content).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------- kernels
+
+
+class Program(StrEnum):
+    """The named programs: kernels anyone can ask for without the engine."""
+
+    GEMM = "gemm"  # shape [M, N, K]: (M, K) @ (K, N)
+    REDUCE = "reduce"  # shape [rows, columns]: sum over columns
+    COPY = "copy"  # any shape: out = a
+    ELEMENTWISE = "elementwise"  # any shape: out = max(a * b + a, 0)
+
+
+class KernelRef(Wire):
+    """Which kernel: a named program with shape and dtype, or a serialized kernel inline, or one by its hash.
+
+    Exactly one of `program`, `json` (alias of the field `document`) and `hash` is given.
+    """
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    program: Program | None = None
+    shape: list[Annotated[int, Field(ge=1, le=1 << 20)]] | None = Field(default=None, max_length=4)
+    dtype: Literal["float32", "int32"] | None = None
+    document: dict[str, Any] | None = Field(default=None, alias="json")
+    hash: Hash | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> KernelRef:
+        given = [f for f, v in (("program", self.program), ("json", self.document), ("hash", self.hash)) if v]
+        if len(given) != 1:
+            raise ValueError("give exactly one of program, json and hash")
+        if self.program is not None:
+            self._check_program()
+        elif self.shape is not None or self.dtype is not None:
+            raise ValueError("shape and dtype belong to a named program; a serialized kernel carries its own")
+        return self
+
+    def _check_program(self) -> None:
+        axes = {Program.GEMM: 3, Program.REDUCE: 2}.get(self.program) if self.program else None
+        if self.shape is None or not self.shape:
+            raise ValueError(f"program {self.program} needs a shape")
+        if axes is not None and len(self.shape) != axes:
+            raise ValueError(f"program {self.program} needs a shape of {axes} sizes, got {len(self.shape)}")
+        if max(self._buffers()) > MAX_ELEMENTS:
+            raise ValueError(f"shape {self.shape} is larger than {MAX_ELEMENTS} elements in one buffer")
+        self.dtype = self.dtype or "float32"
+
+    def _buffers(self) -> list[int]:
+        sizes = self.shape or [1]
+        if self.program is Program.GEMM:
+            m, n, k = sizes
+            return [m * k, k * n, m * n]
+        total = 1
+        for size in sizes:
+            total *= size
+        return [total]
+
+    def key(self) -> str:
+        """A hash that is the same for the same reference; equal kernels may have several."""
+        return canonical_hash(self.model_dump(mode="json", exclude_none=True, by_alias=True))
+
+
+# ------------------------------------------------------------------------------------------------- jobs
+
+
+class JobKind(StrEnum):
+    """What an attempt does; one file each under fleet/agents/tasks."""
+
+    NOOP = "noop"
+    KERNEL = "kernel"
+    EXPAND = "expand"  # made by searches only
+    MEASURE = "measure"  # made by searches only
+    CONFIRM = "confirm"  # made by searches only: the finalists at full shape, re-timed interleaved
+
+
+class NoopSpec(Wire):
+    """Do nothing for `seconds`, printing a line; fail if told to. For trying and measuring the dispatch."""
+
+    kind: Literal["noop"] = "noop"
+    seconds: float = Field(default=0.0, ge=0, le=3600)
+    fail: bool = False
+
+
+class KernelSpec(Wire):
+    """Run one kernel on random inputs, check it against the interpreter, and time it.
+
+    `schedule`: "none" (the definition as written), "heuristic" (the engine's pick), "tuned" (the fleet's best
+    known for the node it lands on, else the heuristic) or a schedule. `compare` adds rows measured interleaved.
+    """
+
+    kind: Literal["kernel"] = "kernel"
+    kernel: KernelRef
+    schedule: Literal["none", "heuristic", "tuned"] | ScheduleJson = "heuristic"
+    compare: list[Literal["none", "heuristic", "tuned", "numpy"]] = Field(default_factory=list, max_length=4)
+    threads: int = Field(default=1, ge=1, le=1024)
+    seed: int = Field(default=0, ge=0, le=(1 << 53) - 1)
+    time_s: float = Field(default=1.0, gt=0, le=60, description="seconds of timing for each row")
+    # Filled in by the control plane for "tuned" when the job is placed; None from users.
+    tuned: ScheduleJson | None = None
+
+
+class ExpandSpec(Wire):
+    """Make the next round's candidates from the surviving schedules (none: the seeds)."""
+
+    kind: Literal["expand"] = "expand"
+    kernel: KernelRef
+    survivors: list[ScheduleJson] = Field(default_factory=list, max_length=64)
+    seen: list[Hash] = Field(default_factory=list, description="schedule hashes not to propose again")
+    limit: int = Field(ge=1, le=512, description="how many candidates, best model score first")
+    threads: int = Field(default=1, ge=1, le=1024)
+    seed: int = 0
+
+
+class CandidateRef(Wire):
+    """One schedule to try, by value; `hash` is the schedule's."""
+
+    hash: Hash
+    schedule: ScheduleJson
+    score: float = 0.0
+
+
+class MeasureSpec(Wire):
+    """Compile all candidates, verify each, then time the good ones alone. `bound_s`: the best time so far."""
+
+    kind: Literal["measure"] = "measure"
+    kernel: KernelRef
+    candidates: list[CandidateRef] = Field(min_length=1, max_length=512)
+    bound_s: float | None = Field(default=None, gt=0)
+    budget_s: float = Field(gt=0, description="stop starting new candidates after this many seconds")
+    threads: int = Field(default=1, ge=1, le=1024)
+    seed: int = 0
+
+
+class ConfirmSpec(Wire):
+    """Check the finalists at full shape with another seed and time them interleaved; best first."""
+
+    kind: Literal["confirm"] = "confirm"
+    kernel: KernelRef
+    candidates: list[CandidateRef] = Field(min_length=1, max_length=8)
+    threads: int = Field(default=1, ge=1, le=1024)
+    seed: int = 0
+
+
+PublicSpec = Annotated[NoopSpec | KernelSpec, Field(discriminator="kind")]
+AnySpec = Annotated[
+    NoopSpec | KernelSpec | ExpandSpec | MeasureSpec | ConfirmSpec, Field(discriminator="kind")
+]
+
+
+# -------------------------------------------------------------------------------------- results of tasks
+
+
+class CandidateOutcome(StrEnum):
+    """What became of a candidate. All but OK, SLOW, ILLEGAL, COMPILE_FAILED and SKIPPED are quarantined."""
+
+    OK = "ok"
+    SLOW = "slow"  # correct, stopped early: slower than 3x the bound
+    ILLEGAL = "illegal"  # the schedule cannot be replayed on this kernel
+    COMPILE_FAILED = "compile_failed"
+    WRONG = "wrong"  # output differs from the interpreter
+    OUT_OF_BOUNDS = "out_of_bounds"  # wrote outside its output
+    CRASHED = "crashed"
+    HUNG = "hung"
+    SKIPPED = "skipped"  # the budget ended first; may be tried again
+
+
+QUARANTINED = frozenset(
+    {CandidateOutcome.WRONG, CandidateOutcome.OUT_OF_BOUNDS, CandidateOutcome.CRASHED, CandidateOutcome.HUNG}
+)
+
+
+class CandidateResult(Wire):
+    """One candidate's outcome. The source is in the artifact `candidates.json`, under `source_hash`."""
+
+    hash: Hash
+    schedule: ScheduleJson
+    outcome: CandidateOutcome
+    time_s: float | None = None
+    times_s: list[float] = Field(default_factory=list, max_length=64)
+    source_hash: Hash | None = None
+    max_error: float | None = None
+    tolerance: float | None = None
+    detail: str = Field(default="", max_length=2000)
+
+
+class ExpandResult(Wire):
+    """Candidates in order of model score, and what the kernel turned out to be."""
+
+    kernel_hash: Hash
+    flops: float
+    bytes: float
+    candidates: list[CandidateRef]
+    generated: int
+    illegal: int
+    duplicate: int
+
+
+class MeasureResult(Wire):
+    """Every candidate of the batch with its outcome."""
+
+    kernel_hash: Hash
+    target_id: Hash
+    results: list[CandidateResult]
+
+
+# ------------------------------------------------------------------------------------------------- sync
+
+
+class Outcome(StrEnum):
+    """How an attempt ended. Only infrastructure outcomes are retried by default."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  # the job's own fault
+    INVALID = "invalid"  # InvalidSpec, found by the engine: never retried
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    INFRA_FAILED = "infra_failed"  # the agent could not run it
+    NODE_LOST = "node_lost"  # recorded by the control plane
+    DEVICE_WEDGED = "device_wedged"
+
+
+RETRIED = frozenset({Outcome.INFRA_FAILED, Outcome.NODE_LOST, Outcome.DEVICE_WEDGED})
+
+
+class DeviceReport(Wire):
+    """One device of a node. `target` is the engine's description of what code for it depends on."""
+
+    name: Name  # "cpu" or "gpu0", …
+    kind: Literal["cpu", "gpu"]
+    model: str = Field(max_length=200)
+    arch: str = Field(max_length=400)
+    target_id: Hash | None = None  # canonical_hash(target); None when nothing can be compiled here
+    target: dict[str, Any] = Field(default_factory=dict)
+    slots: int = Field(default=1, ge=1, le=4096)
+    memory_bytes: int = Field(default=0, ge=0)
+    problem: str = Field(
+        default="", max_length=2000, description="why the device cannot be used, and the fix"
+    )
+
+
+class Inventory(Wire):
+    """What a node was observed to have."""
+
+    hostname: str = Field(max_length=253)
+    agent_version: str = Field(max_length=64)
+    protocol: int = PROTOCOL_VERSION
+    cores: int = Field(ge=1)
+    memory_bytes: int = Field(ge=0)
+    os: str = Field(default="", max_length=200)
+    devices: list[DeviceReport] = Field(min_length=1, max_length=64)
+
+
+class AttemptReport(Wire):
+    """One attempt as the agent sees it. Exited attempts are reported until the server lists them as settled."""
+
+    attempt_id: int
+    fence: int
+    state: Literal["starting", "running", "exited"]
+    outcome: Outcome | None = None  # set exactly when exited
+    elapsed_s: float = Field(default=0.0, ge=0)
+    progress: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+    error: str = Field(default="", max_length=8000)
+    artifacts: dict[Name, Hash] = Field(default_factory=dict, max_length=64)
+
+    @model_validator(mode="after")
+    def _outcome_when_exited(self) -> AttemptReport:
+        if (self.state == "exited") != (self.outcome is not None):
+            raise ValueError("outcome is given exactly when state is exited")
+        return self
+
+
+class Observed(Wire):
+    """Agent to server: the full state, numbered. An older (boot id, sequence) is refused."""
+
+    boot_id: str = Field(min_length=1, max_length=64)  # new at each start of the agent
+    sequence: int = Field(ge=1)
+    generation: int = Field(default=0, ge=0, description="the desired generation the agent has applied")
+    inventory: Inventory | None = None  # with the first sync of a boot, and when it changed
+    attempts: list[AttemptReport] = Field(default_factory=list, max_length=1024)
+    wait_s: float = Field(default=0.0, ge=0, le=60, description="park until there is a newer generation")
+
+
+class AttemptSpec(Wire):
+    """One attempt the agent should be running."""
+
+    attempt_id: int
+    job_id: int
+    fence: int
+    spec: AnySpec
+    device: Name
+    exclusive: bool
+    timeout_s: float
+    blobs: list[Hash] = Field(default_factory=list, description="inputs to fetch before the start")
+
+
+class Desired(Wire):
+    """Server to agent: everything it should be running. What is not listed is to be stopped."""
+
+    generation: int
+    attempts: list[AttemptSpec]
+    settled: list[int] = Field(default_factory=list, description="exited attempts recorded: forget them")
+    lease_s: float = 60.0
+    poll_s: float = 30.0
+
+
+class EnrollRequest(Wire):
+    """A node asks to join, with its join token as the bearer."""
+
+    name: Name
+    inventory: Inventory
+
+
+class EnrollResponse(Wire):
+    """The node's identity. The token is shown once and stored 0600 by the agent."""
+
+    node_id: int
+    name: Name
+    token: str
+
+
+class LogAck(Wire):
+    """How many bytes of the attempt's log the server has; the agent continues there."""
+
+    offset: int

@@ -1,0 +1,109 @@
+"""The agent's settings: from the command line, else the environment. Secrets come from a file or the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fleet.agents.attempts import Limits
+
+
+class SettingsError(Exception):
+    """A setting is missing or refused; the message names it and the fix."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the agent is told by its operator. `setup` names a function that changes the tasks (tests)."""
+
+    server: str
+    state: Path
+    name: str
+    join_token: str = field(default="", repr=False)
+    setup: str = ""
+    limits: Limits = field(default_factory=Limits)
+    start_s: float = 30.0
+    blob_cache_bytes: int = 1 << 30
+
+
+def settings(
+    environ: Mapping[str, str],
+    *,
+    server: str | None = None,
+    state: Path | None = None,
+    name: str | None = None,
+    join_token_file: Path | None = None,
+    setup: str | None = None,
+) -> Settings:
+    """Settings from options, where given, and TINYFLEET_URL, TINYFLEET_STATE, TINYFLEET_NODE_NAME otherwise.
+
+    TINYFLEET_START_S is how long an attempt may take to start before it counts as failed by the machine.
+    """
+    url = server or environ.get("TINYFLEET_URL", "")
+    if not url:
+        raise SettingsError("no server: give --server URL or set TINYFLEET_URL")
+    return Settings(
+        server=checked_url(url),
+        state=(state or Path(environ.get("TINYFLEET_STATE", "/var/lib/tinyfleet"))).absolute(),
+        name=_name(name or environ.get("TINYFLEET_NODE_NAME") or socket.gethostname().split(".")[0]),
+        join_token=_join_token(environ, join_token_file),
+        setup=setup or "",
+        start_s=_seconds(environ, "TINYFLEET_START_S", 30.0),
+    )
+
+
+def _name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name):
+        raise SettingsError(
+            f"a node cannot be called {name!r}: give --name 1 to 63 of letters, digits, '.', '_' and '-'"
+        )
+    return name
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 3600:
+        raise SettingsError(f"{name} is {text!r}; give seconds, more than 0 and less than 3600")
+    return value
+
+
+def checked_url(url: str) -> str:
+    """The server's URL without a trailing slash. Refuses plain HTTP to anything but loopback: the token would be read."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingsError(f"server {url!r} is not an http:// or https:// URL")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise SettingsError(
+            f"server {url} would be spoken to in plain HTTP, which anybody on the way can read; use https://"
+        )
+    return url.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _join_token(environ: Mapping[str, str], file: Path | None) -> str:
+    """Never from argv, which every user of the machine can read."""
+    if file is None:
+        return environ.get("TINYFLEET_JOIN_TOKEN", "").strip()
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        return ""  # an enrolled node needs none; one that is not says so when it enrols
+    except OSError as error:
+        raise SettingsError(f"--join-token-file {file}: {error.strerror}") from error

@@ -1,0 +1,51 @@
+"""What every task is called with: `run(spec, workdir, report, context) -> result`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from engine.render.language import Renderer
+from engine.target import Features
+
+RendererFactory = Callable[[Features], Renderer]
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """What the node lends to its tasks.
+
+    `cache` is a directory that outlives the attempt (compiled code, the candidate store). `renderer_factory` makes
+    the renderer for a target's features; a test agent passes one whose code is wrong.
+    """
+
+    cache: Path
+    renderer_factory: RendererFactory
+
+
+class Failed(Exception):
+    """The job failed, and there is still a result to show."""
+
+    def __init__(self, message: str, result: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class Task(Protocol):
+    """One job kind. Raises InvalidGraph when the spec cannot be, Failed or anything else when it failed."""
+
+    def __call__(
+        self, spec: dict[str, Any], workdir: Path, report: Report, context: TaskContext
+    ) -> dict[str, Any]:
+        """Do what `spec` says in `workdir` and return the result, a JSON object."""
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """The tasks of a node by job kind, and what they render with."""
+
+    by_kind: Mapping[str, Task]
+    renderer_factory: RendererFactory

@@ -1,0 +1,254 @@
+"""The agent's tick: observe → sync → plan → apply.
+
+Two exchanges with the server run side by side. A long poll is parked in a thread of its own, so that news
+arrive at once; what changes here (an attempt ended, progress) is said at once by a sync that does not wait.
+Both carry everything that is so, under a sequence number, so it does not matter which arrives first.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fleet.agents.client import ControlPlane, ControlPlaneError, Refused, Rejected, backoff
+from fleet.agents.hints import Hints
+from fleet.agents.journal import Journal
+from fleet.agents.plan import plan
+from fleet.agents.processes import clock
+from fleet.agents.protocol import AttemptReport, Desired, Inventory, Observed, Outcome
+from fleet.agents.runner import Attempt, Runner, Shipped, report
+from fleet.agents.transfers import Transfers
+
+_PROGRESS_EVERY_S = 0.25
+_LOOK_S = 0.5  # how often living attempts are looked at without a hint
+_IDLE_LOOK_S = 5.0
+_REFUSED_PAUSE_S = 30.0
+_LONGEST_POLL_S = 60.0
+_CONFLICT = 409
+_log = logging.getLogger(__name__)
+Fact = tuple[int, int, Outcome | None]  # attempt, fence, how it ended
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What one exchange told the server, as far as a change of it is news."""
+
+    sequence: int = 0
+    facts: frozenset[Fact] = frozenset()
+    progress: tuple[Any, ...] = ()
+    at: float = 0.0
+
+
+class Link:
+    """What was said to the server and what it answered. All of it is guarded: two threads exchange."""
+
+    def __init__(self, control: ControlPlane, journal: Journal, inventory: Inventory) -> None:
+        self._control = control
+        self._journal = journal
+        self._guard = threading.Lock()
+        self._applied = 0
+        self._was_applied = threading.Event()
+        self._inventory: Inventory | None = inventory  # until a sync has carried it
+        self._reports: list[AttemptReport] = []
+        # What the server knows or is being told: the last thing said that has not failed.
+        self._said = _Said()
+        self._failures = 0
+        self._not_before = 0.0
+        self.desired: Desired | None = None
+
+    def observe(self, reports: list[AttemptReport]) -> None:
+        """This is so now."""
+        with self._guard:
+            self._reports = reports
+
+    def applied(self, generation: int, reports: list[AttemptReport]) -> None:
+        """The desired state of this generation is applied, and this is so since."""
+        with self._guard:
+            self._applied, self._reports = generation, reports
+            self._was_applied.set()
+
+    def wait_applied(self, timeout_s: float) -> bool:
+        """Until the latest desired state has been applied, for at most so long; whether it has."""
+        with self._guard:
+            if self.desired is not None and self.desired.generation == self._applied:
+                return True
+            self._was_applied.clear()
+        self._was_applied.wait(timeout_s)
+        return False
+
+    def news_in(self) -> float | None:
+        """Seconds until there is something to say at once; None when the server knows all, or is being told."""
+        with self._guard:
+            pause = max(0.0, self._not_before - clock())
+            if self.desired is None or _facts(self._reports) - self._said.facts:
+                return pause
+            if _progress(self._reports) != self._said.progress:
+                return max(pause, self._said.at + _PROGRESS_EVERY_S - clock())
+            return None
+
+    def retry_in(self) -> float:
+        """Seconds for which the server is left alone after a failure."""
+        with self._guard:
+            return max(0.0, self._not_before - clock())
+
+    def poll_s(self) -> float:
+        """How long to park: what the server said, but well within the lease that parking renews."""
+        desired = self.desired
+        return 0.0 if desired is None else min(desired.poll_s, desired.lease_s / 2, _LONGEST_POLL_S)
+
+    def exchange(self, wait_s: float) -> bool:
+        """One sync; False when it failed, which delays the next. A newer desired state is in `desired` after it."""
+        return self.send(self.observed(wait_s))
+
+    def observed(self, wait_s: float) -> Observed:
+        """All that is so, numbered; to be sent at once."""
+        with self._guard:  # the number and the content are of one moment
+            sequence = self._journal.next_sequence()
+            self._said = _Said(sequence, _facts(self._reports), _progress(self._reports), clock())
+            return Observed(
+                boot_id=self._journal.boot_id,
+                sequence=sequence,
+                generation=self._applied,
+                inventory=self._inventory,
+                attempts=self._reports,
+                wait_s=wait_s,
+            )
+
+    def send(self, observed: Observed) -> bool:
+        """Send it and take in the answer; False when there was none that helps."""
+        sent = clock()
+        try:
+            desired = self._control.sync(observed)
+        except ControlPlaneError as error:
+            self._failed(error, observed)
+            return False
+        self._journal.renew(sent, desired.lease_s)
+        self._succeeded(desired)
+        return True
+
+    def _succeeded(self, desired: Desired) -> None:
+        with self._guard:
+            if self._failures:
+                _log.info("the control plane answers again")
+            self._failures = 0
+            self._not_before = 0.0
+            self._inventory = None
+            if self.desired is None or desired.generation >= self.desired.generation:
+                self.desired = desired
+
+    def _failed(self, error: ControlPlaneError, observed: Observed) -> None:
+        with self._guard:
+            overtaken = observed.sequence < self._said.sequence
+            if isinstance(error, Rejected) and error.status == _CONFLICT and overtaken:
+                return  # the later one said it all
+            self._said = _Said() if not overtaken else self._said
+            self._failures += 1
+            pause = backoff(self._failures, random.random())
+            if self.desired is not None:  # several tries within one lease
+                pause = min(pause, self.desired.lease_s / 4)
+            if isinstance(error, Refused):
+                pause = _REFUSED_PAUSE_S * random.uniform(0.5, 1.0)
+                _log.error("the control plane refuses this node: %s. Trying again in %.0f s", error, pause)
+            elif self._failures in (1, 2) or self._failures % 10 == 0:
+                _log.warning("sync: %s (failure %d)", error, self._failures)
+            self._not_before = clock() + pause
+
+
+def _facts(reports: Sequence[AttemptReport]) -> frozenset[Fact]:
+    """What is news when it is new: attempts that run and that ended. That one starts or is forgotten can wait."""
+    return frozenset(
+        (item.attempt_id, item.fence, item.outcome) for item in reports if item.state != "starting"
+    )
+
+
+def _progress(reports: Sequence[AttemptReport]) -> tuple[Any, ...]:
+    return tuple(item.progress for item in reports)
+
+
+class Worker:
+    """One agent at work, until `stop` is set and hinted."""
+
+    def __init__(
+        self,
+        link: Link,
+        journal: Journal,
+        runner: Runner,
+        transfers: Transfers,
+        hints: Hints,
+        stop: threading.Event,
+    ) -> None:
+        self._link = link
+        self._journal = journal
+        self._runner = runner
+        self._transfers = transfers
+        self._hints = hints
+        self._stopping = stop
+        self._told = -1
+
+    def run(self) -> None:
+        """Tick until stopped. Attempts go on without the agent, for as long as their lease lasts."""
+        self._transfers.begin()
+        threading.Thread(target=self._poll, name="long poll", daemon=True).start()
+        while not self._stopping.is_set():
+            self.tick()
+            self._hints.wait(self._pause())
+        self._transfers.close()
+
+    def tick(self) -> None:
+        """Look, say what changed, do what is desired, look again."""
+        self._link.observe(self._reports())
+        if self._link.news_in() == 0.0:
+            self._link.exchange(wait_s=0.0)
+        if self._link.desired is not None:
+            self._apply(self._link.desired)
+
+    def _reports(self) -> list[AttemptReport]:
+        attempts = self._runner.observe()
+        self._transfers.show(attempts)
+        return [report(attempt, self._shipped(attempt)) for attempt in attempts]
+
+    def _shipped(self, attempt: Attempt) -> Shipped | None:
+        """One that nobody wants any more is not held up by what it made."""
+        shipped = self._transfers.shipped(attempt.key)
+        desired = self._link.desired
+        if shipped is None and desired is not None:
+            wanted = {(spec.attempt_id, spec.fence) for spec in desired.attempts}
+            return None if (attempt.key.attempt_id, attempt.key.fence) in wanted else Shipped()
+        return shipped
+
+    def _apply(self, desired: Desired) -> None:
+        if desired.generation > self._told:
+            self._journal.told(desired)
+            self._told = desired.generation
+        attempts = {attempt.local().key: attempt for attempt in self._runner.observe()}
+        steps = plan(desired, [attempt.local() for attempt in attempts.values()])
+        for item in steps.stop:
+            self._runner.stop(attempts[item.key])
+        for item in steps.forget:
+            self._runner.forget(attempts[item.key])
+        for spec in steps.start:
+            self._runner.start(spec)
+        self._link.applied(desired.generation, self._reports())
+
+    def _pause(self) -> float:
+        """Until the next tick is due if nothing hints before."""
+        news = self._link.news_in()
+        attempts = self._runner.observe()
+        living = any(attempt.phase != "exited" for attempt in attempts)
+        return min(_LOOK_S if living else _IDLE_LOOK_S, _IDLE_LOOK_S if news is None else news)
+
+    def _poll(self) -> None:
+        """The parked exchange, for ever. The first one is the tick's; this thread waits until it is applied."""
+        while not self._stopping.wait(self._link.retry_in()):
+            if not self._link.wait_applied(timeout_s=0.5) or self._link.desired is None:
+                continue
+            began, before, wait_s = clock(), self._link.desired.generation, self._link.poll_s()
+            self._link.exchange(wait_s)
+            self._hints.hint()
+            if self._link.desired.generation == before and clock() - began < wait_s / 2:
+                # Answered early without news: a server that goes down wakes its polls, and must not be hammered.
+                self._stopping.wait(0.2 * random.uniform(0.5, 1.0))

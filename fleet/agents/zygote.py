@@ -1,0 +1,107 @@
+"""The warm starter: a process that has everything imported and forks a supervisor for each attempt it is asked for.
+
+An attempt starts in milliseconds, not in the second that a fresh interpreter with NumPy takes. It has one
+thread, because a fork copies only the forking one. It ends when the agent's end of its socket closes; the
+supervisors do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import os
+import select
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.errors import EngineError
+from engine.render.c import CRenderer
+from engine.target import detect
+from fleet.agents.execution import execute
+from fleet.agents.supervisor import supervise
+from fleet.agents.tasks import confirm, expand, kernel, measure, noop
+from fleet.agents.tasks.context import Task, Tasks
+
+_REAP_EVERY_S = 1.0
+
+
+def own_tasks() -> Tasks:
+    """What this version of the agent can do."""
+    by_kind: dict[str, Task] = {
+        "noop": noop.run,
+        "kernel": kernel.run,
+        "expand": expand.run,
+        "measure": measure.run,
+        "confirm": confirm.run,
+    }
+    return Tasks(by_kind, renderer_factory=CRenderer)
+
+
+def changed(tasks: Tasks, setup: str) -> Tasks:
+    """`tasks` after the function named as module:function has had its say. For tests: faulty renderers, odd tasks."""
+    module, _, function = setup.partition(":")
+    change: Callable[[Tasks], Tasks] = getattr(importlib.import_module(module), function)
+    return change(tasks)
+
+
+def serve(channel: socket.socket, state: Path, tasks: Tasks) -> None:
+    """Fork a supervisor for each attempt directory that is named on `channel`, until it closes."""
+    gc.collect()
+    gc.freeze()  # what is imported is never collected, so that forks keep sharing its memory
+    while True:
+        ready, _, _ = select.select([channel], [], [], _REAP_EVERY_S)
+        _reap()
+        if not ready:
+            continue
+        name = channel.recv(256).decode()
+        if not name:
+            return
+        _fork_supervisor(channel, state, name, tasks)
+
+
+def _fork_supervisor(channel: socket.socket, state: Path, name: str, tasks: Tasks) -> None:
+    if os.fork():
+        return
+    status = 1
+    try:
+        channel.close()
+        supervise(state / "attempts" / name, lambda directory: execute(directory, tasks, state / "cache"))
+        status = 0
+    except Exception:  # noqa: BLE001 - the top of a process; the agent finds it dead and says so
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _reap() -> None:
+    """Collect supervisors that have ended; those of a zygote that died go to init."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def main(arguments: list[str]) -> None:
+    """Serve on an inherited socket."""
+    parser = argparse.ArgumentParser(prog="python -m fleet.agents.zygote", description=__doc__)
+    parser.add_argument(
+        "--socket", type=int, required=True, help="inherited descriptor of a SOCK_SEQPACKET pair"
+    )
+    parser.add_argument("--state", type=Path, required=True, help="the agent's state directory")
+    parser.add_argument("--setup", default="", help="module:function that changes the tasks (tests)")
+    options = parser.parse_args(arguments)
+    tasks = changed(own_tasks(), options.setup) if options.setup else own_tasks()
+    (options.state / "cache").mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(EngineError):  # without a compiler each attempt that needs one says so itself
+        detect()  # remembered, so that no attempt has to ask the compiler for its version
+    serve(socket.socket(fileno=options.socket), options.state, tasks)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

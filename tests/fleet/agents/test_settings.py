@@ -1,0 +1,71 @@
+"""The agent's settings: where they come from, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fleet.agents.settings import SettingsError, checked_url, settings
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://10.0.0.7:8080",
+        "http://fleet.example",
+        "http://[fd00::1]",
+        "http://127.example.org",
+        "http://0.0.0.0",
+    ],
+)
+def test_plain_http_leaves_the_machine_for_nobody(url: str) -> None:
+    with pytest.raises(SettingsError, match="plain HTTP"):
+        checked_url(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:80", "https://fleet.example"]
+)
+def test_loopback_and_https_are_accepted(url: str) -> None:
+    assert checked_url(url + "/") == url
+
+
+@pytest.mark.parametrize("url", ["fleet.example", "ftp://fleet.example", "https://"])
+def test_what_is_no_url_is_refused_with_a_reason(url: str) -> None:
+    with pytest.raises(SettingsError, match="URL"):
+        checked_url(url)
+
+
+def test_options_come_before_the_environment(tmp_path: Path) -> None:
+    environ = {"TINYFLEET_URL": "https://a.example", "TINYFLEET_NODE_NAME": "from-environment"}
+    assert settings(environ).server == "https://a.example"
+    told = settings(environ, server="https://b.example", name="given", state=tmp_path)
+    assert (told.server, told.name, told.state) == ("https://b.example", "given", tmp_path)
+
+
+def test_the_join_token_comes_from_a_file_or_the_environment_and_is_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "join"
+    file.write_text("tfj_from-file\n")
+    environ = {"TINYFLEET_URL": "https://a.example", "TINYFLEET_JOIN_TOKEN": "tfj_from-environment"}
+    assert settings(environ).join_token == "tfj_from-environment"
+    told = settings(environ, join_token_file=file)
+    assert told.join_token == "tfj_from-file"
+    assert "tfj_" not in repr(told)
+
+
+def test_a_missing_server_is_said_with_the_fix() -> None:
+    with pytest.raises(SettingsError, match="--server URL or set TINYFLEET_URL"):
+        settings({})
+
+
+@pytest.mark.parametrize("name", ["two words", "-x", "a/b", "x" * 64, "ümlaut", "line\n"])
+def test_a_name_that_would_not_be_accepted_is_refused_here(name: str) -> None:
+    with pytest.raises(SettingsError, match="give --name"):
+        settings({"TINYFLEET_URL": "https://a.example"}, name=name)
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "1e9"])
+def test_a_start_time_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="TINYFLEET_START_S"):
+        settings({"TINYFLEET_URL": "https://a.example", "TINYFLEET_START_S": text})
