@@ -1,0 +1,298 @@
+"""Verbs of the engine: search for a fast kernel, run and compare kernels, show the target."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from engine import heuristic
+from engine.compare import NUMPY, Row, compare
+from engine.errors import EngineError, InvalidGraph
+from engine.kernel import Kernel
+from engine.opts import Schedule, schedule_from_json, schedule_to_json
+from engine.programs import cost, program
+from engine.search import Progress as SearchProgress
+from engine.search import SearchResult, search
+from engine.serialize import kernel_hash
+from engine.store import Store
+from engine.target import Target, detect
+
+app = typer.Typer(no_args_is_help=True, help="The compiler engine: search, run and compare kernels.")
+
+Wanted = tuple[str, Schedule | Literal["numpy"]]
+
+
+class ProgramName(StrEnum):
+    """The named programs."""
+
+    GEMM = "gemm"
+    REDUCE = "reduce"
+    COPY = "copy"
+    ELEMENTWISE = "elementwise"
+
+
+class DTypeName(StrEnum):
+    """Element types of named programs."""
+
+    FLOAT32 = "float32"
+    INT32 = "int32"
+
+
+ProgramArgument = Annotated[
+    ProgramName, typer.Argument(help="gemm M,N,K · reduce ROWS,COLUMNS · copy or elementwise of any shape")
+]
+ShapeArgument = Annotated[str, typer.Argument(help="sizes separated by commas, e.g. 512,512,512")]
+DTypeOption = Annotated[DTypeName, typer.Option("--dtype", help="element type")]
+ThreadsOption = Annotated[int, typer.Option("--threads", min=1, max=1024, help="worker threads")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="seed of the random inputs")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", help="where measurements are kept [default: ~/.cache/tinyfleet/engine]"),
+]
+
+
+@app.command("target")
+def target_command(as_json: JsonOption = False) -> None:
+    """What kernels are compiled for here: the CPU, the compiler and its flags."""
+    with _reported():
+        found = detect()
+        facts = {**found.to_json(), "id": found.id}
+        if as_json:
+            typer.echo(json.dumps(facts))
+            return
+        table = Table(show_header=False)
+        for name, value in facts.items():
+            table.add_row(name, " ".join(value) if isinstance(value, list) else str(value))
+        Console().print(table)
+
+
+@app.command("search")
+def search_command(
+    name: ProgramArgument,
+    shape: ShapeArgument,
+    dtype: DTypeOption = DTypeName.FLOAT32,
+    budget: Annotated[float, typer.Option("--budget", min=0.1, help="seconds to search")] = 30.0,
+    threads: ThreadsOption = 1,
+    width: Annotated[int, typer.Option("--width", min=1, help="schedules kept each round")] = 4,
+    per_round: Annotated[int, typer.Option("--per-round", min=1, help="candidates measured a round")] = 16,
+    seed: SeedOption = 0,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search for the fastest schedule of a program, then compare it with the others, measured interleaved."""
+    with _reported():
+        kernel, target = _kernel(name, shape, dtype), detect()
+        kept = Store(store or _default_store())
+        with _progress(budget, quiet=as_json) as progress:
+            result = search(
+                kernel,
+                target,
+                store=kept,
+                width=width,
+                budget_s=budget,
+                threads=threads,
+                per_round=per_round,
+                seed=seed,
+                progress=_advance(progress),
+            )
+        wanted: list[Wanted] = [("none", ()), ("heuristic", heuristic.schedule(kernel, target, threads))]
+        if result.best is not None:
+            wanted.append(("tuned", result.best.schedule))
+        wanted.append((NUMPY, NUMPY))
+        rows = compare(kernel, wanted, target, store=kept, threads=threads, seed=seed, time_s=0.5)
+        _print_search(kernel, result, rows, kept, as_json)
+        if result.best is None:
+            raise typer.Exit(1)
+
+
+@app.command("run")
+def run_command(
+    name: ProgramArgument,
+    shape: ShapeArgument,
+    schedule: Annotated[
+        str, typer.Option("--schedule", help="none, heuristic, tuned (best in the store) or JSON")
+    ] = "heuristic",
+    others: Annotated[
+        list[str] | None, typer.Option("--compare", help="more rows: none, heuristic, tuned, numpy")
+    ] = None,
+    dtype: DTypeOption = DTypeName.FLOAT32,
+    threads: ThreadsOption = 1,
+    time_s: Annotated[float, typer.Option("--time", min=0.001, help="seconds of timing for a row")] = 1.0,
+    seed: SeedOption = 0,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a program on random inputs, check it against the interpreter, and time it."""
+    with _reported():
+        kernel, target = _kernel(name, shape, dtype), detect()
+        kept = Store(store or _default_store())
+        names = dict.fromkeys([schedule, *(others or [])])
+        wanted = [(_row_name(text), _schedule(text, kernel, target, threads, kept)) for text in names]
+        rows = compare(kernel, wanted, target, store=kept, threads=threads, seed=seed, time_s=time_s)
+        if as_json:
+            typer.echo(json.dumps([_row_json(row) for row in rows]))
+        else:
+            Console().print(_table(kernel, rows))
+        if any(row.best_s is None for row in rows):
+            raise typer.Exit(1)
+
+
+# ------------------------------------------------------------------------------------------- arguments
+
+
+def _kernel(name: ProgramName, shape: str, dtype: DTypeName) -> Kernel:
+    try:
+        sizes = [int(size) for size in shape.split(",")]
+    except ValueError:
+        raise InvalidGraph(
+            f"{shape!r} must be sizes separated by commas, e.g. 512,512,512", "shape"
+        ) from None
+    return program(name.value, sizes, dtype.value)
+
+
+def _schedule(
+    text: str, kernel: Kernel, target: Target, threads: int, store: Store
+) -> Schedule | Literal["numpy"]:
+    if text == "none":
+        return ()
+    if text == "numpy":
+        return NUMPY
+    if text == "heuristic":
+        return heuristic.schedule(kernel, target, threads)
+    if text == "tuned":
+        return _tuned(kernel, target, threads, store)
+    try:
+        document = json.loads(text)
+    except ValueError:
+        raise InvalidGraph(f"{text!r} must be none, heuristic, tuned or a JSON list", "schedule") from None
+    return schedule_from_json(document)
+
+
+def _tuned(kernel: Kernel, target: Target, threads: int, store: Store) -> Schedule:
+    best = store.best(kernel_hash(kernel), target.id, threads)
+    if best is None:
+        raise InvalidGraph("nothing tuned is stored for this kernel: run `search` first", "schedule")
+    return best.schedule
+
+
+def _row_name(text: str) -> str:
+    return "schedule" if text.startswith("[") else text
+
+
+def _default_store() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "tinyfleet" / "engine"
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Engine errors as one line and an exit status: 2 for what the caller asked, 1 for the rest."""
+    try:
+        yield
+    except EngineError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2 if isinstance(error, InvalidGraph) else 1) from None
+
+
+# -------------------------------------------------------------------------------------------- progress
+
+
+@contextmanager
+def _progress(budget_s: float, quiet: bool) -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[best]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+        progress.add_task("starting", total=budget_s, best="")
+        yield progress
+
+
+def _advance(progress: Progress) -> Callable[[SearchProgress], None]:
+    task = progress.task_ids[0]
+
+    def advance(step: SearchProgress) -> None:
+        best = f"best {_seconds(step.best_s)}" if step.best_s else ""
+        description = f"round {step.round} {step.phase:<7} {step.done}/{step.total}"
+        completed = min(step.elapsed_s, step.budget_s)
+        progress.update(task, description=description, completed=completed, best=best)
+
+    return advance
+
+
+# ---------------------------------------------------------------------------------------------- output
+
+
+def _print_search(kernel: Kernel, result: SearchResult, rows: list[Row], store: Store, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(_search_json(result, rows)))
+        return
+    console = Console()
+    console.print(_table(kernel, rows))
+    measured = len(result.measured)
+    summary = f"{measured} candidates in {len(result.rounds)} rounds, {result.elapsed_s:.1f} s"
+    console.print(f"{summary} (stopped: {result.stopped})")
+    if result.best is None:
+        console.print("no candidate was right: see the quarantine in the store")
+        return
+    console.print(f"schedule: {json.dumps(schedule_to_json(result.best.schedule))}", soft_wrap=True)
+    console.print(f"source:   {store.directory / 'sources' / f'{result.best.source_hash}.c'}", soft_wrap=True)
+
+
+def _search_json(result: SearchResult, rows: list[Row]) -> dict[str, Any]:
+    return {
+        "kernel_hash": result.kernel_hash,
+        "target_id": result.target_id,
+        "threads": result.threads,
+        "best": result.best.to_json() if result.best else None,
+        "rounds": [asdict(entry) for entry in result.rounds],
+        "measured": len(result.measured),
+        "elapsed_s": result.elapsed_s,
+        "stopped": result.stopped,
+        "rows": [_row_json(row) for row in rows],
+    }
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    schedule = None if row.schedule is None else schedule_to_json(row.schedule)
+    return {**asdict(row), "outcome": row.outcome.value, "schedule": schedule}
+
+
+def _table(kernel: Kernel, rows: list[Row]) -> Table:
+    work = cost(kernel)
+    table = Table()
+    for heading in ("", "outcome", "best", "median", "GFLOP/s", "GB/s", "max error", "tolerance"):
+        table.add_column(heading, justify="left" if heading in ("", "outcome") else "right")
+    for row in rows:
+        table.add_row(*_cells(row, work.flops, work.bytes))
+    return table
+
+
+def _cells(row: Row, flops: float, moved: float) -> list[str]:
+    cells = [row.name, row.outcome.value]
+    if row.best_s is None or row.median_s is None:
+        return [*cells, row.detail[:60]]
+    rates = [f"{flops / row.best_s / 1e9:.1f}", f"{moved / row.best_s / 1e9:.1f}"]
+    errors = ["" if e is None else f"{e:.2g}" for e in (row.max_error, row.tolerance)]
+    return [*cells, _seconds(row.best_s), _seconds(row.median_s), *rates, *errors]
+
+
+def _seconds(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"

@@ -1,0 +1,205 @@
+"""Compile, verify, time: a round's candidates against the best so far, and the finalists against one another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from engine.bench import Bench, with_times
+from engine.building import Built, Candidate, skipped
+from engine.isolate import Deadline
+from engine.kernel import Kernel
+from engine.outcome import QUARANTINED, Measured, Outcome
+from engine.render.language import Renderer
+from engine.store import Store
+from engine.target import Target
+from engine.timing import Timing
+
+# How many candidates, for each core, are compiled before they are verified and timed.
+BATCH_PER_CORE = 4
+# Making the repros of a batch's broken candidates smaller may take this long.
+MINIMISE_AT_MOST_S = 1.0
+
+Report = Callable[[dict[str, object]], None]
+
+
+def silent(_: dict[str, object]) -> None:
+    """Report nothing."""
+
+
+def measure(
+    kernel: Kernel,
+    candidates: Sequence[Candidate],
+    target: Target,
+    *,
+    store: Store,
+    threads: int = 1,
+    bound_s: float | None = None,
+    budget_s: float = float("inf"),
+    seed: int = 0,
+    renderer: Renderer | None = None,
+    report: Report = silent,
+    deadline: Deadline | None = None,
+) -> list[Measured]:
+    """Compile the candidates, verify each on a shrunk shape, time the right ones alone; in their order.
+
+    `bound_s` is the best time so far: slower than three times that is SLOW. No new candidate is started after
+    `budget_s` seconds: those left are SKIPPED. `report` gets {"phase", "done", "total", "best_s"} for each
+    candidate compiled, verified and timed.
+    """
+    with Bench(kernel, target, renderer, store, threads=threads, seed=seed, deadline=deadline) as bench:
+        return measure_on(bench, candidates, bound_s, time.monotonic() + budget_s, report)
+
+
+def measure_on(
+    bench: Bench, candidates: Sequence[Candidate], bound_s: float | None, until: float, report: Report
+) -> list[Measured]:
+    """`measure` on a bench that exists; `until` is a monotonic time."""
+    wanted = list({item.hash: item for item in candidates}.values())
+    size = BATCH_PER_CORE * bench.target.cores
+    batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+    steps = _Steps(report, len(wanted), bound_s)
+    results: dict[str, Measured] = {}
+    for batch in batches:
+        results |= _Batch(bench, steps, until).run(batch)
+    return [results[item.hash] for item in wanted]
+
+
+@dataclass
+class _Steps:
+    """Reports how many candidates have come how far, and the best time met."""
+
+    report: Report
+    total: int
+    best_s: float | None
+    done: dict[str, int] = field(default_factory=dict)
+
+    def step(self, phase: str, count: int = 1) -> None:
+        self.done[phase] = self.done.get(phase, 0) + count
+        self.report({"phase": phase, "done": self.done[phase], "total": self.total, "best_s": self.best_s})
+
+    def saw(self, measured: Measured) -> None:
+        if measured.outcome is Outcome.OK and measured.time_s is not None:
+            self.best_s = min(self.best_s or measured.time_s, measured.time_s)
+
+
+@dataclass
+class _Batch:
+    """Some candidates on their way: all compiled, then all verified, then the right ones timed."""
+
+    bench: Bench
+    steps: _Steps
+    until: float
+    results: dict[str, Measured] = field(default_factory=dict)
+
+    def run(self, batch: Sequence[Candidate]) -> dict[str, Measured]:
+        built = self._compile(batch)
+        new = {item.source_hash: item for item in reversed(built) if item.source_hash not in self.bench.known}
+        right = [item for item in reversed(new.values()) if self._verify(item)]
+        for item in right:
+            self._time(item)
+        self._minimise()
+        self.bench.known |= {name: self.results[item.candidate.hash] for name, item in new.items()}
+        for item in built:
+            self._share(item)
+        return self.results
+
+    def _compile(self, batch: Sequence[Candidate]) -> list[Built]:
+        """Those that compile; the others have their results."""
+        found = self.bench.builder.build_all(batch, self.until, lambda: self.steps.step("compile"))
+        failed = [item for item in found if isinstance(item, Measured)]
+        self.bench.keep_all(failed)
+        self.results |= {item.hash: item for item in failed}
+        return [item for item in found if isinstance(item, Built)]
+
+    def _verify(self, item: Built) -> bool:
+        found = self.bench.verify(item) if self._in_time() else skipped(item.candidate)
+        self.results[item.candidate.hash] = found
+        self.steps.step("verify")
+        return found.outcome is Outcome.OK
+
+    def _time(self, item: Built) -> None:
+        verified = self.results[item.candidate.hash]
+        found = (
+            self.bench.time(item, verified, self.steps.best_s) if self._in_time() else skipped(item.candidate)
+        )
+        self.results[item.candidate.hash] = found
+        self.steps.saw(found)
+        self.steps.step("time")
+
+    def _minimise(self) -> None:
+        enough = min(self.until, time.monotonic() + MINIMISE_AT_MOST_S)
+        for failed in [m for m in self.results.values() if m.outcome in QUARANTINED]:
+            self.bench.minimise(failed, enough)
+
+    def _share(self, item: Built) -> None:
+        """A candidate whose code was measured already gets that result."""
+        if item.candidate.hash not in self.results:
+            twin = self.bench.known[item.source_hash]
+            self.results[item.candidate.hash] = replace(
+                twin,
+                schedule=item.candidate.schedule,
+                hash=item.candidate.hash,
+                detail=f"same code as {twin.hash}",
+            )
+
+    def _in_time(self) -> bool:
+        return time.monotonic() < self.until
+
+
+def confirm(
+    kernel: Kernel,
+    candidates: Sequence[Candidate],
+    target: Target,
+    *,
+    store: Store,
+    threads: int = 1,
+    seed: int = 0,
+    renderer: Renderer | None = None,
+    report: Report = silent,
+    time_s: float = 0.3,
+    deadline: Deadline | None = None,
+) -> list[Measured]:
+    """Check finalists at full shape on inputs of another seed, then time them interleaved; best first.
+
+    `time_s` is how long each is timed. Those that fail come last.
+    """
+    with Bench(kernel, target, renderer, store, threads=threads, seed=seed, deadline=deadline) as bench:
+        return confirm_on(bench, candidates, report, time_s)
+
+
+def confirm_on(
+    bench: Bench, candidates: Sequence[Candidate], report: Report = silent, time_s: float = 0.3
+) -> list[Measured]:
+    """`confirm` on a bench that exists."""
+    steps = _Steps(report, len(candidates), None)
+    built = bench.builder.build_all(candidates, float("inf"), lambda: steps.step("compile"))
+    failed = [item for item in built if isinstance(item, Measured)]
+    right: list[tuple[Built, Measured]] = []
+    for item in [item for item in built if isinstance(item, Built)]:
+        verified = bench.verify_fully(item)
+        if verified.outcome is Outcome.OK:
+            right.append((item, verified))
+        else:
+            failed.append(verified)
+        steps.step("verify")
+    timed, died = _race(bench, right, time_s)
+    steps.step("time", len(timed))
+    return sorted(timed, key=lambda m: m.time_s or float("inf")) + failed + died
+
+
+def _race(
+    bench: Bench, right: list[tuple[Built, Measured]], time_s: float
+) -> tuple[list[Measured], list[Measured]]:
+    """Time verified candidates in turns: those that lived, and those that died at it."""
+    starts = {item.candidate.hash: partial(bench.runner, item) for item, _ in right}
+    times, died = bench.race(starts, time_s)
+    timed = [
+        with_times(verified, Timing(Outcome.OK, tuple(times[verified.hash])))
+        for _, verified in right
+        if verified.hash in times
+    ]
+    dead = [bench.failed(item, died[v.hash]) for item, v in right if v.hash in died]
+    return [bench.keep(m) for m in timed], [bench.keep(m) for m in dead]

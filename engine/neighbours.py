@@ -1,0 +1,223 @@
+"""Which schedules to try: where a search starts, and the schedules one step away from another.
+
+A step appends an opt, changes one amount, drops an opt, or swaps two. Opts that commute are kept in one order
+(`canonical`), so that the same kernel reached in two ways is mostly the same schedule with the same hash.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from math import prod
+
+from engine import heuristic
+from engine.errors import IllegalOpt
+from engine.indexing import accesses, body
+from engine.kernel import Kernel
+from engine.model import estimate, trips
+from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
+from engine.ranges import Axis, Leaf
+from engine.schedule import Scheduled, replay
+from engine.target import Target
+
+UPCASTS = (2, 3, 4, 5, 6, 8, 12, 16)
+UNROLLS = (2, 4, 8)
+SPLITS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
+MAX_OPTS = 16
+# Bodies written out more often than this take seconds to compile and never won.
+MAX_BODY = 64
+# The model alone picks the seeds: so many schedules kept, for so many steps.
+PICK_WIDTH = 8
+PICK_STEPS = 12
+
+# What a kernel comes to, by structure: schedules with equal leaves are the same kernel.
+Structure = tuple[tuple[Axis, int, int, RangeType], ...]
+
+_REGISTERS = (OptKind.VEC, OptKind.UPCAST, OptKind.UNROLL)
+
+
+def canonical(schedule: Schedule) -> Schedule:
+    """The same kernel with its opts in the usual order: registers, then splits and loop order, then threads."""
+    return tuple(sorted(schedule, key=_rank))
+
+
+def _rank(opt: Opt) -> tuple[int, str, str, int]:
+    if opt.kind in _REGISTERS:
+        return (_REGISTERS.index(opt.kind), opt.kind.value, opt.target, opt.axis)
+    return (len(_REGISTERS) + (opt.kind is OptKind.THREAD), "", "", 0)
+
+
+def structure(scheduled: Scheduled) -> Structure:
+    """The leaves that do something, in execution order."""
+    return tuple(_shape_of(leaf) for leaf in scheduled.leaves if trips(leaf) > 1)
+
+
+def _shape_of(leaf: Leaf) -> tuple[Axis, int, int, RangeType]:
+    return leaf.axis, trips(leaf), leaf.stride, leaf.type
+
+
+def body_size(scheduled: Scheduled) -> int:
+    """How many times the body is written out: what rendering and compiling take time for."""
+    types = (RangeType.UPCAST, RangeType.UNROLL)
+    return prod(leaf.extent for leaf in scheduled.of_type(*types))
+
+
+def seeds(kernel: Kernel, target: Target, threads: int = 1) -> list[Schedule]:
+    """Where a search starts: the heuristic's schedule, the model's picks (best first), the unscheduled kernel.
+
+    A kernel of no elements has that one only.
+    """
+    if any(axis.extent == 0 for axis in body(kernel).axes):
+        return [()]
+    found = [canonical(heuristic.schedule(kernel, target, threads)), *picks(kernel, target, threads), ()]
+    return list(dict.fromkeys(found))
+
+
+def picks(kernel: Kernel, target: Target, threads: int = 1, limit: int = 32) -> list[Schedule]:
+    """The schedules that the model likes best, of many register tiles, found by a beam that measures nothing."""
+    known: dict[Structure, tuple[float, Schedule]] = {}
+    beam: list[Schedule] = [(), canonical(heuristic.schedule(kernel, target, threads))]
+    tried: set[Schedule] = set()
+    for _ in range(PICK_STEPS):
+        fresh = [schedule for schedule in beam if schedule not in tried]
+        if not fresh:
+            break
+        tried.update(fresh)
+        _score(kernel, fresh, target, threads, known)
+        beam = _varied(known.values(), PICK_WIDTH)
+    return _varied(known.values(), limit)
+
+
+def _varied(scored: Iterable[tuple[float, Schedule]], limit: int) -> list[Schedule]:
+    """The best by score, fewer opts first among equals, at most two of one register tile."""
+    ranked = sorted(scored, key=lambda entry: (entry[0], len(entry[1])))
+    return varied((schedule for _, schedule in ranked), limit, each=2)
+
+
+def varied(ranked: Iterable[Schedule], limit: int, each: int) -> list[Schedule]:
+    """The first `limit` schedules, at most `each` of one register tile: those next to one another are alike."""
+    tiles: Counter[Schedule] = Counter()
+    found: list[Schedule] = []
+    for schedule in ranked:
+        tile = tuple(opt for opt in schedule if opt.kind in _REGISTERS)
+        tiles[tile] += 1
+        if tiles[tile] <= each:
+            found.append(schedule)
+        if len(found) == limit:
+            break
+    return found
+
+
+def _score(
+    kernel: Kernel,
+    beam: list[Schedule],
+    target: Target,
+    threads: int,
+    known: dict[Structure, tuple[float, Schedule]],
+) -> None:
+    """Add the neighbours of `beam` to `known`."""
+    for parent in beam:
+        for schedule in neighbours(kernel, parent, target, threads):
+            try:
+                scheduled = replay(kernel, schedule)
+            except IllegalOpt:
+                continue
+            found = structure(scheduled)
+            if found not in known and body_size(scheduled) <= MAX_BODY:
+                known[found] = (estimate(kernel, scheduled, target), schedule)
+
+
+def neighbours(kernel: Kernel, schedule: Schedule, target: Target, threads: int = 1) -> Iterator[Schedule]:
+    """Every schedule one step away, in canonical order and each once; legality is for replay to say."""
+    menu = tuple(_menu(kernel, schedule, target, threads))
+    seen = {canonical(schedule)}
+    for steps in (
+        _appended(schedule, menu),
+        _changed(schedule, menu),
+        _dropped(schedule),
+        _swapped(schedule),
+    ):
+        for step in steps:
+            found = canonical(step)
+            if found not in seen and len(found) <= MAX_OPTS:
+                seen.add(found)
+                yield found
+
+
+def _menu(kernel: Kernel, schedule: Schedule, target: Target, threads: int) -> Iterator[Opt]:
+    """Every opt that could stand in a schedule of this kernel."""
+    for axis in body(kernel).axes:
+        yield from _register_opts(kernel, axis, target)
+        yield from _split_opts(axis)
+        if threads > 1 and not axis.reduce:
+            yield from (_opt(OptKind.THREAD, axis, threads * each) for each in (1, 2, 4))
+    loops = len(_loop_axes(kernel, schedule))
+    for first in range(loops):
+        for second in range(first + 1, loops):
+            yield Opt(OptKind.REORDER, TARGET_OUT, first, second)
+
+
+def _register_opts(kernel: Kernel, axis: Axis, target: Target) -> Iterator[Opt]:
+    store, *loads = accesses(kernel)
+    if any(access.strides[axis] == 1 for access in (loads if axis.reduce else [store])):
+        yield from (_opt(OptKind.VEC, axis, n) for n in _lanes(kernel, target) if n <= axis.extent)
+    kind, amounts = (OptKind.UNROLL, UNROLLS) if axis.reduce else (OptKind.UPCAST, UPCASTS)
+    yield from (_opt(kind, axis, n) for n in amounts if n <= axis.extent)
+
+
+def _lanes(kernel: Kernel, target: Target) -> tuple[int, int]:
+    """A whole vector register of the output's type, and half of one."""
+    whole = target.features.vector_bytes // kernel.dtype.itemsize
+    return whole, whole // 2
+
+
+def _split_opts(axis: Axis) -> Iterator[Opt]:
+    """Parts split off as plain loops: without stages, splitting a reduce within its accumulators gains nothing."""
+    for amount in SPLITS:
+        if 1 < amount < axis.extent:
+            yield Opt(OptKind.SPLIT, axis.target, axis.index, amount, RangeType.LOOP)
+
+
+def _opt(kind: OptKind, axis: Axis, amount: int) -> Opt:
+    return Opt(kind, axis.target, axis.index, amount)
+
+
+def _loop_axes(kernel: Kernel, schedule: Schedule) -> list[Axis]:
+    """One entry for each position of the loop order: the output's axes, and the LOOP parts split off."""
+    axes = [axis for axis in body(kernel).axes if not axis.reduce]
+    splits = [opt for opt in schedule if opt.kind is OptKind.SPLIT and opt.type is not RangeType.REDUCE]
+    return axes + [axis for axis in body(kernel).axes for opt in splits if _is_of(opt, axis)]
+
+
+def _is_of(opt: Opt, axis: Axis) -> bool:
+    return (opt.target, opt.axis) == (axis.target, axis.index)
+
+
+def _appended(schedule: Schedule, menu: tuple[Opt, ...]) -> Iterator[Schedule]:
+    for opt in menu:
+        yield (*schedule, opt)
+
+
+def _changed(schedule: Schedule, menu: tuple[Opt, ...]) -> Iterator[Schedule]:
+    for place, old in enumerate(schedule):
+        for opt in menu:
+            same_opt = (opt.kind, opt.target, opt.axis, opt.type) == (
+                old.kind,
+                old.target,
+                old.axis,
+                old.type,
+            )
+            if same_opt and opt.amount != old.amount:
+                yield (*schedule[:place], replace(old, amount=opt.amount), *schedule[place + 1 :])
+
+
+def _dropped(schedule: Schedule) -> Iterator[Schedule]:
+    for place in range(len(schedule)):
+        yield (*schedule[:place], *schedule[place + 1 :])
+
+
+def _swapped(schedule: Schedule) -> Iterator[Schedule]:
+    for place in range(len(schedule) - 1):
+        first, second = schedule[place : place + 2]
+        yield (*schedule[:place], second, first, *schedule[place + 2 :])

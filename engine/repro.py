@@ -1,0 +1,115 @@
+"""One runnable C file for a candidate that crashed, hung, wrote out of bounds or lied.
+
+The file has the candidate and the unscheduled kernel of the same shrunk shape, runs both on the same inputs
+between guard pages, and says what differs: compile it with the line at its top and run it.
+"""
+
+from __future__ import annotations
+
+import json
+from math import prod
+
+from engine.kernel import Kernel
+from engine.opts import Schedule, schedule_to_json
+from engine.outcome import Measured
+from engine.pipeline import Rendered
+from engine.shapes import shape_of
+from engine.target import Target
+
+CANDIDATE, NAIVE = "candidate", "naive"
+
+# Buffers between guard pages with a canary behind each; inputs are small whole numbers.
+_HARNESS = """
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum {{ BUFFERS = {buffers}, CANARY = 4096, GUARD = 1 << 20 }};
+static const size_t sizes[BUFFERS] = {{ {sizes} }};  /* bytes; the output first */
+static const size_t items[BUFFERS] = {{ {items} }};  /* bytes of an element */
+static const int floats[BUFFERS] = {{ {floats} }};   /* is it a float? */
+
+static unsigned char *place(size_t bytes) {{
+  size_t room = (bytes + 2 * CANARY + 4095) / 4096 * 4096;
+  unsigned char *start = mmap(0, room + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (start == MAP_FAILED || mprotect(start + GUARD, room, PROT_READ | PROT_WRITE)) exit(2);
+  memset(start + GUARD, 0xA5, room);
+  return start + GUARD + CANARY;
+}}
+
+static void fill(unsigned char *data, int buffer) {{
+  unsigned state = 1 + buffer;
+  for (size_t i = 0; i < sizes[buffer] / items[buffer]; i++) {{
+    state = state * 1664525u + 1013904223u;
+    int value = (int)(state >> 16) % 9 - 4;
+    if (floats[buffer]) ((float *)data)[i] = value;
+    else if (items[buffer] == 8) ((long *)data)[i] = value;
+    else if (items[buffer] == 4) ((int *)data)[i] = value;
+    else data[i] = value & 1;
+  }}
+}}
+
+int main(void) {{
+  void *a[BUFFERS], *b[BUFFERS];
+  for (int i = 0; i < BUFFERS; i++) {{
+    a[i] = place(sizes[i]);
+    b[i] = place(sizes[i]);
+    if (i) fill(a[i], i), fill(b[i], i);
+  }}
+  {naive}(a, 0, 1);
+  alarm(10); /* a candidate that hangs ends here */
+  {candidate}(b, 0, {tiles});
+  int bad = 0;
+  for (int i = 0; i < BUFFERS; i++) {{
+    unsigned char *x = a[i], *y = b[i];
+    for (size_t j = 0; j < CANARY; j++)
+      if (y[sizes[i] + j] != 0xA5 || y[-1 - (long)j] != 0xA5) {{
+        printf("buffer %d: wrote outside it\\n", i), bad = 1;
+        break;
+      }}
+    if (i && memcmp(x, y, sizes[i])) printf("input %d was changed\\n", i - 1), bad = 1;
+  }}
+  size_t wrong = 0, first = 0;
+  for (size_t j = sizes[0]; j-- > 0;)
+    if (((unsigned char *)a[0])[j] != ((unsigned char *)b[0])[j]) first = j, wrong++;
+  if (wrong) printf("the output differs in %zu bytes, first in element %zu\\n", wrong, first / {itemsize}), bad = 1;
+  puts(bad ? "BAD" : "no difference found on these inputs");
+  return bad;
+}}
+"""
+
+
+def repro(kernel: Kernel, candidate: Rendered, naive: Rendered, target: Target, measured: Measured) -> str:
+    """The file for a candidate of `kernel` (a shrunk one); `measured` says what happened."""
+    nodes = (kernel.output, *kernel.params)
+    harness = _HARNESS.format(
+        buffers=len(nodes),
+        sizes=", ".join(str(prod(shape_of(node)) * node.dtype.itemsize) for node in nodes),
+        items=", ".join(str(node.dtype.itemsize) for node in nodes),
+        floats=", ".join(str(int(node.dtype.is_float)) for node in nodes),
+        itemsize=kernel.dtype.itemsize,
+        naive=NAIVE,
+        candidate=CANDIDATE,
+        tiles=candidate.tiles,
+    )
+    sources = f"{_renamed(candidate, CANDIDATE)}\n{_renamed(naive, NAIVE)}"
+    return f"{_header(candidate.scheduled.opts, target, measured)}{sources}\n{harness}"
+
+
+def _renamed(rendered: Rendered, name: str) -> str:
+    """The source with another entry point: both were rendered under one name."""
+    return rendered.source.replace(rendered.entry, name)
+
+
+def _header(schedule: Schedule, target: Target, measured: Measured) -> str:
+    flags = " ".join(target.flags)
+    detail = measured.detail.replace("*/", "* /")
+    return (
+        f"/* {measured.outcome.value}: {detail}\n"
+        f" * schedule: {json.dumps(schedule_to_json(schedule))}\n"
+        f" * target:   {target.arch} ({target.compiler})\n"
+        f" * compile:  cc -O2 -w {flags} THIS.c -o repro -lm && ./repro\n"
+        " */\n"
+    )
