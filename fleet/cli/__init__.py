@@ -1,0 +1,16 @@
+"""Client verbs of the `tinyfleet` command, one file per noun. All of it goes through the SDK, `fleet.client`."""
+
+from __future__ import annotations
+
+import typer
+
+from fleet.cli import jobs, kernels, nodes, searches, tokens
+
+app = typer.Typer(no_args_is_help=True)
+app.add_typer(nodes.app, name="nodes")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(searches.app, name="searches")
+app.add_typer(kernels.app, name="kernels")
+app.add_typer(tokens.app, name="tokens")
+app.add_typer(tokens.join_app, name="join-token")
+app.command()(tokens.whoami)

@@ -1,0 +1,145 @@
+"""Where the command finds the server and its token, and what each kind of failure exits with.
+
+Exit codes: 0 done, 1 the job or search failed, 2 usage, 3 the server refused, 4 the server cannot be reached.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from fleet.cli.text import printable
+from fleet.client import ApiError, Client, Unreachable
+
+PIPED_WIDTH = 240  # columns of a table that goes to a file or a pipe, where cut text would be lost
+DEFAULT_URL = "http://127.0.0.1:8000"
+EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
+
+Url = Annotated[str | None, typer.Option("--url", envvar="TINYFLEET_URL", help="The server's address.")]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", envvar="TINYFLEET_TOKEN_FILE", help="A file that holds the bearer token."),
+]
+Limit = Annotated[int, typer.Option(min=1, max=200, help="How many to list.")]
+After = Annotated[int | None, typer.Option(help="Continue a list: the `next` of the page before.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
+
+
+def stdout() -> Console:
+    """Where results go."""
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+
+
+def stderr() -> Console:
+    """Where progress, hints and errors go."""
+    return Console(stderr=True, width=None if sys.stderr.isatty() else PIPED_WIDTH, highlight=False)
+
+
+class Usage(Exception):
+    """The command line cannot be carried out; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """A server and the token to show it."""
+
+    url: str
+    token: str
+
+
+def address(url: str | None, token_file: Path | None, environ: Mapping[str, str]) -> Address:
+    """The options, else the environment, else ~/.config/tinyfleet, else a server started in this folder.
+
+    Raises Usage when no token is found, or the file named cannot be read.
+    """
+    folder = _config_folder(environ)
+    found = url or _optional(folder / "url") or DEFAULT_URL
+    token = _named_token(token_file, environ) or _optional(folder / "token") or _local_admin(found, environ)
+    if not token:
+        raise Usage(
+            f"no token for {found}: give --token-file, set TINYFLEET_TOKEN or TINYFLEET_TOKEN_FILE, or write it "
+            f"to {folder / 'token'}; a new server leaves the first one in admin-token in its data folder"
+        )
+    return Address(found, token)
+
+
+def _config_folder(environ: Mapping[str, str]) -> Path:
+    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".config")
+    return Path(home) / "tinyfleet"
+
+
+def _named_token(file: Path | None, environ: Mapping[str, str]) -> str | None:
+    if file is None:
+        return environ.get("TINYFLEET_TOKEN", "").strip() or None
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Usage(f"--token-file {file}: {error}") from error
+
+
+def _local_admin(url: str, environ: Mapping[str, str]) -> str | None:
+    """The token of a server that was started here; sent to this machine only."""
+    if not _is_loopback(url):
+        return None
+    return _optional(Path(environ.get("TINYFLEET_DATA", "tinyfleet-data")) / "admin-token")
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _optional(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
+@contextmanager
+def connected(url: str | None, token_file: Path | None) -> Iterator[Client]:
+    """A client of the server; a failure ends the command with its exit code and a message on stderr."""
+    try:
+        where = address(url, token_file, os.environ)
+        with Client(where.url, where.token) as client:
+            yield client
+    except Usage as error:
+        raise fail(str(error), code=EXIT_USAGE) from None
+    except ApiError as error:
+        raise fail(*explain(error), code=EXIT_REFUSED) from None
+    except Unreachable as error:
+        hint = "start one with: tinyfleet serve" if _is_loopback(error.url) else "check --url and the network"
+        raise fail(str(error), hint, code=EXIT_UNREACHABLE) from None
+
+
+def explain(error: ApiError) -> list[str]:
+    """What was refused, then one line for each field with what is wrong with it."""
+    title = str(error.problem.get("title") or "refused")
+    detail = str(error.problem.get("detail") or "")
+    fields = [f"{entry.get('field')}: {entry.get('message')}" for entry in error.problem.get("errors") or []]
+    head = f"{title} ({error.status})"
+    return [head, *fields] if fields else [f"{head}: {detail}" if detail else head]
+
+
+def fail(*lines: str, code: int) -> typer.Exit:
+    """Print the lines on stderr, the first as the error; returns the exit to raise."""
+    first, *rest = (printable(line) for line in lines)
+    console = stderr()
+    console.print(Text.assemble(("error: ", "bold red"), first), soft_wrap=True)
+    for line in rest:
+        console.print(Text(f"  {line}"), soft_wrap=True)
+    return typer.Exit(code)

@@ -1,0 +1,139 @@
+"""tinyfleet jobs: submit a job, follow it, stop it."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from fleet.cli import progress, tables
+from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, connected, stderr
+from fleet.cli.kernel_arguments import Arch, Dtype, Key, Shape, Threads, kernel, read_json, schedule_argument
+from fleet.cli.nodes import find_node
+from fleet.cli.printing import exit_by_state, patiently, show, show_page
+from fleet.cli.text import printable
+
+app = typer.Typer(no_args_is_help=True, help="Submit jobs and follow them.")
+JobId = Annotated[int, typer.Argument(min=1, metavar="JOB", help="The job's id.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 if it is not a success.")]
+
+
+@app.command("submit")
+def submit_job(
+    what: Annotated[
+        str | None, typer.Argument(metavar="[WHAT]", help="gemm, reduce, copy, elementwise or noop.")
+    ] = None,
+    shape: Shape = None,
+    spec: Annotated[
+        Path | None, typer.Option(help="A JSON file with the whole spec instead; - reads stdin.")
+    ] = None,
+    schedule: Annotated[str, typer.Option(help="none, heuristic, tuned, or a JSON file.")] = "heuristic",
+    compare: Annotated[
+        list[str] | None, typer.Option(help="Also measure: none, heuristic, tuned, numpy.")
+    ] = None,
+    dtype: Dtype = "float32",
+    threads: Threads = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the inputs.")] = 0,
+    time_s: Annotated[float, typer.Option("--time", help="Seconds of timing for each row.")] = 1.0,
+    seconds: Annotated[float, typer.Option(help="noop: how long it takes.")] = 0.0,
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    arch: Arch = None,
+    node: Annotated[str | None, typer.Option(help="Only on this node.")] = None,
+    priority: Annotated[int | None, typer.Option(help="Higher goes first.")] = None,
+    timeout_s: Annotated[float | None, typer.Option("--timeout", help="Seconds until it is stopped.")] = None,
+    max_retries: Annotated[int | None, typer.Option(help="Tries again after lost nodes.")] = None,
+    key: Key = None,
+    wait: Wait = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Submit a kernel to run, verify and time, or a noop."""
+    with connected(url, token_file) as client:
+        options = {"compare": compare or [], "threads": threads, "seed": seed, "time_s": time_s}
+        if spec is not None:
+            body = read_json(spec, "--spec")
+        elif what == "noop":
+            body = {"kind": "noop", "seconds": seconds}
+        else:
+            body = {"kind": "kernel", "kernel": kernel(what, shape, dtype), **options}
+            body["schedule"] = schedule_argument(schedule)
+        job = client.submit_job(
+            body,
+            name=name,
+            priority=priority,
+            arch=arch,
+            node=find_node(client, node).id if node else None,
+            timeout_s=timeout_s,
+            max_retries=max_retries,
+            idempotency_key=key,
+        )
+        if wait:
+            job = patiently(job, partial(progress.wait_for_job, client, job, stderr()))
+    submitted = Text(f"job {job.id} is {job.state}; follow it: tinyfleet jobs show {job.id}")
+    show(job, tables.job(job, []) if wait else submitted, as_json)
+    if wait:
+        exit_by_state(job)
+
+
+@app.command("list")
+def list_jobs(
+    state: Annotated[str | None, typer.Option(help="Only in this state.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only of this kind; expand, measure and confirm are searches'.")
+    ] = None,
+    limit: Limit = 30,
+    after: After = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """List jobs, newest first."""
+    with connected(url, token_file) as client:
+        page = client.jobs(state=state, kind=kind, after=after, limit=limit)
+    show_page(page, tables.jobs(page.items), "No jobs.", as_json)
+
+
+@app.command("show")
+def show_job(
+    job: JobId,
+    wait: Wait = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Show a job with its result and its attempts."""
+    with connected(url, token_file) as client:
+        found = client.job(job)
+        if wait:
+            found = patiently(found, partial(progress.wait_for_job, client, found, stderr()))
+        attempts = client.attempts(job)
+    show(found, tables.job(found, attempts), as_json)
+    if wait:
+        exit_by_state(found)
+
+
+@app.command("logs")
+def show_logs(
+    job: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job has finished.")] = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Print the log of a job's last attempt."""
+    with connected(url, token_file) as client:
+        for piece in client.job_logs(job, follow=follow):
+            sys.stdout.write(printable(piece, keep="\n\t") if sys.stdout.isatty() else piece)
+            sys.stdout.flush()
+
+
+@app.command("cancel")
+def cancel_job(job: JobId, as_json: AsJson = False, url: Url = None, token_file: TokenFile = None) -> None:
+    """Stop a job."""
+    with connected(url, token_file) as client:
+        changed = client.cancel_job(job)
+    show(changed, Text(f"job {changed.id} is {changed.state}"), as_json)

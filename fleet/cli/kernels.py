@@ -1,0 +1,59 @@
+"""tinyfleet kernels: the tuned kernels, their source, and what was quarantined."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fleet.cli import tables
+from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, connected
+from fleet.cli.printing import show, show_page
+
+app = typer.Typer(no_args_is_help=True, help="The best kernels found so far.")
+KernelId = Annotated[int, typer.Argument(min=1, metavar="KERNEL", help="The tuned kernel's id.")]
+
+
+@app.command("list")
+def list_kernels(
+    limit: Limit = 30,
+    after: After = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """List the tuned kernels."""
+    with connected(url, token_file) as client:
+        page = client.kernels(after=after, limit=limit)
+    show_page(page, tables.kernels(page.items), "No kernel was tuned yet: tinyfleet searches run.", as_json)
+
+
+@app.command("show")
+def show_kernel(
+    kernel: KernelId,
+    source: Annotated[bool, typer.Option("--source", help="Print the C source instead.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Show a tuned kernel, or print its source."""
+    with connected(url, token_file) as client:
+        if source:
+            typer.echo(client.kernel_source(kernel), nl=False)
+            return
+        found = client.kernel(kernel)
+    show(found, tables.kernel(found), as_json)
+
+
+@app.command("quarantined")
+def list_quarantined(
+    limit: Limit = 30,
+    after: After = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """List candidates that crashed, hung or gave wrong results."""
+    with connected(url, token_file) as client:
+        page = client.quarantine(after=after, limit=limit)
+    show_page(page, tables.quarantine(page.items), "Nothing was quarantined.", as_json)

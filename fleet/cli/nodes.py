@@ -1,0 +1,96 @@
+"""tinyfleet nodes: what there is, and keeping work off a node."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from fleet.cli import tables
+from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, Usage, connected
+from fleet.cli.printing import show, show_page
+from fleet.cli.text import printable
+from fleet.client import Client
+from fleet.resources import Node
+
+app = typer.Typer(no_args_is_help=True, help="The nodes of the fleet, and keeping work off one.")
+NodeName = Annotated[str, typer.Argument(metavar="NODE", help="The node's name or id.")]
+
+
+@app.command("list")
+def list_nodes(
+    limit: Limit = 100,
+    after: After = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """List the nodes: state, contact, devices."""
+    with connected(url, token_file) as client:
+        page = client.nodes(after=after, limit=limit)
+    hint = "No node has joined yet: tinyfleet join-token create, then tinyfleet agent on the node."
+    show_page(page, tables.nodes(page.items), hint, as_json)
+
+
+def find_node(client: Client, name: str) -> Node:
+    """The node of that name or id. Raises Usage when there is none."""
+    if name.isdigit():
+        return client.node(int(name))
+    after: int | None = None
+    while True:
+        page = client.nodes(after=after, limit=200)
+        for node in page.items:
+            if node.name == name:
+                return node
+        if page.next is None:
+            raise Usage(f"there is no node {printable(name)!r}; see: tinyfleet nodes list")
+        after = page.next
+
+
+@app.command("show")
+def show_node(node: NodeName, as_json: AsJson = False, url: Url = None, token_file: TokenFile = None) -> None:
+    """Show one node with its devices."""
+    with connected(url, token_file) as client:
+        found = find_node(client, node)
+    show(found, tables.node(found), as_json)
+
+
+@app.command("cordon")
+def cordon_node(
+    node: NodeName, as_json: AsJson = False, url: Url = None, token_file: TokenFile = None
+) -> None:
+    """Accept nothing new on the node; what runs there goes on."""
+    with connected(url, token_file) as client:
+        changed = client.cordon(find_node(client, node).id)
+    show(changed, Text(f"{changed.name} takes nothing new"), as_json)
+
+
+@app.command("uncordon")
+def uncordon_node(
+    node: NodeName, as_json: AsJson = False, url: Url = None, token_file: TokenFile = None
+) -> None:
+    """Accept work on the node again."""
+    with connected(url, token_file) as client:
+        changed = client.uncordon(find_node(client, node).id)
+    show(changed, Text(f"{changed.name} takes work again"), as_json)
+
+
+@app.command("drain")
+def drain_node(
+    node: NodeName, as_json: AsJson = False, url: Url = None, token_file: TokenFile = None
+) -> None:
+    """Cordon the node and let what runs there finish."""
+    with connected(url, token_file) as client:
+        changed = client.drain(find_node(client, node).id)
+    show(changed, Text(f"{changed.name} is {changed.state}"), as_json)
+
+
+@app.command("retire")
+def retire_node(
+    node: NodeName, as_json: AsJson = False, url: Url = None, token_file: TokenFile = None
+) -> None:
+    """Take a drained node out of the fleet; its identity is refused from then on."""
+    with connected(url, token_file) as client:
+        changed = client.retire(find_node(client, node).id)
+    show(changed, Text(f"{changed.name} is {changed.state}"), as_json)

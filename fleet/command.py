@@ -1,0 +1,113 @@
+"""The `tinyfleet` command: verbs from several packages, each loaded only when it is named.
+
+A file of verbs registers a typer app in the entry-point group `tinyfleet.commands`. The files of this
+repository join their verbs at the top (`VERBS`); any other file becomes one group under its entry point's
+name, as the engine's does. The list of verbs is written down here, so that `tinyfleet --help` imports none
+of them: the API alone would cost half a second and the engine as much again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
+
+GROUP = "tinyfleet.commands"
+
+# Entry point → the verbs its app puts at the top level, with the line that --help shows.
+VERBS: dict[str, dict[str, str]] = {
+    "client": {
+        "nodes": "The nodes: list, show, cordon, uncordon, drain, retire.",
+        "jobs": "Jobs: submit, list, show, logs, cancel.",
+        "searches": "BEAM searches for fast kernels: run, list, show, cancel.",
+        "kernels": "The best kernels found so far: list, show, quarantined.",
+        "tokens": "Bearer tokens: list, create, revoke.",
+        "join-token": "One-use tokens with which a node joins: create.",
+        "whoami": "Who the server takes you for.",
+    },
+    "server": {"serve": "Run the server: API, controllers and web console in one process."},
+    "node": {
+        "agent": "Run the agent on a node: enroll, take work, report.",
+        "node": "Look at this machine as a node: doctor.",
+    },
+}
+# Files that keep their verbs to themselves: one group under the entry point's name.
+GROUPS = {"engine": "The tensor compiler on this machine, without a server."}
+UNLISTED = "Verbs of an installed extension."
+
+
+class Unloaded(TyperCommand):
+    """A verb that --help can list; its file is imported by `load`."""
+
+    def __init__(self, name: str, summary: str, entry: metadata.EntryPoint) -> None:
+        super().__init__(name, help=summary, short_help=summary)
+        self.entry = entry
+
+    def load(self) -> Any:
+        """The real command, imported now. A file without the verb it is listed with is our bug."""
+        group = get_group(self.entry.load())
+        if self.entry.name not in VERBS:
+            group.name = self.name
+            return group
+        return group.commands[str(self.name)]
+
+
+def verbs() -> Iterator[Unloaded]:
+    """Every verb of every installed file, in the order in which --help lists them."""
+    installed = {entry.name: entry for entry in metadata.entry_points(group=GROUP)}
+    for file, summaries in VERBS.items():
+        if file in installed:
+            for verb, summary in summaries.items():
+                yield Unloaded(verb, summary, installed[file])
+    for name, entry in sorted(installed.items()):
+        if name not in VERBS:
+            yield Unloaded(name, GROUPS.get(name, UNLISTED), entry)
+
+
+class Joined(TyperGroup):
+    """The top level: knows all verbs, imports the one that was named."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {str(verb.name): verb for verb in verbs()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Like every group's, but the verb found is imported first."""
+        name, verb, rest = super().resolve_command(ctx, args)
+        return name, verb.load() if isinstance(verb, Unloaded) else verb, rest
+
+
+app = typer.Typer(
+    cls=Joined,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a traceback with local variables would print secrets
+    epilog="Exit codes: 0 done, 1 the job or search failed, 2 usage, 3 refused, 4 server unreachable.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tinyfleet {metadata.version('tinyfleet')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Manage a fleet of GPU servers: nodes, jobs, and the search for fast kernels."""
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="tinyfleet")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,321 @@
+"""The `tinyfleet` command against a real server: what it prints where, and what it exits with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+from typer.main import get_group
+from typer.testing import CliRunner
+
+from fleet import command, db
+from fleet.blobs import Blobs
+from fleet.cli import connection, text
+from fleet.client import Client
+from fleet.settings import Settings
+from tests.fleet.acting import Agent
+from tests.serving import Served, serving
+
+pytestmark = pytest.mark.timeout(40)  # a made-up agent that fails would leave the command waiting
+ESC = "\x1b[2J"
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def served(settings: Settings, admin_token: str) -> Iterator[Served]:
+    """A server with its controllers."""
+    with serving(settings, admin_token) as found:
+        yield found
+
+
+@pytest.fixture
+def run(served: Served, tmp_path: Path) -> Cli:
+    """Run the command with the server's address and token in its environment."""
+    return runner({"TINYFLEET_URL": served.url, "TINYFLEET_TOKEN": served.token, "HOME": str(tmp_path)})
+
+
+def runner(environ: dict[str, str]) -> Cli:
+    """A function from arguments to the result of the command in this environment."""
+    unset = dict.fromkeys(name for name in os.environ if name.startswith(("TINYFLEET_", "XDG_")))
+
+    def invoke(*arguments: str, **options: Any) -> Any:
+        return CliRunner().invoke(command.app, list(arguments), env={**unset, **environ}, **options)
+
+    return invoke
+
+
+@pytest.fixture
+def client(served: Served) -> Iterator[Client]:
+    """The SDK beside the command."""
+    with Client(served.url, served.token) as sdk:
+        yield sdk
+
+
+@pytest.fixture
+def agent(
+    served: Served, sessions: sessionmaker[Session], blobs: Blobs, enroll: Callable[..., int]
+) -> Iterator[Agent]:
+    """A node whose agent takes all work and makes its results up."""
+    acted = Agent(sessions, blobs, enroll("tiny1"))
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(0.02):
+            with db.reading(sessions) as reader:
+                now = db.now(reader)
+            acted.sync(now)
+            acted.work(now)
+
+    thread = threading.Thread(target=work, name="agent")
+    thread.start()
+    yield acted
+    stop.set()
+    thread.join()
+
+
+# ----------------------------------------------------------------------------------- joining the verbs
+
+
+def fresh_python(code: str) -> str:
+    """What a new interpreter prints."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_importing_the_command_loads_no_heavy_library() -> None:
+    heavy = {"sqlalchemy", "fastapi", "numpy", "engine", "httpx", "pydantic", "api", "alembic"}
+    loaded = fresh_python("import fleet.command, sys; print(*sys.modules)").split()
+    assert heavy & set(loaded) == set()
+
+
+def test_help_lists_every_verb_without_loading_any() -> None:
+    script = (
+        "import sys; from fleet import command\n"
+        "try: command.app(['--help'], prog_name='tinyfleet')\n"
+        "finally: print('loaded:', *sorted({'fleet.cli', 'api', 'engine', 'fleet.agents'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    for verbs in command.VERBS.values():
+        assert all(f" {verb} " in shown for verb in verbs)
+    assert shown.rstrip().endswith("loaded:")
+
+
+@pytest.mark.parametrize("file", command.VERBS)
+def test_every_listed_verb_is_in_its_file_and_every_verb_is_listed(file: str) -> None:
+    entry = next(verb.entry for verb in command.verbs() if verb.entry.name == file)
+    assert set(command.VERBS[file]) == set(get_group(entry.load()).commands)
+
+
+def test_an_unknown_verb_is_a_usage_error_with_a_suggestion() -> None:
+    result = runner({})("job")
+    assert result.exit_code == 2
+    assert "jobs" in result.stderr
+
+
+# -------------------------------------------------------------------------------- finding the server
+
+
+def test_an_option_goes_before_the_environment_and_that_before_the_folder(tmp_path: Path) -> None:
+    config = tmp_path / ".config" / "tinyfleet"
+    config.mkdir(parents=True)
+    (config / "url").write_text("http://folder:1\n")
+    (config / "token").write_text("tfu_folder\n")
+    given = tmp_path / "given"
+    given.write_text("tfu_given\n")
+    environ = {"HOME": str(tmp_path)}
+    assert connection.address(None, None, environ) == connection.Address("http://folder:1", "tfu_folder")
+    assert connection.address(None, None, {**environ, "TINYFLEET_TOKEN": "tfu_env"}).token == "tfu_env"
+    assert connection.address("http://option:2", given, environ) == connection.Address(
+        "http://option:2", "tfu_given"
+    )
+
+
+def test_the_token_of_a_server_started_here_is_sent_to_this_machine_only(tmp_path: Path) -> None:
+    (tmp_path / "admin-token").write_text("tfu_admin\n")
+    environ = {"HOME": str(tmp_path / "home"), "TINYFLEET_DATA": str(tmp_path)}
+    assert connection.address("http://127.0.0.1:8000", None, environ).token == "tfu_admin"
+    with pytest.raises(connection.Usage, match="no token for http://example"):
+        connection.address("http://example.org", None, environ)
+
+
+def test_without_a_token_the_command_says_where_to_put_one(tmp_path: Path) -> None:
+    result = runner({"HOME": str(tmp_path), "TINYFLEET_DATA": str(tmp_path)})("nodes", "list")
+    assert result.exit_code == connection.EXIT_USAGE
+    assert result.stdout == ""
+    assert "TINYFLEET_TOKEN_FILE" in result.stderr
+
+
+def test_a_server_that_does_not_answer_exits_4(tmp_path: Path) -> None:
+    environ = {"TINYFLEET_URL": "http://127.0.0.1:9", "TINYFLEET_TOKEN": "tfu_x", "HOME": str(tmp_path)}
+    result = runner(environ)("nodes", "list", "--json")
+    assert result.exit_code == connection.EXIT_UNREACHABLE
+    assert "tinyfleet serve" in result.stderr
+
+
+def test_a_token_that_is_not_known_exits_3(served: Served, tmp_path: Path) -> None:
+    result = runner({"TINYFLEET_URL": served.url, "TINYFLEET_TOKEN": "tfu_x", "HOME": str(tmp_path)})(
+        "whoami"
+    )
+    assert result.exit_code == connection.EXIT_REFUSED
+    assert "401" in result.stderr
+
+
+def test_a_refusal_names_each_field_and_what_is_wrong_with_it(run: Cli, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.json"
+    spec.write_text('{"kind": "noop", "seconds": -1, "colour": "red"}')
+    result = run("jobs", "submit", "--spec", str(spec))
+    assert result.exit_code == connection.EXIT_REFUSED
+    assert "seconds: " in result.stderr
+    assert "colour: unknown field" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["jobs", "submit", "gemm", "512,five"], "whole numbers with commas"),
+        (["jobs", "submit", "conv", "3,3"], "there are gemm, reduce, copy, elementwise"),
+        (["searches", "run", "gemm"], "gemm needs a shape"),
+        (["jobs", "submit", "--spec", "/nowhere.json"], "/nowhere.json"),
+        (["nodes", "show", "tiny9"], "there is no node 'tiny9'"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error(run: Cli, arguments: list[str], said: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == connection.EXIT_USAGE
+    assert said in result.stderr
+
+
+# ---------------------------------------------------------------------------------------------- verbs
+
+
+def test_an_empty_list_is_empty_json_and_a_hint_for_people(run: Cli) -> None:
+    assert json.loads(run("nodes", "list", "--json").stdout) == {"items": [], "next": None}
+    shown = run("nodes", "list")
+    assert shown.stdout == ""
+    assert "join-token" in shown.stderr
+
+
+def test_a_node_is_found_by_name_and_kept_free_of_work(run: Cli, agent: Agent) -> None:
+    assert "Acme One" in run("nodes", "show", "tiny1").stdout
+    assert json.loads(run("nodes", "cordon", "tiny1", "--json").stdout)["cordoned"] is True
+    assert "cordoned" in run("nodes", "list").stdout
+    assert json.loads(run("nodes", "uncordon", str(agent.node_id), "--json").stdout)["cordoned"] is False
+
+
+def test_a_job_that_succeeds_is_waited_for(run: Cli, agent: Agent) -> None:
+    result = run("jobs", "submit", "noop", "--name", "first", "--node", "tiny1", "--wait", "--json")
+    assert result.exit_code == 0, result.stderr
+    job = json.loads(result.stdout)
+    assert (job["name"], job["state"]) == ("first", "succeeded")
+    assert "first" in run("jobs", "list").stdout
+    assert "tiny1" in run("jobs", "show", str(job["id"]), "--wait").stdout
+
+
+def test_a_job_that_is_cancelled_while_it_is_waited_for_exits_1(
+    run: Cli, served: Served, client: Client
+) -> None:
+    job = client.submit_job({"kind": "noop"})
+    found: list[Any] = []
+    waiting = threading.Thread(target=lambda: found.append(run("jobs", "show", str(job.id), "--wait")))
+    waiting.start()
+    cancelled = run_in_own_process(served, "jobs", "cancel", str(job.id))
+    waiting.join(30)
+    assert cancelled == 0
+    assert found[0].exit_code == connection.EXIT_FAILED
+    assert f"job {job.id} cancelled" in found[0].stderr
+
+
+def run_in_own_process(served: Served, *arguments: str) -> int:
+    """The command as a script runs it; the runner in this process swaps sys.stdout and is not for two at once."""
+    environ = {**os.environ, "TINYFLEET_URL": served.url, "TINYFLEET_TOKEN": served.token}
+    finished = subprocess.run(
+        [sys.executable, "-m", "fleet.command", *arguments], env=environ, capture_output=True, check=False
+    )
+    return finished.returncode
+
+
+def test_the_same_key_submits_one_job(run: Cli) -> None:
+    first, second = (run("jobs", "submit", "noop", "--key", "k1", "--json") for _ in range(2))
+    assert json.loads(first.stdout)["id"] == json.loads(second.stdout)["id"]
+    other = run("jobs", "submit", "noop", "--seconds", "2", "--key", "k1")
+    assert other.exit_code == connection.EXIT_REFUSED
+
+
+def test_a_search_runs_to_its_end_and_its_kernel_answers_the_second_one(run: Cli, agent: Agent) -> None:
+    first = run("searches", "run", "gemm", "64,64,64", "--json")
+    assert first.exit_code == 0, first.stderr
+    assert json.loads(first.stdout)["state"] == "done"
+    again = json.loads(run("searches", "run", "gemm", "64x64x64", "--json").stdout)
+    assert (again["source"], again["state"]) == ("cache", "done")
+    shown = run("searches", "show", "1")
+    assert "UPCAST(out.0, 5)" in shown.stdout
+    assert "cache" in run("searches", "list").stdout
+    assert json.loads(run("searches", "show", "1", "--json").stdout)["candidates"]
+    assert "gemm 64×64×64" in run("kernels", "list").stdout
+    assert "tolerance" in run("kernels", "show", "1").stdout
+    assert run("kernels", "show", "1", "--source").stdout.startswith("// ")
+
+
+def test_a_kernel_that_is_not_there_is_refused_and_an_empty_quarantine_is_said(run: Cli) -> None:
+    assert run("kernels", "show", "2").exit_code == connection.EXIT_REFUSED
+    assert "Nothing" in run("kernels", "quarantined").stderr
+
+
+def test_a_search_can_be_left_and_cancelled(run: Cli) -> None:
+    begun = json.loads(run("searches", "run", "gemm", "64,64,64", "--detach", "--json").stdout)
+    assert begun["state"] == "queued"
+    assert "cancelled" in run("searches", "cancel", str(begun["id"])).stdout
+
+
+def test_a_secret_goes_to_a_file_that_only_its_owner_reads(run: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "join"
+    result = run("join-token", "create", "-o", str(path))
+    assert result.exit_code == 0
+    assert path.read_text().startswith("tfj_")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "tfj_" not in result.output
+    assert run("join-token", "create", "-o", str(path)).exit_code == connection.EXIT_USAGE
+
+
+def test_a_token_is_made_listed_and_revoked(run: Cli) -> None:
+    made = json.loads(run("tokens", "create", "reader", "--role", "viewer", "--json").stdout)
+    assert made["secret"].startswith("tfu_")
+    assert "reader" in run("tokens", "list").stdout
+    assert made["secret"] not in run("tokens", "list").output
+    assert run("tokens", "revoke", str(made["id"])).exit_code == 0
+    assert "admin" in run("whoami").stdout
+
+
+def test_a_log_is_printed_as_it_is(run: Cli, client: Client, agent: Agent) -> None:
+    job = json.loads(run("jobs", "submit", "noop", "--wait", "--json").stdout)
+    assert run("jobs", "logs", str(job["id"]), "--follow").exit_code == 0
+
+
+# --------------------------------------------------------------------------------------------- values
+
+
+def test_text_of_others_cannot_steer_the_terminal() -> None:
+    assert text.printable(f"a{ESC}b\u202ec\n") == "a\\x1b[2Jb\\u202ec\\n"
+    assert text.printable("a\n\tb", keep="\n\t") == "a\n\tb"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "–"), (3.2e-9, "3.2 ns"), (0.00184, "1.84 ms"), (12.0, "12.0 s"), (185.0, "3 m 05 s")],
+)
+def test_durations_have_a_fitting_unit(value: float | None, shown: str) -> None:
+    assert text.seconds(value) == shown
+
+
+def test_sizes_are_binary_and_ages_are_coarse() -> None:
+    assert [text.size(value) for value in (0, 1023, 8 << 30)] == ["0 B", "1023 B", "8 GiB"]
+    assert text.ago("2026-01-01T00:00:00.000Z", now=text.moment("2026-01-01T00:05:10.000Z")) == "5 m ago"
+    assert text.ago(None) == "never"
