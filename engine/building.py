@@ -106,15 +106,18 @@ class Builder:
         return Built(candidate, full, small, path)
 
     def build_all(
-        self, candidates: Sequence[Candidate], until: float, report: Callable[[], None]
+        self, candidates: Sequence[Candidate], until: float, report: Callable[[], None], first: int = 0
     ) -> list[Built | Measured]:
         """Build in parallel, as many at once as there are cores; none is started after `until` (monotonic).
 
-        `report` is called after each.
+        The `first` so many are built however late it is. `report` is called after each.
         """
         done: dict[str, Built | Measured] = {}
         with ThreadPoolExecutor(self.target.cores, thread_name_prefix="compile") as pool:
-            futures = [pool.submit(self._build_before, candidate, until) for candidate in candidates]
+            futures = [
+                pool.submit(self._build_before, candidate, until if number >= first else float("inf"))
+                for number, candidate in enumerate(candidates)
+            ]
             for future in as_completed(futures):
                 found = future.result()
                 done[_hash_of(found)] = found

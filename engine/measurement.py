@@ -46,7 +46,7 @@ def measure(
     """Compile the candidates, verify each on a shrunk shape, time the right ones alone; in their order.
 
     `bound_s` is the best time so far: slower than three times that is SLOW. No new candidate is started after
-    `budget_s` seconds: those left are SKIPPED. `report` gets {"phase", "done", "total", "best_s"} for each
+    `budget_s` seconds: those left are SKIPPED, unless none was right yet (a slow machine must get somewhere too). `report` gets {"phase", "done", "total", "best_s"} for each
     candidate compiled, verified and timed.
     """
     with Bench(kernel, target, renderer, store, threads=threads, seed=seed, deadline=deadline) as bench:
@@ -108,7 +108,8 @@ class _Batch:
 
     def _compile(self, batch: Sequence[Candidate]) -> list[Built]:
         """Those that compile; the others have their results."""
-        found = self.bench.builder.build_all(batch, self.until, lambda: self.steps.step("compile"))
+        first = self.bench.target.cores if self.steps.best_s is None else 0
+        found = self.bench.builder.build_all(batch, self.until, lambda: self.steps.step("compile"), first)
         failed = [item for item in found if isinstance(item, Measured)]
         self.bench.keep_all(failed)
         self.results |= {item.hash: item for item in failed}
@@ -146,7 +147,7 @@ class _Batch:
             )
 
     def _in_time(self) -> bool:
-        return time.monotonic() < self.until
+        return time.monotonic() < self.until or self.steps.best_s is None
 
 
 def confirm(

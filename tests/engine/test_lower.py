@@ -162,8 +162,11 @@ def test_a_statement_stands_inside_the_loops_it_depends_on() -> None:
 # -- meaning ----------------------------------------------------------------------------------------------------
 
 
-def test_random_schedules_of_ragged_kernels_compute_what_the_interpreter_does(tmp_path: Path) -> None:
-    assert mismatches(cases_of(schedules_each=5, seed=2), detect("gcc"), tmp_path) == []
+@pytest.mark.parametrize("each", [2, pytest.param(40, marks=pytest.mark.soak)])
+def test_random_schedules_of_ragged_kernels_compute_what_the_interpreter_does(
+    tmp_path: Path, each: int
+) -> None:
+    assert mismatches(cases_of(schedules_each=each, seed=2), detect("gcc"), tmp_path) == []
 
 
 PARTIAL = (Opt(OptKind.SPLIT, "r0", 0, 4, RangeType.LOOP), Opt(OptKind.SPLIT, "r0", 0, 2, RangeType.LOOP))

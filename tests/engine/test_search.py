@@ -123,9 +123,19 @@ def run_repro(source: Path, target: Target) -> str:
 def test_a_budget_that_is_over_skips_what_is_left_and_keeps_nothing_of_it(
     target: Target, store: Store
 ) -> None:
-    found = measure(GEMM, candidates(upcast(2), upcast(4)), target, store=store, budget_s=0.0)
+    known = candidates(upcast(2), upcast(4))
+    found = measure(GEMM, known, target, store=store, budget_s=0.0, bound_s=1.0)
     assert outcomes(found) == ["skipped", "skipped"]
     assert not (store.directory / "candidates").exists()
+
+
+def test_however_late_it_is_something_right_is_measured_when_nothing_is_known(
+    target: Target, store: Store
+) -> None:
+    wanted = candidates(*[upcast(n) for n in range(2, 2 + 8 * target.cores)])
+    found = outcomes(measure(GEMM, wanted, target, store=store, budget_s=0.0))
+    assert found.count("ok") == 1
+    assert set(found) == {"ok", "skipped"}
 
 
 def test_equal_code_is_measured_once(target: Target, store: Store) -> None:

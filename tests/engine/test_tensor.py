@@ -444,12 +444,13 @@ def test_a_small_network_is_numpys() -> None:
 # ------------------------------------------------------------------------------------------------ deep
 
 
-def test_a_hundred_thousand_chained_additions_are_built_and_computed() -> None:
+@pytest.mark.parametrize("depth", [10_000, pytest.param(100_000, marks=pytest.mark.soak)])
+def test_a_long_chain_of_additions_is_built_and_computed(depth: int) -> None:
     node = Tensor([0.0, 1.0])
     one = Tensor([1.0, 1.0])
-    for _ in range(100_000):
+    for _ in range(depth):
         node = node + one
-    assert node.tolist() == [100_000.0, 100_001.0]
+    assert node.tolist() == [float(depth), float(depth + 1)]
 
 
 # --------------------------------------------------------------------------------------------- devices
