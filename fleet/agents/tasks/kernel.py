@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.heuristic import schedule as heuristic
-
 from engine.compare import NUMPY, Row, compare
 from engine.errors import InvalidGraph
+from engine.heuristic import schedule as heuristic
 from engine.kernel import Kernel
 from engine.opts import Schedule, schedule_from_json, schedule_to_json
 from engine.outcome import Outcome

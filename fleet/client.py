@@ -1,0 +1,413 @@
+"""The Python SDK: `Client(url, token)` speaks the whole public API, typed, over one HTTP connection pool.
+
+    with Client("http://127.0.0.1:8000", token) as fleet:
+        search = fleet.run_search(KernelRef(program="gemm", shape=[512, 512, 512]))
+        while search.state not in FINISHED:
+            search = fleet.search(search.id, wait=30)
+
+A refusal by the server is an `ApiError` with the problem document; a server that cannot be reached, after brief
+retries of what is safe to repeat, is `Unreachable`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel
+
+from fleet.agents.protocol import KernelRef, KernelSpec, NoopSpec, blob_address
+from fleet.resources import (
+    Attempt,
+    Candidate,
+    Event,
+    Job,
+    JoinToken,
+    MintedToken,
+    Node,
+    Page,
+    QuarantinedCandidate,
+    Round,
+    Search,
+    Token,
+    TunedKernel,
+    WhoAmI,
+)
+
+# States after which a job or a search changes no more.
+FINISHED = frozenset({"succeeded", "done", "failed", "cancelled"})
+RETRY_DELAYS_S = (0.1, 0.3, 0.9)
+# A connection that broke or was never made; an answer that takes too long is not asked for again.
+BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
+TIMEOUT_S = 30.0
+LOG_WAIT_S = 20.0  # how long a request for more of a log is parked
+
+Resource = TypeVar("Resource", bound=BaseModel)
+Spec = NoopSpec | KernelSpec | Mapping[str, Any]
+
+
+class ApiError(Exception):
+    """The server refused: `status` and the problem document (`type`, `title`, `detail` and its fields)."""
+
+    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+        self.status = status
+        self.problem = problem
+        super().__init__(f"{problem.get('title', 'refused')} ({status}): {_explain(problem)}")
+
+
+class Unreachable(Exception):
+    """No answer from the server at `url`."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        self.reason = reason
+        super().__init__(f"no answer from {url}: {reason}")
+
+
+class Client:
+    """A connection to one control plane. `transport` replaces the network; `retry_delays_s` are the pauses, in
+    seconds, before a request that is safe to repeat is sent again after a connection error."""
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str,
+        transport: httpx.BaseTransport | None = None,
+        retry_delays_s: tuple[float, ...] = RETRY_DELAYS_S,
+    ) -> None:
+        self._retry_delays_s = retry_delays_s
+        self._http = httpx.Client(
+            base_url=base_url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=TIMEOUT_S,
+            transport=transport,
+        )
+
+    @property
+    def base_url(self) -> str:
+        """Where the server is, without a slash at the end."""
+        return str(self._http.base_url).rstrip("/")
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    # ------------------------------------------------------------------------------------------- identity
+
+    def whoami(self) -> WhoAmI:
+        """Who this client's token says is asking."""
+        return self._get(WhoAmI, "/v1/whoami")
+
+    def join_token(self, ttl_s: float | None = None) -> JoinToken:
+        """A one-use secret with which one node enrolls, valid for `ttl_s` seconds."""
+        return self._post(JoinToken, "/v1/join-tokens", _given(ttl_s=ttl_s))
+
+    def tokens(self, after: int | None = None, limit: int | None = None) -> Page[Token]:
+        """The bearer tokens, without secrets."""
+        return self._get(Page[Token], "/v1/tokens", _given(after=after, limit=limit))
+
+    def mint_token(
+        self, name: str, role: str = "user", ttl_s: float | None = None, kind: str = "user"
+    ) -> MintedToken:
+        """A new bearer token; its secret is in the answer and nowhere else."""
+        return self._post(MintedToken, "/v1/tokens", _given(name=name, role=role, ttl_s=ttl_s, kind=kind))
+
+    def revoke_token(self, token_id: int) -> None:
+        """End a token at once."""
+        self._send("DELETE", f"/v1/tokens/{token_id}", repeatable=True)
+
+    # ---------------------------------------------------------------------------------------------- nodes
+
+    def nodes(self, after: int | None = None, limit: int | None = None) -> Page[Node]:
+        """The nodes under management."""
+        return self._get(Page[Node], "/v1/nodes", _given(after=after, limit=limit))
+
+    def node(self, node_id: int) -> Node:
+        """One node with its devices."""
+        return self._get(Node, f"/v1/nodes/{node_id}")
+
+    def cordon(self, node_id: int) -> Node:
+        """Accept nothing new on the node."""
+        return self._post(Node, f"/v1/nodes/{node_id}/cordon")
+
+    def uncordon(self, node_id: int) -> Node:
+        """Accept work on the node again."""
+        return self._post(Node, f"/v1/nodes/{node_id}/uncordon")
+
+    def drain(self, node_id: int) -> Node:
+        """Cordon the node and let what runs there finish."""
+        return self._post(Node, f"/v1/nodes/{node_id}/drain")
+
+    def retire(self, node_id: int) -> Node:
+        """Take the node out of the fleet; its identity is refused from now on."""
+        return self._post(Node, f"/v1/nodes/{node_id}/retire")
+
+    # ----------------------------------------------------------------------------------------------- jobs
+
+    def submit_job(
+        self,
+        spec: Spec,
+        *,
+        name: str | None = None,
+        priority: int | None = None,
+        arch: str | None = None,
+        node: int | str | None = None,
+        timeout_s: float | None = None,
+        max_retries: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Queue a job, `node` by id or name. The same idempotency key with the same request gives the same job."""
+        placement = _given(priority=priority, arch=arch, node=node)
+        limits = _given(name=name, timeout_s=timeout_s, max_retries=max_retries)
+        body = {"spec": _document(spec), **placement, **limits}
+        return self._post(Job, "/v1/jobs", body, idempotency_key or _new_key())
+
+    def jobs(
+        self,
+        state: str | None = None,
+        kind: str | None = None,
+        after: int | None = None,
+        limit: int | None = None,
+    ) -> Page[Job]:
+        """Jobs, newest first, without those that searches made."""
+        return self._get(Page[Job], "/v1/jobs", _given(state=state, kind=kind, after=after, limit=limit))
+
+    def job(self, job_id: int, wait: float | None = None) -> Job:
+        """One job. With `wait`, the answer comes when it has finished or after so many seconds (≤ 60)."""
+        return self._get(Job, f"/v1/jobs/{job_id}", _given(wait=wait))
+
+    def cancel_job(self, job_id: int) -> Job:
+        """Ask for the job's end; it is `cancelled` once its agent has stopped it."""
+        return self._post(Job, f"/v1/jobs/{job_id}/cancel")
+
+    def attempts(self, job_id: int) -> list[Attempt]:
+        """Every try at the job, the first one first."""
+        return self._get(Page[Attempt], f"/v1/jobs/{job_id}/attempts").items
+
+    def job_logs(self, job_id: int, follow: bool = False) -> Iterator[str]:
+        """The job's log in pieces, from its first attempt to its last; with `follow`, until the job has ended."""
+        position: dict[str, Any] = {"attempt": "first", "offset": 0}
+        wait = {"wait": LOG_WAIT_S} if follow else {}
+        text = codecs.getincrementaldecoder("utf-8")("replace")
+        while True:
+            reply = self._send("GET", f"/v1/jobs/{job_id}/logs", query={**position, **wait}, repeatable=True)
+            if reply.content:
+                yield text.decode(reply.content)
+            if reply.headers["Log-End"] == "true" or not (reply.content or follow):
+                return
+            position["attempt"] = reply.headers.get("Log-Attempt", "first")
+            position["offset"] = int(reply.headers["Log-Offset"])
+
+    # ------------------------------------------------------------------------------------------- searches
+
+    def run_search(
+        self,
+        kernel: KernelRef | Mapping[str, Any],
+        *,
+        arch: str | None = None,
+        width: int | None = None,
+        budget_s: float | None = None,
+        threads: int | None = None,
+        per_round: int | None = None,
+        max_rounds: int | None = None,
+        seed: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Search:
+        """Begin a BEAM search and return at once. A known kernel is `done` already (`source` is "cache"); the
+        same search in flight is joined."""
+        options = _given(arch=arch, width=width, budget_s=budget_s, threads=threads)
+        limits = _given(per_round=per_round, max_rounds=max_rounds, seed=seed)
+        body = {"kernel": _document(kernel), **options, **limits}
+        return self._post(Search, "/v1/searches", body, idempotency_key or _new_key())
+
+    def searches(
+        self, state: str | None = None, after: int | None = None, limit: int | None = None
+    ) -> Page[Search]:
+        """Searches, newest first."""
+        return self._get(Page[Search], "/v1/searches", _given(state=state, after=after, limit=limit))
+
+    def search(self, search_id: int, wait: float | None = None) -> Search:
+        """One search. With `wait`, the answer comes when it has finished or after so many seconds (≤ 60)."""
+        return self._get(Search, f"/v1/searches/{search_id}", _given(wait=wait))
+
+    def cancel_search(self, search_id: int) -> Search:
+        """Stop a search; what it measured stays."""
+        return self._post(Search, f"/v1/searches/{search_id}/cancel")
+
+    def rounds(self, search_id: int) -> list[Round]:
+        """The rounds of a search, the first one first."""
+        return self._get(Page[Round], f"/v1/searches/{search_id}/rounds").items
+
+    def candidates(self, search_id: int, limit: int | None = None) -> list[Candidate]:
+        """The candidates of a search, the fastest first."""
+        path = f"/v1/searches/{search_id}/candidates"
+        return self._get(Page[Candidate], path, _given(limit=limit)).items
+
+    # -------------------------------------------------------------------------------------------- kernels
+
+    def kernels(self, after: int | None = None, limit: int | None = None) -> Page[TunedKernel]:
+        """The fleet's tuned kernels."""
+        return self._get(Page[TunedKernel], "/v1/kernels", _given(after=after, limit=limit))
+
+    def kernel(self, kernel_id: int) -> TunedKernel:
+        """One tuned kernel."""
+        return self._get(TunedKernel, f"/v1/kernels/{kernel_id}")
+
+    def kernel_source(self, kernel_id: int) -> str:
+        """The C source of a tuned kernel."""
+        return self._send("GET", f"/v1/kernels/{kernel_id}/source", repeatable=True).text
+
+    def quarantine(self, after: int | None = None, limit: int | None = None) -> Page[QuarantinedCandidate]:
+        """Candidates set aside because they crashed, hung or lied."""
+        return self._get(Page[QuarantinedCandidate], "/v1/quarantine", _given(after=after, limit=limit))
+
+    # -------------------------------------------------------------------------------------- blobs, events
+
+    def put_blob(self, content: bytes) -> str:
+        """Store bytes; returns their address."""
+        address = blob_address(content)
+        headers = {"Content-Type": "application/octet-stream"}
+        self._send("PUT", f"/v1/blobs/{address}", content=content, headers=headers, repeatable=True)
+        return address
+
+    def get_blob(self, address: str) -> bytes:
+        """The bytes stored at an address. Raises ValueError if they do not belong there."""
+        content = self._send("GET", f"/v1/blobs/{address}", repeatable=True).content
+        if blob_address(content) != address:
+            raise ValueError(
+                f"the server's bytes for blob {address} have the address {blob_address(content)}"
+            )
+        return content
+
+    def events(self, after: int | None = None, limit: int | None = None) -> Page[Event]:
+        """Events, oldest first, after the one with id `after` (0: from the first on; none: the newest ones)."""
+        return self._get(Page[Event], "/v1/events", _given(after=after, limit=limit))
+
+    def stream_events(self, after: int | None = None) -> Iterator[Event]:
+        """Events as they happen, without end, after the one with id `after` (none: from now on).
+
+        A lost connection is made again from the last event seen.
+        """
+        failures = 0
+        while True:
+            reason = "the server ended the stream"
+            try:
+                for event in self._event_stream(after):
+                    failures = 0
+                    if event is not None:
+                        after = event.id
+                        yield event
+            except httpx.TransportError as error:
+                reason = str(error) or type(error).__name__
+            if failures == len(self._retry_delays_s):
+                raise Unreachable(self.base_url, reason)
+            time.sleep(self._retry_delays_s[failures])
+            failures += 1
+
+    # ----------------------------------------------------------------------------------------- the wire
+
+    def _event_stream(self, after: int | None) -> Iterator[Event | None]:
+        """One connection's events, and None for each sign of life between them."""
+        timeout = httpx.Timeout(TIMEOUT_S, read=60.0)  # the server's keep-alive comments come every 15 s
+        query = _given(after=after)
+        with self._http.stream("GET", "/v1/events/stream", params=query, timeout=timeout) as reply:
+            if reply.is_error:
+                reply.read()
+                raise _refusal(reply)
+            for line in reply.iter_lines():
+                if line.startswith(":"):
+                    yield None
+                elif line.startswith("data:"):
+                    yield Event.model_validate_json(line.removeprefix("data:"))
+
+    def _get(self, model: type[Resource], path: str, query: Mapping[str, Any] | None = None) -> Resource:
+        return model.model_validate(self._send("GET", path, query=query, repeatable=True).json())
+
+    def _post(
+        self, model: type[Resource], path: str, body: Mapping[str, Any] | None = None, key: str | None = None
+    ) -> Resource:
+        headers = {"Idempotency-Key": key} if key else {}
+        reply = self._send("POST", path, body=body, headers=headers, repeatable=key is not None)
+        return model.model_validate(reply.json())
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        repeatable: bool = False,
+    ) -> httpx.Response:
+        wait = (query or {}).get("wait", 0.0)
+        request = self._http.build_request(
+            method,
+            path,
+            params=query,
+            json=body,
+            content=content,
+            headers=headers,
+            timeout=httpx.Timeout(TIMEOUT_S, read=TIMEOUT_S + wait),
+        )
+        reply = self._exchange(request, self._retry_delays_s if repeatable else ())
+        if reply.is_error:
+            raise _refusal(reply)
+        return reply
+
+    def _exchange(self, request: httpx.Request, delays_s: tuple[float, ...]) -> httpx.Response:
+        """Send; after a broken connection send the same request again, after each of the delays."""
+        left = list(delays_s)
+        while True:
+            try:
+                return self._http.send(request)
+            except httpx.TransportError as error:
+                if not left or not isinstance(error, BROKEN):
+                    raise Unreachable(self.base_url, str(error) or type(error).__name__) from error
+            time.sleep(left.pop(0))
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    """The fields that were given: the server's defaults are the server's."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _document(value: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return dict(value)
+
+
+def _new_key() -> str:
+    return uuid.uuid4().hex
+
+
+def _refusal(reply: httpx.Response) -> ApiError:
+    try:
+        problem = reply.json()
+    except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
+        problem = {"title": reply.reason_phrase, "detail": reply.text[:500]}
+    return ApiError(reply.status_code, problem)
+
+
+def _explain(problem: Mapping[str, Any]) -> str:
+    """The detail and, for a request that was not understood, each field with what is wrong with it."""
+    errors = problem.get("errors") or []
+    fields = "; ".join(f"{error.get('field')}: {error.get('message')}" for error in errors)
+    return " ".join(part for part in (str(problem.get("detail", "")), fields) if part)

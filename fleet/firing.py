@@ -1,0 +1,46 @@
+"""Write a change of state: guarded by the row's generation, with its event in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, update
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
+
+from fleet import events
+from fleet.errors import StaleWrite
+from fleet.lifecycle import Machine, advance
+from fleet.models import Attempt, Job, Node, Search
+
+Guarded = Node | Job | Attempt | Search
+
+
+def fire(
+    session: Session, machine: Machine, row: Guarded, event: StrEnum, now: float, **changes: Any
+) -> None:
+    """Advance `row` by `event` and write `changes` with it; StaleWrite when somebody wrote it since."""
+    before, state = row.state, advance(machine, row.state, event)
+    amend(session, machine.name, row, {**changes, "state": str(state), "state_at": now})
+    data = {"from": str(before), "event": str(event)}
+    shown = {name: changes[name] for name in ("outcome", "error", "reason") if changes.get(name)}
+    events.append(session, f"{machine.name}.{state}", f"{machine.name}:{row.id}", data | shown, now)
+
+
+def amend(session: Session, noun: str, row: Guarded, changes: Mapping[str, Any]) -> None:
+    """UPDATE … WHERE id AND generation: write `changes` unless the row has moved on since it was read."""
+    table, generation = type(row), row.generation
+    values = {**changes, "generation": generation + 1}
+    session.flush()
+    result = session.execute(
+        update(table)
+        .where(table.id == row.id, table.generation == generation)
+        .values(values)
+        .execution_options(synchronize_session=False)
+    )
+    if cast("CursorResult[Any]", result).rowcount != 1:
+        raise StaleWrite(noun, row.id, f"generation {generation} is no longer the newest")
+    for name, value in values.items():
+        set_committed_value(row, name, value)

@@ -1,0 +1,244 @@
+"""Jobs: what was asked for. Submitting, reading, cancelling, and the logs of their attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from fleet import events, idempotency, kernels, nodes, placement
+from fleet.agents.protocol import (
+    ConfirmSpec,
+    ExpandSpec,
+    JobKind,
+    KernelSpec,
+    MeasureSpec,
+    NoopSpec,
+)
+from fleet.errors import InvalidSpec, InvalidTransition, NotFound, NotPermitted, StaleWrite
+from fleet.firing import amend
+from fleet.firing import fire as fire_row
+from fleet.lifecycle import JOB, AttemptState, JobEvent, JobState
+from fleet.models import Attempt, Job, Lease, LogChunk, Search
+from fleet.principals import Principal
+
+Spec = NoopSpec | KernelSpec | ExpandSpec | MeasureSpec | ConfirmSpec
+MAX_LOG_BYTES = 4 << 20
+TRUNCATED = b"\n[the log is truncated here: it is longer than 4 MiB]\n"
+INTERNAL = (JobKind.EXPAND, JobKind.MEASURE, JobKind.CONFIRM)
+
+
+def fire(session: Session, job: Job, event: JobEvent, now: float, **changes: Any) -> None:
+    """Advance a job; StaleWrite when somebody wrote it since it was read."""
+    fire_row(session, JOB, job, event, now, **changes)
+
+
+# ------------------------------------------------------------------------------------------ submitting
+
+
+def submit(
+    session: Session,
+    spec: NoopSpec | KernelSpec,
+    *,
+    principal: Principal,
+    now: float,
+    name: str | None = None,
+    priority: int = 0,
+    arch: str | None = None,
+    node: int | None = None,
+    timeout_s: float = 600.0,
+    max_retries: int = 2,
+    idempotency_key: str | None = None,
+) -> Job:
+    """Queue a job. The same idempotency key and body give the same job; IdempotencyConflict for another body.
+
+    `arch`: only on devices whose architecture begins so; `node`: only on that node (id); InvalidSpec when nothing
+    enrolled is so. `timeout_s` bounds one attempt; `max_retries` counts retries after infrastructure failures.
+    """
+    permit(principal)
+    asked: dict[str, Any] = {
+        "name": name,
+        "priority": priority,
+        "arch": arch,
+        "node_id": node,
+        "timeout_s": timeout_s,
+        "max_retries": max_retries,
+    }
+    body = {**asked, "spec": spec.model_dump(mode="json")}
+    earlier = idempotency.earlier(session, principal, "job", idempotency_key, body)
+    if earlier is not None:
+        return get(session, earlier)
+    _check(session, spec, asked)
+    job = insert(session, spec, tenant=principal.tenant, created_by=str(principal), now=now, **asked)
+    idempotency.remember(session, principal, "job", idempotency_key, body, job.id, now)
+    events.audit(session, principal, "job.submit", f"job:{job.id}", {"kind": job.kind, "name": name}, now)
+    return job
+
+
+def permit(principal: Principal) -> None:
+    """NotPermitted unless this principal may ask for work."""
+    if principal.role not in ("admin", "user"):
+        raise NotPermitted(f"a token of role {principal.role} cannot submit or cancel work")
+
+
+def _check(session: Session, spec: NoopSpec | KernelSpec, asked: dict[str, Any]) -> None:
+    if not 0 < asked["timeout_s"] <= 86_400:
+        raise InvalidSpec("timeout_s", f"{asked['timeout_s']} must be above 0 and at most 86400 seconds")
+    if not 0 <= asked["max_retries"] <= 10:
+        raise InvalidSpec("max_retries", f"{asked['max_retries']} must be from 0 to 10")
+    if not -100 <= asked["priority"] <= 100:
+        raise InvalidSpec("priority", f"{asked['priority']} must be from -100 to 100")
+    nodes.check_wanted(session, asked["arch"], asked["node_id"])
+    if isinstance(spec, KernelSpec):
+        kernels.check(session, spec.kernel, "spec.kernel")
+        if spec.tuned is not None:
+            raise InvalidSpec("spec.tuned", "is filled in by the control plane; ask with schedule 'tuned'")
+
+
+def insert(
+    session: Session,
+    spec: Spec,
+    *,
+    tenant: str,
+    created_by: str,
+    now: float,
+    timeout_s: float,
+    name: str | None = None,
+    priority: int = 0,
+    arch: str | None = None,
+    target_id: str | None = None,
+    node_id: int | None = None,
+    max_retries: int = 2,
+    search: Search | None = None,
+) -> Job:
+    """A queued job's row and event, unchecked: for `submit` and for searches."""
+    threads = getattr(spec, "threads", 1)
+    needs = placement.Needs(JobKind(spec.kind), arch, target_id, node_id, threads)
+    job = Job(
+        tenant=tenant,
+        kind=spec.kind,
+        name=name,
+        spec=spec.model_dump(mode="json", by_alias=True),
+        state=JOB.initial,
+        state_at=now,
+        priority=priority,
+        requirement=needs.text(),
+        arch=arch,
+        target_id=target_id,
+        node_id=node_id,
+        threads=threads,
+        timeout_s=timeout_s,
+        max_retries=max_retries,
+        search_id=search.id if search else None,
+        round=search.round if search else None,
+        created_by=created_by,
+        created_at=now,
+    )
+    session.add(job)
+    session.flush()
+    events.append(session, "job.queued", f"job:{job.id}", {"kind": job.kind}, now)
+    return job
+
+
+# --------------------------------------------------------------------------------------------- reading
+
+
+def get(session: Session, job_id: int) -> Job:
+    """The job, or NotFound."""
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFound("job", job_id)
+    return job
+
+
+def page(
+    session: Session,
+    state: str | None = None,
+    kind: str | None = None,
+    after: int | None = None,
+    limit: int = 50,
+) -> Sequence[Job]:
+    """Jobs, newest first, with ids below the cursor `after`; a search's own jobs only when asked by kind."""
+    query = select(Job).order_by(Job.id.desc()).limit(limit)
+    query = query.where(Job.search_id.is_(None) if kind is None else Job.kind == kind)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if after is not None:
+        query = query.where(Job.id < after)
+    return session.scalars(query).all()
+
+
+def attempts(session: Session, job_id: int) -> Sequence[Attempt]:
+    """A job's attempts, first to last."""
+    return session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)).all()
+
+
+# ------------------------------------------------------------------------------------------ cancelling
+
+
+def cancel(session: Session, job_id: int, principal: Principal, now: float) -> Job:
+    """Ask a job to stop: a queued one is cancelled at once, a running one when its node has stopped it."""
+    permit(principal)
+    job = get(session, job_id)
+    if job.search_id is not None:
+        raise InvalidTransition("job", job.state, "cancel", (f"cancel of its search {job.search_id}",))
+    if job.state not in (JobState.CANCELLING, JobState.CANCELLED):
+        stop(session, job, now)
+        events.audit(session, principal, "job.cancel", f"job:{job_id}", {}, now)
+    return job
+
+
+def stop(session: Session, job: Job, now: float) -> None:
+    """Cancel a job that is not final, and change its node's desired set."""
+    queued = job.state == JobState.QUEUED
+    fire(session, job, JobEvent.CANCEL, now, **({"finished_at": now, "reason": ""} if queued else {}))
+    live = select(Attempt).where(Attempt.job_id == job.id, Attempt.state != AttemptState.ENDED)
+    for attempt in session.scalars(live).all():
+        since = nodes.redirect(session, attempt.node_id)
+        amend(session, "attempt", attempt, {"since_generation": since})
+
+
+# ------------------------------------------------------------------------------------------------ logs
+
+
+def append_log(session: Session, node_id: int, attempt_id: int, fence: int, offset: int, data: bytes) -> int:
+    """Append a piece of an attempt's log; returns how many bytes of the log there are: send from there on.
+
+    A piece that begins too far on is not kept; an overlap is skipped. Beyond 4 MiB bytes are counted, not
+    kept, with a visible mark. NotFound for another node's attempt, StaleWrite for an old fence.
+    """
+    attempt = session.get(Attempt, attempt_id)
+    if attempt is None or attempt.node_id != node_id:
+        raise NotFound("attempt", attempt_id)
+    held = session.scalars(select(Lease.id).where(Lease.attempt_id == attempt_id)).one()
+    if held != fence:
+        raise StaleWrite("attempt", attempt_id, f"fence {fence} is not {held}")
+    known = attempt.log_bytes
+    fresh = data[known - offset :] if offset <= known else b""
+    if fresh:
+        _keep(session, attempt_id, known, fresh)
+        attempt.log_bytes = known + len(fresh)
+        session.flush()
+    return attempt.log_bytes
+
+
+def _keep(session: Session, attempt_id: int, offset: int, data: bytes) -> None:
+    room = MAX_LOG_BYTES - offset
+    if room <= 0:
+        return
+    kept = data if len(data) <= room else data[:room] + TRUNCATED
+    session.add(LogChunk(attempt_id=attempt_id, offset=offset, data=kept))
+
+
+def logs(session: Session, attempt_id: int, offset: int = 0, limit: int = 1 << 20) -> bytes:
+    """Up to `limit` bytes of an attempt's log from `offset` on."""
+    past = LogChunk.offset + func.length(LogChunk.data) > offset
+    query = select(LogChunk).where(LogChunk.attempt_id == attempt_id, past).order_by(LogChunk.offset)
+    found = bytearray()
+    for chunk in session.scalars(query.execution_options(yield_per=16)):
+        found += chunk.data[max(0, offset - chunk.offset) :]
+        if len(found) >= limit:
+            break
+    return bytes(found[:limit])

@@ -1,0 +1,267 @@
+"""Leases: exclusive or shared holds on devices, the attempts under them, and what agents say of those.
+
+A lease's id is its fence. A report with another fence, or about an attempt that has ended otherwise, is recorded
+as an event and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from fleet import events, jobs, kernels, nodes
+from fleet.agents.protocol import RETRIED, AnySpec, AttemptReport, KernelSpec, Outcome
+from fleet.errors import NotFound, StaleWrite
+from fleet.firing import amend, fire
+from fleet.lifecycle import ATTEMPT, AttemptEvent, AttemptState, JobEvent, JobState, NodeState
+from fleet.models import Attempt, Device, Event, Job, Lease, Node
+from fleet.placement import Placement
+
+_SPEC: TypeAdapter[jobs.Spec] = TypeAdapter(AnySpec)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended, as its agent said or as the control plane concluded."""
+
+    outcome: Outcome
+    error: str = ""
+    elapsed_s: float = 0.0
+    result: Mapping[str, Any] | None = None
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+
+
+# ---------------------------------------------------------------------------------------------- grant
+
+
+def grant(session: Session, placement: Placement, now: float) -> None:
+    """Lease the proposed device to the job: an attempt that the node should start. StaleWrite when overtaken.
+
+    A job whose spec cannot be read (another version wrote it) fails, or it would be proposed for ever.
+    """
+    job = jobs.get(session, placement.job_id)
+    _check_current(session, job, placement)
+    try:
+        spec = _spec(session, job, session.get_one(Device, placement.device_id))
+    except ValidationError as error:
+        findings = _findings(Ending(Outcome.INVALID, f"its spec cannot be read: {error}"))
+        jobs.fire(session, job, JobEvent.FAIL, now, finished_at=now, **findings)
+        return
+    jobs.fire(session, job, JobEvent.LEASE, now, reason="")
+    attempt = _insert_attempt(session, job, placement, spec, now)
+    _hold(session, attempt, placement, now)
+
+
+def _check_current(session: Session, job: Job, placement: Placement) -> None:
+    """StaleWrite when the job or the node is no longer as it was when the placement was proposed."""
+    if job.generation != placement.generation:
+        raise StaleWrite("job", job.id, "it changed after it was looked at")
+    node = nodes.get(session, placement.node_id)
+    if node.state != NodeState.READY or node.cordoned:
+        raise StaleWrite("node", node.id, "it stopped taking work")
+
+
+def _hold(session: Session, attempt: Attempt, placement: Placement, now: float) -> None:
+    lease = Lease(
+        attempt_id=attempt.id,
+        node_id=placement.node_id,
+        device_id=placement.device_id,
+        exclusive=placement.exclusive,
+        granted_at=now,
+    )
+    session.add(lease)
+    session.flush()
+    data = {"job": attempt.job_id, "node": attempt.node_id, "number": attempt.number}
+    events.append(session, "attempt.leased", f"attempt:{attempt.id}", data, now)
+
+
+def _insert_attempt(
+    session: Session, job: Job, placement: Placement, spec: dict[str, Any], now: float
+) -> Attempt:
+    earlier = session.scalar(select(func.max(Attempt.number)).where(Attempt.job_id == job.id)) or 0
+    attempt = Attempt(
+        job_id=job.id,
+        number=earlier + 1,
+        node_id=placement.node_id,
+        device_id=placement.device_id,
+        state=ATTEMPT.initial,
+        state_at=now,
+        since_generation=nodes.redirect(session, placement.node_id),
+        spec=spec,
+        blobs=_inputs(spec),
+        created_at=now,
+    )
+    session.add(attempt)
+    session.flush()
+    return attempt
+
+
+def _spec(session: Session, job: Job, device: Device) -> dict[str, Any]:
+    spec = _SPEC.validate_python(job.spec)
+    if not isinstance(spec, KernelSpec):
+        return job.spec
+    return kernels.resolve(session, spec, device.target_id).model_dump(mode="json", by_alias=True)
+
+
+def _inputs(spec: Mapping[str, Any]) -> list[str]:
+    """The blobs that the attempt reads: a kernel that is given by its hash."""
+    address = spec.get("kernel", {}).get("hash")
+    return [address] if address else []
+
+
+# --------------------------------------------------------------------------------------------- reading
+
+
+def get(session: Session, attempt_id: int) -> Attempt:
+    """The attempt, or NotFound."""
+    attempt = session.get(Attempt, attempt_id)
+    if attempt is None:
+        raise NotFound("attempt", attempt_id)
+    return attempt
+
+
+def fences(session: Session, attempt_ids: Iterable[int]) -> Mapping[int, int]:
+    """The fence of each of these attempts: its lease's id."""
+    query = select(Lease.attempt_id, Lease.id).where(Lease.attempt_id.in_(set(attempt_ids)))
+    return dict(session.execute(query).all())
+
+
+def held(session: Session, *node_ids: int) -> Sequence[Lease]:
+    """The leases that hold these nodes' devices now."""
+    query = select(Lease).where(Lease.node_id.in_(node_ids), Lease.released_at.is_(None))
+    return session.scalars(query.order_by(Lease.id)).all()
+
+
+# ------------------------------------------------------------------------------------- what agents say
+
+
+def report(session: Session, node: Node, reports: Sequence[AttemptReport], now: float) -> bool:
+    """Record what a node says of its attempts; True when it changed anything."""
+    ids = [said.attempt_id for said in reports]
+    query = select(Attempt, Lease.id).join(Lease, Lease.attempt_id == Attempt.id)
+    query = query.where(Attempt.id.in_(ids), Attempt.node_id == node.id)
+    known = {(attempt.id, fence): attempt for attempt, fence in session.execute(query)}
+    found = [(said, known.get((said.attempt_id, said.fence))) for said in reports]
+    changed = [_report(session, node, said, attempt, now) for said, attempt in found]
+    return any(changed)
+
+
+def _report(session: Session, node: Node, said: AttemptReport, attempt: Attempt | None, now: float) -> bool:
+    if attempt is None:
+        return _refuse(session, node, said, "the fence is not this attempt's", now)
+    if attempt.state == AttemptState.ENDED:
+        if attempt.outcome == said.outcome:
+            return False  # our answer got lost: it is said again
+        return _refuse(session, node, said, f"the attempt has ended as {attempt.outcome}", now)
+    if said.outcome is not None:
+        ending = Ending(said.outcome, said.error, said.elapsed_s, said.result, said.artifacts)
+        end(session, attempt, ending, now)
+        return True
+    return said.state == "running" and _note_running(session, attempt, said, now)
+
+
+def _note_running(session: Session, attempt: Attempt, said: AttemptReport, now: float) -> bool:
+    if attempt.state == AttemptState.RUNNING:
+        if said.progress != attempt.progress:
+            amend(session, "attempt", attempt, {"progress": said.progress, "elapsed_s": said.elapsed_s})
+        return False
+    fire(session, ATTEMPT, attempt, AttemptEvent.START, now, started_at=now, progress=said.progress)
+    job = jobs.get(session, attempt.job_id)
+    if job.state == JobState.LEASED:
+        jobs.fire(session, job, JobEvent.START, now, started_at=job.started_at or now)
+    return True
+
+
+def _refuse(session: Session, node: Node, said: AttemptReport, why: str, now: float) -> bool:
+    data = {"node": node.id, "fence": said.fence, "state": said.state, "outcome": said.outcome, "why": why}
+    subject = f"attempt:{said.attempt_id}"
+    same = select(Event.data).where(Event.kind == "attempt.stale_report", Event.subject == subject)
+    if data not in session.scalars(same).all():  # said again until it is settled, recorded once
+        events.append(session, "attempt.stale_report", subject, data, now)
+    return False
+
+
+def miss(session: Session, node: Node, listed: set[int], generation: int, now: float) -> bool:
+    """End the attempts that a node, having applied `generation`, no longer lists; True when there were any.
+
+    One that it was told to stop is stopped; one that ran is lost. One that it has not begun may still come.
+    """
+    query = (
+        select(Attempt, Job.state)
+        .join(Job, Job.id == Attempt.job_id)
+        .where(Attempt.node_id == node.id, Attempt.state != AttemptState.ENDED)
+        .where(Attempt.since_generation <= generation)
+    )
+    missing = [pair for pair in session.execute(query).all() if pair[0].id not in listed]
+    for attempt, job_state in missing:
+        if job_state == JobState.CANCELLING:
+            end(session, attempt, Ending(Outcome.CANCELLED), now)
+        elif attempt.state == AttemptState.RUNNING:
+            why = f"node {node.name} no longer has this attempt"
+            end(session, attempt, Ending(Outcome.INFRA_FAILED, why), now)
+    return any(attempt.state == AttemptState.ENDED for attempt, _ in missing)
+
+
+# ------------------------------------------------------------------------------------------------- end
+
+
+def end(session: Session, attempt: Attempt, ending: Ending, now: float) -> None:
+    """End an attempt: release its lease, change the node's desired set, and settle or retry the job."""
+    started_at = attempt.started_at
+    if started_at is None and ending.elapsed_s > 0:  # it ended before its node had said that it runs
+        started_at = max(attempt.created_at, now - ending.elapsed_s)
+    fire(
+        session,
+        ATTEMPT,
+        attempt,
+        AttemptEvent.END,
+        now,
+        started_at=started_at,
+        finished_at=now,
+        outcome=str(ending.outcome),
+        error=ending.error,
+        elapsed_s=ending.elapsed_s,
+        result=dict(ending.result) if ending.result is not None else None,
+        artifacts=dict(ending.artifacts),
+    )
+    release = update(Lease).where(Lease.attempt_id == attempt.id).values(released_at=now)
+    session.execute(release.execution_options(synchronize_session="fetch"))
+    nodes.redirect(session, attempt.node_id)
+    job = jobs.get(session, attempt.job_id)
+    event, changes = _settled(job, ending)
+    if event is not JobEvent.RETRY:
+        changes["finished_at"] = now
+    jobs.fire(session, job, event, now, started_at=job.started_at or started_at, **changes)
+
+
+def _settled(job: Job, ending: Ending) -> tuple[JobEvent, dict[str, Any]]:
+    """What the end of its attempt means for the job."""
+    if job.state == JobState.CANCELLING:
+        return JobEvent.STOP, {"outcome": str(Outcome.CANCELLED)}
+    if ending.outcome is Outcome.SUCCEEDED:
+        return JobEvent.SUCCEED, _findings(ending)
+    if _retried(job, ending):
+        why = f"retrying after {ending.outcome}: {ending.error}"
+        return JobEvent.RETRY, {"retries": job.retries + 1, "reason": why}
+    return JobEvent.FAIL, _findings(ending)
+
+
+def _retried(job: Job, ending: Ending) -> bool:
+    # an agent that cancelled what nobody asked it to cancel is an infrastructure failure
+    return (
+        ending.outcome in RETRIED or ending.outcome is Outcome.CANCELLED
+    ) and job.retries < job.max_retries
+
+
+def _findings(ending: Ending) -> dict[str, Any]:
+    return {
+        "outcome": str(ending.outcome),
+        "error": ending.error,
+        "result": dict(ending.result) if ending.result is not None else None,
+        "artifacts": dict(ending.artifacts),
+    }

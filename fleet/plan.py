@@ -1,0 +1,167 @@
+"""What should happen next. Pure: a snapshot and the time in, actions out; fleet/reconcile.py writes them.
+
+Ends come first (a lost node's work is free again), then the steps of searches, then placements.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fleet.advance import SearchView, Start, Step, advance
+from fleet.agents.protocol import Outcome
+from fleet.lifecycle import AttemptState, NodeState, SearchState
+from fleet.placement import Delay, NodeView, Placement, Waiting, place
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The times that bound transient states, in seconds (see fleet/settings.py)."""
+
+    lease_s: float
+    grace_s: float
+
+    @property
+    def lost_s(self) -> float:
+        """Silence after which leases are given away."""
+        return self.lease_s + self.grace_s
+
+
+@dataclass(frozen=True)
+class AttemptView:
+    """An attempt that has not ended. Times are epoch seconds; `renewed_at` is the node's last sync."""
+
+    id: int
+    generation: int
+    node_id: int
+    node: str
+    state: str
+    granted_at: float
+    renewed_at: float
+    timeout_s: float
+    started_at: float | None = None
+    cancelling_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the planner looks at: the fleet, what it runs, the heads of the queue, and the live searches."""
+
+    nodes: tuple[NodeView, ...]
+    attempts: tuple[AttemptView, ...]
+    waiting: tuple[Waiting, ...]
+    searches: tuple[SearchView, ...]
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class EndAttempt:
+    """The control plane ends an attempt that its node did not end in time."""
+
+    attempt_id: int
+    generation: int
+    outcome: Outcome
+    error: str
+
+
+@dataclass(frozen=True)
+class Empty:
+    """A draining node runs nothing any more."""
+
+    node_id: int
+
+
+@dataclass(frozen=True)
+class Contacted:
+    """A node's contact is no longer what the last event about it said."""
+
+    node_id: int
+    contact: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Actions, in the order in which they are written."""
+
+    ends: tuple[EndAttempt, ...] = ()
+    emptied: tuple[Empty, ...] = ()
+    contacts: tuple[Contacted, ...] = ()
+    steps: tuple[Step, ...] = ()
+    placements: tuple[Placement, ...] = ()
+    delays: tuple[Delay, ...] = ()
+
+    @property
+    def frees_or_makes_work(self) -> bool:
+        """True when there may be something to place right after this plan is written."""
+        return bool(self.ends or self.steps)
+
+
+def plan(snapshot: Snapshot, now: float) -> Plan:
+    """The actions that a snapshot calls for."""
+    placements, delays = place(snapshot.waiting, snapshot.nodes, now)
+    reasons = {job.id: job.reason for job in snapshot.waiting}
+    return Plan(
+        ends=_ends(snapshot, now),
+        emptied=_emptied(snapshot),
+        contacts=_contacts(snapshot.nodes),
+        steps=_steps(snapshot, now),
+        placements=tuple(placements),
+        delays=tuple(delay for delay in delays if delay.reason != reasons[delay.job_id]),
+    )
+
+
+def _ends(snapshot: Snapshot, now: float) -> tuple[EndAttempt, ...]:
+    verdicts = ((attempt, _overdue(attempt, snapshot.limits, now)) for attempt in snapshot.attempts)
+    return tuple(
+        EndAttempt(attempt.id, attempt.generation, *verdict) for attempt, verdict in verdicts if verdict
+    )
+
+
+def _overdue(attempt: AttemptView, limits: Limits, now: float) -> tuple[Outcome, str] | None:
+    """How an attempt has to end because a bound of its state has passed, and why; None while none has."""
+    silence = now - max(attempt.granted_at, attempt.renewed_at)
+    if silence > limits.lost_s:
+        return Outcome.NODE_LOST, f"node {attempt.node} was silent for {silence:.0f} s"
+    if attempt.cancelling_at is not None:
+        late = now - attempt.cancelling_at > limits.lost_s
+        return (Outcome.CANCELLED, f"node {attempt.node} did not confirm the stop") if late else None
+    if attempt.state == AttemptState.LEASED:
+        late = now - attempt.granted_at > limits.lost_s
+        return (Outcome.INFRA_FAILED, f"node {attempt.node} did not start it") if late else None
+    deadline = (attempt.started_at or attempt.granted_at) + attempt.timeout_s + limits.lease_s
+    if now > deadline:
+        return Outcome.TIMED_OUT, f"it ran for longer than its timeout of {attempt.timeout_s:.0f} s"
+    return None
+
+
+def _emptied(snapshot: Snapshot) -> tuple[Empty, ...]:
+    busy = {attempt.node_id for attempt in snapshot.attempts}
+    draining = (node for node in snapshot.nodes if node.state == NodeState.DRAINING)
+    return tuple(Empty(node.id) for node in draining if node.id not in busy)
+
+
+def _contacts(nodes: Sequence[NodeView]) -> tuple[Contacted, ...]:
+    return tuple(Contacted(node.id, node.contact) for node in nodes if node.contact != node.told_contact)
+
+
+def _steps(snapshot: Snapshot, now: float) -> tuple[Step, ...]:
+    running = Counter(
+        search.target_id
+        for search in snapshot.searches
+        if search.state == SearchState.RUNNING and search.target_id
+    )
+    return tuple(_advance_all(snapshot.searches, snapshot.nodes, running, now))
+
+
+def _advance_all(
+    searches: Sequence[SearchView], nodes: Sequence[NodeView], running: Counter[str], now: float
+) -> list[Step]:
+    steps = []
+    for search in searches:
+        step = advance(search, nodes, running, now)
+        if isinstance(step, Start):
+            running[step.target_id] += 1
+        if step is not None:
+            steps.append(step)
+    return steps

@@ -1,0 +1,129 @@
+"""One tick of the controllers: snapshot → plan → apply, each action guarded by the generation it was decided on.
+
+An action whose row has moved on is dropped: somebody was faster, and the next tick sees the truth.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, sessionmaker
+
+from fleet import artifacts, db, events, jobs, leases, nodes, rounds, snapshot
+from fleet.blobs import Blobs
+from fleet.errors import InvalidTransition, StaleWrite
+from fleet.firing import amend
+from fleet.lifecycle import JobState, NodeEvent, NodeState
+from fleet.models import Node
+from fleet.placement import Delay
+from fleet.plan import Contacted, Empty, EndAttempt, Plan, plan
+from fleet.settings import Timings
+
+log = logging.getLogger(__name__)
+PASSES = 4  # what one pass writes may call for another at once: a round's jobs want placing
+BATCH = 64  # actions in one transaction
+Action = Callable[[Session], object]
+
+
+@dataclass(frozen=True)
+class TickResult:
+    """What a tick did: the nodes whose agents have not applied their newest desired set, and a count."""
+
+    hints: frozenset[int]
+    applied: int = 0
+    dropped: int = 0
+
+
+def tick(
+    sessions: sessionmaker[Session], blobs: Blobs, now: float | None = None, timings: Timings | None = None
+) -> TickResult:
+    """Look and act until nothing is left to do, a few times at most. `now`: the database's clock unless given."""
+    timings = timings or Timings()
+    applied = dropped = 0
+    for _ in range(PASSES):
+        at, decided = _look(sessions, blobs, now, timings)
+        actions = list(_actions(decided, blobs, at))
+        done = _apply(sessions, actions)
+        applied, dropped = applied + done, dropped + len(actions) - done
+        if not decided.frees_or_makes_work:
+            break
+    return TickResult(_behind(sessions), applied, dropped)
+
+
+def _look(
+    sessions: sessionmaker[Session], blobs: Blobs, now: float | None, timings: Timings
+) -> tuple[float, Plan]:
+    with db.reading(sessions) as reader:
+        at = db.now(reader) if now is None else now
+        seen = snapshot.load(reader, blobs, at, timings)
+    return at, plan(seen, at)
+
+
+def _apply(sessions: sessionmaker[Session], actions: list[Action]) -> int:
+    starts = range(0, len(actions), BATCH)
+    return sum(_write(sessions, actions[start : start + BATCH]) for start in starts)
+
+
+def _write(sessions: sessionmaker[Session], actions: list[Action]) -> int:
+    """Write a batch in one transaction; returns how many were not dropped."""
+    done = 0
+    with sessions.begin() as session:
+        for action in actions:
+            try:
+                with session.begin_nested():
+                    action(session)
+                done += 1
+            except (StaleWrite, InvalidTransition) as error:
+                log.info("dropped an action: %s", error)
+                session.expire_all()  # what the undone action wrote is still in the loaded rows
+            except Exception:  # one row that cannot be must not stop the fleet
+                log.exception("an action failed; the others go on")
+                session.expire_all()
+    return done
+
+
+def _actions(decided: Plan, blobs: Blobs, now: float) -> Iterator[Action]:
+    yield from (partial(_end, end=each, now=now) for each in decided.ends)
+    yield from (partial(_empty, empty=each, now=now) for each in decided.emptied)
+    yield from (partial(_contact, contacted=each, now=now) for each in decided.contacts)
+    for each in decided.steps:
+        yield partial(rounds.apply, step=each, kept=artifacts.keep(blobs, each), now=now)
+    yield from (partial(leases.grant, placement=each, now=now) for each in decided.placements)
+    yield from (partial(_delay, delay=each) for each in decided.delays)
+
+
+def _end(session: Session, end: EndAttempt, now: float) -> None:
+    attempt = leases.get(session, end.attempt_id)
+    if attempt.generation != end.generation:
+        raise StaleWrite("attempt", attempt.id, "it changed after it was looked at")
+    leases.end(session, attempt, leases.Ending(end.outcome, end.error), now)
+
+
+def _empty(session: Session, empty: Empty, now: float) -> None:
+    node = nodes.get(session, empty.node_id)
+    if node.state == NodeState.DRAINING and not leases.held(session, node.id):
+        nodes.fire(session, node, NodeEvent.EMPTY, now)
+
+
+def _contact(session: Session, contacted: Contacted, now: float) -> None:
+    node = nodes.get(session, contacted.node_id)
+    data = {"before": node.contact}
+    node.contact = contacted.contact
+    events.append(session, f"node.{contacted.contact}", f"node:{node.id}", data, now)
+
+
+def _delay(session: Session, delay: Delay) -> None:
+    job = jobs.get(session, delay.job_id)
+    if job.generation != delay.generation or job.state != JobState.QUEUED:
+        raise StaleWrite("job", job.id, "it changed after it was looked at")
+    amend(session, "job", job, {"reason": delay.reason})
+
+
+def _behind(sessions: sessionmaker[Session]) -> frozenset[int]:
+    with db.reading(sessions) as reader:
+        behind = Node.applied_generation < Node.desired_generation
+        return frozenset(reader.scalars(select(Node.id).where(behind, Node.state != NodeState.RETIRED)))

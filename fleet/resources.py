@@ -1,0 +1,315 @@
+"""What the API answers: one model per noun, shared by the routes (`api.routes`) and the SDK (`fleet.client`).
+
+Times are RFC 3339 UTC strings; durations are float seconds. A client ignores fields that it does not know, so
+that a newer server can add some.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    computed_field,
+)
+
+from fleet.agents.protocol import Hash, ScheduleJson
+
+Row = TypeVar("Row")
+
+
+def rfc3339(epoch_s: float) -> str:
+    """Seconds since the epoch as an RFC 3339 UTC string with milliseconds: `2026-11-22T11:05:00.125Z`."""
+    moment = datetime.fromtimestamp(round(epoch_s, 3), tz=UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _timestamp(value: Any) -> Any:
+    return rfc3339(value) if isinstance(value, int | float) else value
+
+
+Timestamp = Annotated[
+    str,
+    BeforeValidator(_timestamp),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-22T11:05:00.125Z"]}),
+]
+
+
+class Resource(BaseModel):
+    """A thing the API speaks of."""
+
+    model_config = ConfigDict(extra="ignore", from_attributes=True)
+
+
+class Page(Resource, Generic[Row]):
+    """One page of a list; `next` is the cursor to give as `after` for the following page, null at the end."""
+
+    items: list[Row]
+    next: int | None = None
+
+
+class Device(Resource):
+    """One device of a node and who holds it now."""
+
+    name: str
+    kind: Literal["cpu", "gpu"]
+    model: str
+    arch: str
+    target_id: Hash | None = None
+    slots: int
+    memory_bytes: int
+    problem: str = Field(
+        default="", description="why the device cannot be used, and the fix; empty when it can"
+    )
+    leases: int = Field(default=0, description="active leases on the device")
+    exclusive: bool = Field(default=False, description="one lease holds the whole device")
+
+
+class Node(Resource):
+    """One server under management."""
+
+    id: int
+    name: str
+    state: str = Field(description="enrolled, ready, draining, drained or retired")
+    cordoned: bool = Field(description="accepts nothing new, by an operator's wish")
+    contact: str = Field(description="online, late, unreachable or lost")
+    hostname: str
+    agent_version: str
+    os: str
+    cores: int
+    memory_bytes: int
+    devices: list[Device]
+    enrolled_at: Timestamp
+    last_seen_at: Timestamp | None = None
+
+
+class Job(Resource):
+    """What was asked, where it stands, and its last attempt's result."""
+
+    id: int
+    kind: str
+    name: str | None = None
+    state: str = Field(description="queued, leased, running, cancelling, succeeded, failed or cancelled")
+    spec: dict[str, Any]
+    priority: int
+    arch: str | None = None
+    node: str | None = Field(default=None, description="the node it must run on, by name")
+    timeout_s: float
+    max_retries: int
+    search_id: int | None = None
+    attempts: int = Field(default=0, description="how many attempts were made")
+    outcome: str | None = Field(default=None, description="how the last attempt ended")
+    result: dict[str, Any] | None = None
+    artifacts: dict[str, Hash] = Field(default_factory=dict, description="artifact name to blob address")
+    error: str = ""
+    reason: str = Field(default="", description="why it waits")
+    created_at: Timestamp
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+
+
+class Attempt(Resource):
+    """One try at a job on one node."""
+
+    id: int
+    job_id: int
+    number: int = Field(description="1 for the first attempt of the job")
+    node_id: int
+    node: str = Field(description="the node's name")
+    device: str = Field(description="the device's name on its node")
+    fence: int = Field(description="its lease's number: reports with another one change nothing")
+    state: str = Field(description="leased, running or ended")
+    outcome: str | None = None
+    elapsed_s: float = 0.0
+    progress: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+    error: str = ""
+    artifacts: dict[str, Hash] = Field(default_factory=dict, description="artifact name to blob address")
+    log_bytes: int = 0
+    created_at: Timestamp
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+
+
+class Search(Resource):
+    """One BEAM search of one kernel."""
+
+    id: int
+    state: str = Field(description="queued, running, done, failed or cancelled")
+    source: Literal["search", "cache"] = Field(description="cache: answered at once by a known tuned kernel")
+    kernel: dict[str, Any] = Field(description="the reference as it was given")
+    kernel_hash: Hash | None = None
+    arch: str | None = None
+    width: int
+    budget_s: float
+    threads: int
+    per_round: int
+    max_rounds: int
+    seed: int
+    phase: str = Field(default="", description="what it does now: expand, measure or confirm")
+    rounds: int = Field(default=0, description="rounds begun")
+    measured: int = Field(default=0, description="candidates with an outcome")
+    elapsed_s: float = Field(default=0.0, description="seconds since it began to run")
+    flops: float | None = None
+    bytes: float | None = None
+    best_s: float | None = Field(default=None, description="the best verified time so far, seconds")
+    best_schedule: ScheduleJson | None = None
+    tuned_kernel_id: int | None = None
+    reason: str = Field(default="", description="why it waits")
+    error: str = ""
+    created_at: Timestamp
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+
+
+class Round(Resource):
+    """One step of a search's beam."""
+
+    number: int
+    state: str = Field(description="expand, measure or confirm while it goes on; then done")
+    generated: int = Field(description="schedules that were made; some illegal, some known already")
+    illegal: int
+    duplicate: int
+    candidates: int = Field(description="schedules chosen to be measured")
+    outcomes: dict[str, int] = Field(default_factory=dict, description="how many candidates ended how")
+    best_s: float | None = Field(default=None, description="the best time in this round, seconds")
+    started_at: Timestamp
+    finished_at: Timestamp | None = None
+
+
+class Candidate(Resource):
+    """One schedule tried in a search."""
+
+    hash: Hash
+    round: int
+    schedule: ScheduleJson
+    score: float = Field(description="what the model expected, seconds")
+    outcome: str | None = None
+    time_s: float | None = None
+    source_hash: Hash | None = None
+    max_error: float | None = None
+    tolerance: float | None = None
+    detail: str = ""
+
+
+class TunedKernel(Resource):
+    """The best verified schedule of one kernel for one target and thread count."""
+
+    id: int
+    kernel_hash: Hash
+    kernel: dict[str, Any] = Field(description="the reference that the search was asked with")
+    target_id: Hash
+    arch: str
+    threads: int
+    schedule: ScheduleJson
+    schedule_hash: Hash
+    time_s: float
+    flops: float
+    bytes: float
+    max_error: float | None = None
+    tolerance: float | None = None
+    source_hash: Hash | None = Field(
+        default=None,
+        validation_alias=AliasChoices("source_hash", "source_blob"),
+        description="its C source, by SHA3-256: also the address of the blob",
+    )
+    search_id: int
+    node_id: int
+    created_at: Timestamp
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def gflops(self) -> float:
+        """10⁹ operations a second."""
+        return self.flops / self.time_s / 1e9
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def gbps(self) -> float:
+        """10⁹ bytes of inputs and output a second."""
+        return self.bytes / self.time_s / 1e9
+
+
+class QuarantinedCandidate(Resource):
+    """A candidate set aside because it crashed, hung or lied."""
+
+    id: int
+    kernel_hash: str
+    target_id: str
+    threads: int
+    schedule: ScheduleJson
+    schedule_hash: Hash
+    outcome: str
+    detail: str = ""
+    source_blob: Hash | None = Field(default=None, description="where its source is kept")
+    search_id: int
+    node_id: int
+    created_at: Timestamp
+
+
+class Event(Resource):
+    """Something that happened."""
+
+    id: int
+    at: Timestamp
+    kind: str
+    subject: str = Field(
+        description="what it happened to: a noun (job, attempt, node, search, kernel, quarantine or token), a colon "
+        "and its id",
+        examples=["job:12"],
+    )
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class Token(Resource):
+    """A bearer token without its secret."""
+
+    id: int
+    kind: Literal["user", "service", "node", "join"]
+    name: str
+    role: str
+    created_by: str
+    created_at: Timestamp
+    expires_at: Timestamp | None = None
+    used_at: Timestamp | None = Field(default=None, description="when a join token was spent")
+    last_used_at: Timestamp | None = Field(
+        default=None,
+        description="when a bearer token was used last, to the minute; of a node see last_seen_at",
+    )
+    revoked_at: Timestamp | None = None
+
+
+class MintedToken(Token):
+    """A new token; the secret is shown this once."""
+
+    secret: str
+
+
+class JoinToken(Resource):
+    """A one-use secret with which one node enrolls."""
+
+    secret: str
+    expires_at: Timestamp
+
+
+class WhoAmI(Resource):
+    """Who the bearer token says is asking."""
+
+    kind: Literal["user", "service", "node"]
+    id: int
+    name: str
+    tenant: str
+    role: str
+
+
+class StoredBlob(Resource):
+    """Where uploaded bytes can be fetched."""
+
+    hash: Hash
+    size: int

@@ -1,0 +1,80 @@
+"""Settings of the control plane, read once from the environment and passed by value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from fleet.errors import InvalidSpec
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Every interval of the fleet, in seconds; tests make them short.
+
+    A node that has not synced is late after `late_s`, unreachable after `unreachable_s` and lost after
+    `lost_s`; only a lost node's leases are given to others.
+    """
+
+    tick_s: float = 0.5
+    poll_s: float = 5.0  # how long an agent's poll is parked: three missed ones make a node late
+    late_s: float = 15.0
+    unreachable_s: float = 30.0
+    lease_s: float = 60.0  # an agent that cannot sync for so long kills its own work
+    grace_s: float = 30.0  # on top of the lease, before the control plane gives the work away
+
+    @property
+    def lost_s(self) -> float:
+        """Silence after which a node is lost."""
+        return self.lease_s + self.grace_s
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the control plane keeps its state, and its limits."""
+
+    data: Path
+    database_url: str
+    max_blob_bytes: int = 64 << 20
+    timings: Timings = field(default_factory=Timings)
+
+    @staticmethod
+    def from_env(environ: Mapping[str, str]) -> Settings:
+        """Read TINYFLEET_DATA, _DATABASE_URL, _MAX_BLOB_BYTES and each of Timings (TINYFLEET_LEASE_S, …)."""
+        data = Path(environ.get("TINYFLEET_DATA", "tinyfleet-data")).absolute()
+        return Settings(
+            data=data,
+            database_url=environ.get("TINYFLEET_DATABASE_URL") or f"sqlite:///{data / 'fleet.db'}",
+            max_blob_bytes=int(_number(environ, "TINYFLEET_MAX_BLOB_BYTES", 64 << 20)),
+            timings=_timings(environ),
+        )
+
+    @property
+    def blobs(self) -> Path:
+        """The folder of content-addressed files."""
+        return self.data / "blobs"
+
+    @property
+    def admin_token_file(self) -> Path:
+        """Where the first start leaves the administrator's token, mode 0600."""
+        return self.data / "admin-token"
+
+
+def _timings(environ: Mapping[str, str]) -> Timings:
+    default = Timings()
+    names = [each.name for each in fields(Timings)]
+    return Timings(
+        **{name: _number(environ, f"TINYFLEET_{name.upper()}", getattr(default, name)) for name in names}
+    )
+
+
+def _number(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError as error:
+        raise InvalidSpec(name, f"{text!r} is not a number of seconds or bytes") from error
+    if not 0 < value < float("inf"):
+        raise InvalidSpec(name, f"{text!r} must be greater than zero and finite")
+    return value

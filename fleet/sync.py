@@ -1,0 +1,118 @@
+"""One exchange with an agent: record what it observed, answer what it should be running. Full state both ways."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, or_, select, update
+from sqlalchemy.orm import Session
+
+from fleet import events, leases, nodes
+from fleet.agents.protocol import AttemptSpec, Desired, Observed
+from fleet.errors import NotPermitted, StaleWrite
+from fleet.lifecycle import AttemptState, JobState, NodeEvent, NodeState
+from fleet.models import Attempt, Device, Job, Lease, Node
+from fleet.settings import Timings
+
+_BOOTS_KEPT = 32
+
+
+def record(session: Session, node_id: int, observed: Observed, now: float) -> bool:
+    """Record a node's report; True when the controllers have something to look at.
+
+    StaleWrite when its (boot id, sequence) is not newer than the last one; NotPermitted for a retired node.
+    """
+    node = nodes.get(session, node_id)
+    if node.state == NodeState.RETIRED:
+        raise NotPermitted(f"node {node.name} is retired: enrol it again")
+    rebooted = _accept(session, node, observed, now)
+    if observed.inventory is not None:
+        nodes.observe(session, node, observed.inventory, now)
+    if node.state == NodeState.ENROLLED:
+        nodes.fire(session, node, NodeEvent.REPORT, now)
+    changed = leases.report(session, node, observed.attempts, now)
+    listed = {said.attempt_id for said in observed.attempts}
+    changed |= leases.miss(session, node, listed, observed.generation, now)
+    _settle(session, node, observed)
+    return rebooted or observed.inventory is not None or changed
+
+
+def _accept(session: Session, node: Node, observed: Observed, now: float) -> bool:
+    """Count the report in by one conditional UPDATE, or StaleWrite; True when it is the first of a boot."""
+    before = node.boot_id
+    rebooted = observed.boot_id != before
+    past = [*node.past_boots, before][-_BOOTS_KEPT:] if rebooted and before else node.past_boots
+    if observed.boot_id in node.past_boots:
+        raise StaleWrite("node", node.id, "a newer start of its agent has reported already")
+    newer = or_(Node.boot_id.is_distinct_from(observed.boot_id), Node.sequence < observed.sequence)
+    values = {
+        "boot_id": observed.boot_id,
+        "sequence": observed.sequence,
+        "applied_generation": observed.generation,
+        "last_seen": now,
+        "past_boots": past,
+    }
+    result = session.execute(update(Node).where(Node.id == node.id, newer).values(values))
+    if cast("CursorResult[Any]", result).rowcount != 1:
+        raise StaleWrite("node", node.id, f"sequence {observed.sequence} is not newer than {node.sequence}")
+    if rebooted:
+        data = {"boot_id": observed.boot_id, "before": before}
+        events.append(session, "node.booted", f"node:{node.id}", data, now)
+    return rebooted
+
+
+def _settle(session: Session, node: Node, observed: Observed) -> None:
+    """What exited is recorded or refused by now: tell the agent to forget it."""
+    settled = sorted(said.attempt_id for said in observed.attempts if said.state == "exited")
+    if settled == node.settled:
+        return
+    node.settled = settled
+    if settled:
+        nodes.redirect(session, node.id)
+
+
+def generation(session: Session, node_id: int) -> int:
+    """The generation of a node's desired set: what a parked poll compares with what its agent has applied."""
+    return session.scalars(select(Node.desired_generation).where(Node.id == node_id)).one()
+
+
+def desired(session: Session, node_id: int, now: float, timings: Timings | None = None) -> Desired:
+    """Everything this node should be running; what is not listed is to be stopped."""
+    del now  # the set depends on rows only; deadlines are the planner's
+    timings = timings or Timings()
+    node = nodes.get(session, node_id)
+    query = (
+        select(Attempt, Job.timeout_s, Lease, Device.name)
+        .join(Job, Job.id == Attempt.job_id)
+        .join(Lease, Lease.attempt_id == Attempt.id)
+        .join(Device, Device.id == Attempt.device_id)
+        .where(Attempt.node_id == node_id, Attempt.state != AttemptState.ENDED)
+        .where(Job.state.in_([JobState.LEASED, JobState.RUNNING]))
+        .order_by(Attempt.id)
+    )
+    attempts = [
+        _attempt_spec(attempt, timeout_s, lease, device)
+        for attempt, timeout_s, lease, device in session.execute(query)
+    ]
+    return Desired(
+        generation=node.desired_generation,
+        attempts=attempts,
+        settled=node.settled,
+        lease_s=timings.lease_s,
+        poll_s=timings.poll_s,
+    )
+
+
+def _attempt_spec(attempt: Attempt, timeout_s: float, lease: Lease, device: str) -> AttemptSpec:
+    return AttemptSpec.model_validate(
+        {
+            "attempt_id": attempt.id,
+            "job_id": attempt.job_id,
+            "fence": lease.id,
+            "spec": attempt.spec,
+            "device": device,
+            "exclusive": lease.exclusive,
+            "timeout_s": timeout_s,
+            "blobs": attempt.blobs,
+        }
+    )

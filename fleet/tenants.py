@@ -1,0 +1,244 @@
+"""Tenants, tokens and principals: who may ask. Secrets are shown once; only their sha256 is stored.
+
+A secret is `tfu_` (people), `tfs_` (services), `tfn_` (nodes) or `tfj_` (join), 43 base62 characters of 256
+random bits and 6 of a CRC, so that a scanner finds a leaked one without asking the server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+from sqlalchemy import CursorResult, or_, select, update
+from sqlalchemy.orm import Session
+
+from fleet import events
+from fleet.errors import InvalidSpec, NotFound, NotPermitted
+from fleet.models import Tenant, Token
+from fleet.principals import Principal
+
+__all__ = [
+    "DEFAULT_TENANT",
+    "Principal",
+    "authenticate",
+    "ensure_admin",
+    "get",
+    "identify",
+    "mint",
+    "mint_join",
+    "page",
+    "principal_of",
+    "revoke",
+    "spend_join",
+    "used",
+    "well_formed",
+]
+
+DEFAULT_TENANT = "default"
+SECRET = re.compile(r"(?<![A-Za-z0-9_])(tf[usnj])_([0-9A-Za-z]{43})([0-9A-Za-z]{6})(?![A-Za-z0-9])")
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_PREFIXES = {"user": "tfu", "service": "tfs", "node": "tfn", "join": "tfj"}
+_RANKS = {"viewer": 0, "user": 1, "admin": 2}
+Role = Literal["admin", "user", "viewer"]
+
+
+def _base62(number: int, width: int) -> str:
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, 62)
+        digits.append(_DIGITS[digit])
+    return "".join(reversed(digits))
+
+
+def _checksum(body: str) -> str:
+    return _base62(zlib.crc32(body.encode()), 6)
+
+
+def _new_secret(kind: str) -> str:
+    body = f"{_PREFIXES[kind]}_{_base62(secrets.randbits(256), 43)}"
+    return body + _checksum(body)
+
+
+def well_formed(secret: str) -> bool:
+    """True when `secret` has a token's shape and its CRC is right; says nothing of its being valid."""
+    match = SECRET.fullmatch(secret)
+    return match is not None and match[3] == _checksum(f"{match[1]}_{match[2]}")
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _insert(
+    session: Session,
+    kind: str,
+    name: str,
+    role: str,
+    now: float,
+    ttl_s: float | None,
+    by: str,
+    node_id: int | None = None,
+) -> tuple[Token, str]:
+    if session.get(Tenant, DEFAULT_TENANT) is None:
+        session.add(Tenant(name=DEFAULT_TENANT, created_at=now))
+        session.flush()
+    secret = _new_secret(kind)
+    token = Token(
+        tenant=DEFAULT_TENANT,
+        kind=kind,
+        name=name,
+        role=role,
+        digest=_digest(secret),
+        node_id=node_id,
+        created_at=now,
+        created_by=by,
+        expires_at=None if ttl_s is None else now + ttl_s,
+    )
+    session.add(token)
+    session.flush()
+    return token, secret
+
+
+def mint(
+    session: Session,
+    *,
+    name: str,
+    role: Role,
+    now: float,
+    ttl_s: float | None = None,
+    kind: Literal["user", "service"] = "user",
+    by: Principal | None = None,
+) -> tuple[Token, str]:
+    """A new token and its secret, shown this once; nobody mints a role above their own (NotPermitted)."""
+    if role not in _RANKS:
+        raise InvalidSpec("role", f"{role!r} is none of {', '.join(_RANKS)}")
+    if by is not None and _RANKS.get(by.role, -1) < _RANKS[role]:
+        raise NotPermitted(f"a token of role {by.role} cannot mint one of role {role}")
+    token, secret = _insert(session, kind, name, role, now, ttl_s, str(by) if by else "server")
+    if by is not None:
+        events.audit(session, by, "token.mint", f"token:{token.id}", {"name": name, "role": role}, now)
+    return token, secret
+
+
+def mint_node(session: Session, node_id: int, name: str, now: float) -> str:
+    """The secret of a node's own token."""
+    return _insert(session, "node", name, "node", now, None, "enrolment", node_id)[1]
+
+
+def mint_join(session: Session, *, now: float, ttl_s: float = 3600.0, by: Principal) -> str:
+    """A join token's secret: it enrols one node, once, within `ttl_s` seconds."""
+    if by.role != "admin":
+        raise NotPermitted(f"a token of role {by.role} cannot mint join tokens: an admin can")
+    token, secret = _insert(session, "join", "join", "join", now, ttl_s, str(by))
+    events.audit(session, by, "token.mint_join", f"token:{token.id}", {"ttl_s": ttl_s}, now)
+    return secret
+
+
+def spend_join(session: Session, secret: str, now: float) -> Token:
+    """Spend a join token by one conditional UPDATE; NotPermitted when it is spent, expired or unknown."""
+    digest = _digest(secret)
+    usable = (
+        (Token.digest == digest)
+        & (Token.kind == "join")
+        & Token.used_at.is_(None)
+        & Token.revoked_at.is_(None)
+        & (Token.expires_at > now)
+    )
+    result = session.execute(update(Token).where(usable).values(used_at=now))
+    if not well_formed(secret) or cast("CursorResult[None]", result).rowcount != 1:
+        raise NotPermitted("the join token is unknown, expired or used already: ask for a new one")
+    return session.scalars(select(Token).where(Token.digest == digest)).one()
+
+
+def authenticate(session: Session, secret: str, now: float) -> Principal:
+    """Who holds this bearer token; NotPermitted when it is malformed, unknown, revoked or expired."""
+    return principal_of(identify(session, secret, now))
+
+
+def identify(session: Session, secret: str, now: float) -> Token:
+    """The row of this bearer token; NotPermitted when it is malformed, unknown, revoked or expired."""
+    if not well_formed(secret):
+        raise NotPermitted("the bearer token is malformed: expected tfu_, tfs_ or tfn_ and 49 characters")
+    token = session.scalars(select(Token).where(Token.digest == _digest(secret))).one_or_none()
+    if token is None or token.kind == "join":
+        raise NotPermitted("the bearer token is unknown here")
+    if token.revoked_at is not None:
+        raise NotPermitted("the bearer token is revoked")
+    if token.expires_at is not None and token.expires_at <= now:
+        raise NotPermitted("the bearer token is expired")
+    return token
+
+
+def principal_of(token: Token) -> Principal:
+    """Who asks with this token."""
+    kind = cast(Literal["user", "service", "node"], token.kind)
+    return Principal(kind, token.node_id or token.id, token.name, token.tenant, token.role)
+
+
+def page(session: Session, after: int | None = None, limit: int = 50) -> Sequence[Token]:
+    """Tokens with ids above `after`, in order of id."""
+    return session.scalars(select(Token).where(Token.id > (after or 0)).order_by(Token.id).limit(limit)).all()
+
+
+def get(session: Session, token_id: int) -> Token:
+    """The token, or NotFound."""
+    token = session.get(Token, token_id)
+    if token is None:
+        raise NotFound("token", token_id)
+    return token
+
+
+def used(session: Session, uses: Mapping[int, float]) -> None:
+    """Record when tokens (by id) were used last; an older time changes nothing."""
+    for token_id, at in uses.items():
+        older = or_(Token.last_used_at.is_(None), Token.last_used_at < at)
+        session.execute(update(Token).where(Token.id == token_id, older).values(last_used_at=at))
+
+
+def revoke(session: Session, token_id: int, principal: Principal, now: float) -> Token:
+    """Revoke a token; doing so twice changes nothing."""
+    token = get(session, token_id)
+    if token.revoked_at is None:
+        _end(session, token, now)
+        events.audit(session, principal, "token.revoke", f"token:{token_id}", {"name": token.name}, now)
+    return token
+
+
+def revoke_node(session: Session, node_id: int, now: float) -> None:
+    """Revoke the tokens of a node that is retired."""
+    live = (Token.node_id == node_id) & Token.revoked_at.is_(None)
+    for token in session.scalars(select(Token).where(live)).all():
+        _end(session, token, now)
+
+
+def _end(session: Session, token: Token, now: float) -> None:
+    """Revoke; the event wakes the streams that the token holds open."""
+    token.revoked_at = now
+    events.append(session, "token.revoked", f"token:{token.id}", {"name": token.name}, now)
+
+
+def ensure_admin(session: Session, path: Path, now: float) -> str | None:
+    """At the first start, or when no administrator has a valid token: mint one, write it to `path` (mode 0600)
+    and return it."""
+    lasting = or_(Token.expires_at.is_(None), Token.expires_at > now)
+    admin = (Token.role == "admin") & Token.revoked_at.is_(None) & lasting
+    if session.scalars(select(Token).where(admin).limit(1)).first() is not None:
+        return None
+    _, secret = mint(session, name="admin", role="admin", now=now)
+    _write_private(path, secret + "\n")
+    return secret
+
+
+def _write_private(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(content)
+    fresh.replace(path)

@@ -1,0 +1,60 @@
+"""The tables of every state machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleet.errors import InvalidTransition
+from fleet.lifecycle import JOB, MACHINES, JobEvent, JobState, Machine, advance
+
+machines = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
+# Stable states: they wait for a request or for a resource, not for somebody to finish.
+STABLE = {
+    "job": {"queued"},
+    "attempt": set(),
+    "node": {"enrolled", "ready", "drained"},
+    "search": {"queued"},
+}
+
+
+@machines
+def test_every_state_is_reachable(machine: Machine) -> None:
+    reached = {machine.initial}
+    for _ in machine.states:
+        reached |= {after for state in reached for after in machine.edges[state].values()}
+    assert reached == set(machine.states)
+
+
+@machines
+def test_every_state_leads_to_a_final_one(machine: Machine) -> None:
+    saved = set(machine.final)
+    for _ in machine.states:
+        saved |= {state for state, exits in machine.edges.items() if set(exits.values()) & saved}
+    assert saved == set(machine.states)
+
+
+@machines
+def test_every_transient_state_has_a_bound_and_a_legal_rescue(machine: Machine) -> None:
+    transient = {str(state) for state in machine.states} - STABLE[machine.name] - machine.final
+    assert {str(state) for state in machine.rescues} == transient
+    for state, rescue in machine.rescues.items():
+        assert rescue.bound
+        assert rescue.event in machine.edges[state]
+
+
+@machines
+def test_final_states_have_no_way_out(machine: Machine) -> None:
+    for state in machine.final:
+        with pytest.raises(InvalidTransition, match="it accepts nothing: it is final"):
+            advance(machine, state, next(iter(machine.edges[machine.initial])))
+
+
+def test_advance_follows_the_table_from_text() -> None:
+    assert advance(JOB, "queued", JobEvent.LEASE) is JobState.LEASED
+
+
+def test_an_illegal_event_names_what_the_state_accepts() -> None:
+    with pytest.raises(InvalidTransition) as caught:
+        advance(JOB, "queued", JobEvent.SUCCEED)
+    assert str(caught.value) == "a job that is queued cannot succeed; it accepts lease, fail, cancel"
+    assert caught.value.allowed == ["lease", "fail", "cancel"]
