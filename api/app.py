@@ -1,0 +1,155 @@
+"""The application: the one place where its parts are joined."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from importlib import metadata
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+
+from api import auth, errors
+from api.body import BodyLimit, BodyLimits
+from api.controllers import Controllers
+from api.deps import Parts
+from api.routes import agents, blobs, document, events, health, jobs, kernels, nodes, searches, tokens
+from api.routes.console import Console
+from api.schemas import MEDIA_TYPE
+from api.settings import Settings
+from api.uses import TokenUses
+from api.waits import Waits
+from fleet import reconcile
+from fleet.blobs import Blobs
+from fleet.db import engine_for, reading, session_factory, upgrade, writing
+
+ROUTERS = (
+    agents.router,
+    nodes.router,
+    jobs.router,
+    searches.router,
+    kernels.router,
+    blobs.router,
+    events.router,
+    tokens.router,
+    document.router,
+    health.router,
+)
+# Routes that answer without a token; besides these only the console's static files do.
+PUBLIC = frozenset({"/livez", "/readyz"})
+# Routes that take a secret which is not a principal's: enrolment spends a join token.
+JOINING = frozenset({"/v1/agents/enroll"})
+
+
+class UndeclaredAccess(Exception):
+    """A route says nothing about who may use it."""
+
+
+def assemble(settings: Settings) -> Parts:
+    """Open the database (bringing its schema up to date), the blobs and the controllers; nothing runs yet."""
+    engine = engine_for(settings.fleet.database_url)
+    upgrade(engine)
+    sessions = session_factory(engine)
+    files = Blobs(settings.fleet.blobs, settings.fleet.max_blob_bytes)
+    waits = Waits()
+    read, write = partial(reading, sessions), partial(writing, sessions)
+    timings = settings.fleet.timings
+    uses = TokenUses(write)
+
+    def tick() -> Iterable[int]:
+        uses.write()
+        return reconcile.tick(sessions, files, timings=timings).hints
+
+    controllers = Controllers(tick, read, waits, timings.tick_s)
+    return Parts(settings, read, write, files, waits, uses, controllers, engine.dispose)
+
+
+def create_app(parts: Parts, run_controllers: bool = True) -> FastAPI:
+    """The API over its parts. Without controllers somebody else ticks (a test, by hand)."""
+    check_declared(ROUTERS)
+    app = FastAPI(
+        title="tinyfleet",
+        summary="GPU fleet manager, and search for fast kernels over the fleet",
+        version=metadata.version("tinyfleet"),
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan(parts, run_controllers),
+        routes=[*api_routes(ROUTERS)],  # as they are: including a router would build each route once more
+    )
+    app.state.parts = parts
+    errors.install(app)
+    settings = parts.settings
+    app.add_middleware(BodyLimits, limits=body_limits(settings), otherwise_bytes=settings.max_body_bytes)
+    _serve_console(app)
+    app.openapi = partial(openapi, app, app.openapi)  # type: ignore[method-assign]
+    return app
+
+
+def _lifespan(parts: Parts, run_controllers: bool) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Run the controllers while the application serves, and end what the parts hold after it."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if run_controllers:
+            parts.controllers.start()
+        yield
+        parts.waits.close()
+        if run_controllers:
+            await run_in_threadpool(parts.controllers.stop)
+        parts.close()
+
+    return lifespan
+
+
+def _serve_console(app: FastAPI) -> None:
+    console = Console()
+    app.add_route("/console", console.index, include_in_schema=False)
+    app.mount("/console", console)
+
+
+def body_limits(settings: Settings) -> tuple[BodyLimit, ...]:
+    """Where a body may be larger than elsewhere."""
+    return (
+        BodyLimit("/v1/blobs/", settings.fleet.max_blob_bytes),
+        BodyLimit("/v1/agents/sync", settings.max_sync_bytes),
+    )
+
+
+def check_declared(routers: Iterable[APIRouter]) -> None:
+    """Raises UndeclaredAccess for a route that is not public and declares no roles."""
+    for route in api_routes(routers):
+        declared = auth.allowed_roles(route) is not None
+        joining = route.path in JOINING and auth.takes_secret(route)
+        if not (declared or joining or route.path in PUBLIC):
+            raise UndeclaredAccess(
+                f"{sorted(route.methods or ())} {route.path} declares nobody who may use it"
+            )
+
+
+def api_routes(routers: Iterable[APIRouter]) -> Iterable[APIRoute]:
+    """Every endpoint of the routers."""
+    for router in routers:
+        yield from (route for route in router.routes if isinstance(route, APIRoute))
+
+
+def openapi(app: FastAPI, generate: Any) -> dict[str, Any]:
+    """The OpenAPI document, with error responses under the media type that they have."""
+    if app.openapi_schema is None:
+        document: dict[str, Any] = generate()
+        for path in document["paths"].values():
+            for operation in path.values():
+                _problem_media_type(operation["responses"])
+    assert app.openapi_schema is not None
+    return app.openapi_schema
+
+
+def _problem_media_type(responses: Mapping[str, dict[str, Any]]) -> None:
+    for status, response in responses.items():
+        if status >= "400" and "content" in response:
+            (content,) = response["content"].values()
+            response["content"] = {MEDIA_TYPE: content}

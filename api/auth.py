@@ -1,0 +1,94 @@
+"""Bearer token → principal, and what each role may reach.
+
+Every route declares who may use it by one of the annotations below; the application refuses to start with a route
+that declares nothing and is not on the list of public ones (`api.app`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from fastapi import Depends
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from api.deps import PartsDep
+from api.errors import Unauthenticated
+from fleet.db import now
+from fleet.errors import NotPermitted
+from fleet.tenants import Principal, identify, principal_of
+
+_bearer = HTTPBearer(
+    auto_error=False, description="a token of this server: tfu_…, tfs_… or, for a node, tfn_…"
+)
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+async def bearer_secret(credentials: Credentials) -> str:
+    """The secret of the Authorization header. Raises Unauthenticated without one."""
+    if credentials is None:
+        raise Unauthenticated("send the token in the header Authorization: Bearer TOKEN")
+    return credentials.credentials
+
+
+Secret = Annotated[str, Depends(bearer_secret)]
+
+
+class Allow:
+    """A dependency: the principal behind the request's token, when its role is one of `roles`.
+
+    It uses a session of its own, over before the endpoint begins: a request that waits, or whose body takes long
+    to arrive, holds none.
+    """
+
+    def __init__(self, *roles: str) -> None:
+        self.roles = frozenset(roles)
+
+    def __call__(self, parts: PartsDep, secret: Secret) -> Principal:
+        """Raises Unauthenticated (401) and NotPermitted (403)."""
+        with parts.read() as session:
+            at = now(session)
+            try:
+                token = identify(session, secret, at)
+            except NotPermitted as error:
+                raise Unauthenticated(error.reason) from error
+        parts.uses.note(token, at)
+        principal = principal_of(token)
+        if principal.role not in self.roles:
+            needed = " or ".join(sorted(self.roles))
+            raise NotPermitted(f"this takes a token of role {needed}; yours has the role {principal.role}")
+        return principal
+
+
+reader = Allow("viewer", "user", "admin")
+writer = Allow("user", "admin")
+operator = Allow("admin")
+node = Allow("node")
+holder = Allow("viewer", "user", "admin", "node")
+uploader = Allow("user", "admin", "node")
+
+Reader = Annotated[Principal, Depends(reader)]
+Writer = Annotated[Principal, Depends(writer)]
+Operator = Annotated[Principal, Depends(operator)]
+NodeIdentity = Annotated[Principal, Depends(node)]
+Holder = Annotated[Principal, Depends(holder)]
+Uploader = Annotated[Principal, Depends(uploader)]
+
+
+def allowed_roles(route: APIRoute) -> frozenset[str] | None:
+    """The roles that a route declares; None when it declares nothing."""
+    declared = [call.roles for call in _calls(route.dependant) if isinstance(call, Allow)]
+    return frozenset.intersection(*declared) if declared else None
+
+
+def takes_secret(route: APIRoute) -> bool:
+    """True when the route asks for a bearer secret of any kind (enrolment: a join token)."""
+    return any(call is bearer_secret for call in _calls(route.dependant))
+
+
+def _calls(dependant: Dependant) -> Iterable[object]:
+    for dependency in dependant.dependencies:
+        yield dependency.call
+        yield from _calls(dependency)

@@ -1,0 +1,67 @@
+"""Content-addressed bytes: what attempts read and what they made."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+
+from api.auth import Holder, Uploader
+from api.deps import PartsDep, RawBody, Reading
+from api.schemas import binary, problems
+from fleet import blobs
+from fleet.db import now
+from fleet.resources import StoredBlob
+
+router = APIRouter(prefix="/v1/blobs", tags=["blobs"], responses=problems(401, 403, 422, 503))
+Address = Annotated[
+    str, Path(pattern="^[0-9a-f]{64}$", description="hex SHA3-256 of the bytes", alias="hash")
+]
+# The bytes are somebody's: a browser must neither guess what they are nor run them.
+HEADERS = {"X-Content-Type-Options": "nosniff", "Content-Disposition": "attachment"}
+
+
+class Octets(Response):
+    """Bytes of no declared meaning."""
+
+    media_type = "application/octet-stream"
+
+
+@router.put(
+    "/{hash}",
+    summary="Store bytes at their address",
+    responses=problems(413),
+    openapi_extra={"requestBody": binary("application/octet-stream")},
+)
+def put_blob(principal: Uploader, address: Address, content: RawBody, parts: PartsDep) -> StoredBlob:
+    """Bytes with another address are refused. Storing the same bytes again changes nothing."""
+    parts.blobs.keep(content, expected=address)  # before any transaction: a disk is slow
+    with parts.read() as session:
+        known = blobs.known(session, address)
+    if not known:
+        with parts.write() as session:
+            blobs.record(session, address, len(content), now(session))
+    return StoredBlob(hash=address, size=len(content))
+
+
+@router.get(
+    "/{hash}",
+    summary="Fetch the bytes of an address",
+    response_class=Octets,
+    responses=problems(404),
+)
+def get_blob(principal: Holder, address: Address, parts: PartsDep) -> Octets:
+    """The bytes match their address, or they are not found."""
+    return Octets(parts.blobs.get(address), headers=HEADERS)
+
+
+@router.head(
+    "/{hash}",
+    summary="Ask whether an address is known",
+    response_class=Octets,
+    responses=problems(404),
+)
+def head_blob(principal: Holder, address: Address, session: Reading) -> Octets:
+    """The size is in Content-Length."""
+    length = str(blobs.size(session, address))
+    return Octets(headers={**HEADERS, "Content-Length": length})

@@ -1,0 +1,103 @@
+"""What happened: pages of events, and a stream of them as they happen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+
+from api.auth import Reader, Secret
+from api.deps import Parts, PartsDep, Reading
+from api.pages import LARGEST_ID, PageDep, next_cursor
+from api.schemas import problems
+from api.waits import EVENTS
+from fleet import events
+from fleet.db import now
+from fleet.errors import NotPermitted
+from fleet.resources import Event, Page
+from fleet.tenants import authenticate
+
+router = APIRouter(prefix="/v1/events", tags=["events"], responses=problems(401, 403, 422, 503))
+KEEP_ALIVE_S = 15.0
+KEEP_ALIVE = ": still here\n\n"
+AT_ONCE = 200
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events."""
+
+    media_type = "text/event-stream"
+
+
+@router.get("", summary="List events, oldest first")
+def list_events(principal: Reader, session: Reading, page: PageDep) -> Page[Event]:
+    """Those after the cursor (0: from the first one on); without a cursor the newest ones. The last event's id is a
+    cursor even when `next` is null: there will be more."""
+    if page.after is None:
+        rows = events.page(session, max(0, events.newest(session) - page.limit), page.limit)
+        return Page(items=[Event.model_validate(row) for row in rows])
+    rows = events.page(session, page.after, page.limit)
+    return Page(items=[Event.model_validate(row) for row in rows], next=next_cursor(rows, page))
+
+
+@router.get(
+    "/stream",
+    summary="Stream events as they happen",
+    response_class=EventStream,
+    responses={200: {"description": "server-sent events; the data of each is an Event as JSON"}},
+)
+async def stream_events(
+    principal: Reader,
+    secret: Secret,
+    parts: PartsDep,
+    after: Annotated[
+        int | None, Query(ge=0, le=LARGEST_ID, description="begin after this event; else from now on")
+    ] = None,
+    last_event_id: Annotated[
+        int | None,
+        Header(ge=0, le=LARGEST_ID, description="like `after`, sent by a browser that connects again"),
+    ] = None,
+) -> EventStream:
+    """Never ends by itself; a comment every 15 s keeps the connection open. It ends when the token does."""
+    cursor = last_event_id if last_event_id is not None else after
+    if cursor is None:
+        cursor = await run_in_threadpool(_newest, parts)
+    return EventStream(_stream(parts, secret, cursor), headers={"Cache-Control": "no-store"})
+
+
+async def _stream(parts: Parts, secret: str, cursor: int) -> AsyncIterator[str]:
+    """Server-sent events from the cursor on, in pieces; holds nothing while nothing happens."""
+    yield ": connected\n\n"
+    with parts.waits.listen(EVENTS) as bell:
+        while not parts.waits.closed:
+            fresh = await run_in_threadpool(_fresh, parts, secret, cursor)
+            if fresh is None:
+                return
+            if fresh:
+                cursor = fresh[-1].id
+                yield "".join(map(_sent, fresh))
+            elif not await bell.wait(KEEP_ALIVE_S):
+                yield KEEP_ALIVE
+
+
+def _fresh(parts: Parts, secret: str, cursor: int) -> Sequence[Event] | None:
+    """Events after the cursor; None when the token has been revoked or has expired since."""
+    with parts.read() as session:
+        try:
+            authenticate(session, secret, now(session))
+        except NotPermitted:
+            return None
+        return [Event.model_validate(row) for row in events.page(session, cursor, AT_ONCE)]
+
+
+def _newest(parts: Parts) -> int:
+    with parts.read() as session:
+        return events.newest(session)
+
+
+def _sent(event: Event) -> str:
+    """One event on the wire. JSON has no line breaks, and a kind is one of ours."""
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n"

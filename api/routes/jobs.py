@@ -1,0 +1,160 @@
+"""Jobs: submit, list, wait for the end, cancel; their attempts and logs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+from starlette.responses import PlainTextResponse
+
+from api.auth import Reader, Writer
+from api.body import StrictRoute
+from api.deps import IdempotencyKey, Parts, PartsDep, Reading, WaitQuery, Writing
+from api.pages import LARGEST_ID, PageDep, RowId, next_cursor
+from api.routes.attempts import LogSlice, attempt_resources, log_slice
+from api.schemas import Request, problems
+from api.waits import job_key
+from fleet import jobs, models, nodes
+from fleet.agents.protocol import JobKind, Name, PublicSpec
+from fleet.db import Session, now
+from fleet.lifecycle import JOB, JobState
+from fleet.resources import Attempt, Job, Page
+
+router = APIRouter(
+    prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
+)
+
+
+class JobRequest(Request):
+    """What to run, where it may run, and how often to try."""
+
+    spec: PublicSpec
+    name: Name | None = None
+    priority: int = Field(default=0, ge=-100, le=100, description="higher goes first")
+    arch: str | None = Field(
+        default=None, min_length=1, max_length=400, description="only devices whose arch begins so"
+    )
+    node: Annotated[int, Field(ge=1, le=LARGEST_ID)] | Name | None = Field(
+        default=None, description="only this node, by id (a number) or name (a text)"
+    )
+    timeout_s: float = Field(default=600.0, gt=0, le=86_400, description="of one attempt")
+    max_retries: int = Field(default=2, ge=0, le=10, description="after infrastructure failures")
+
+
+@router.post("", status_code=201, summary="Submit a job")
+def submit_job(principal: Writer, session: Writing, request: JobRequest, key: IdempotencyKey = None) -> Job:
+    """It is queued until a node has room. The same Idempotency-Key with the same body gives the same job."""
+    job = jobs.submit(
+        session,
+        request.spec,
+        principal=principal,
+        now=now(session),
+        idempotency_key=key,
+        node=nodes.named(session, request.node) if isinstance(request.node, str) else request.node,
+        **request.model_dump(exclude={"spec", "node"}),
+    )
+    return job_resource(session, job)
+
+
+@router.get("", summary="List jobs, newest first")
+def list_jobs(
+    principal: Reader,
+    session: Reading,
+    page: PageDep,
+    state: Annotated[JobState | None, Query(description="only jobs in this state")] = None,
+    kind: Annotated[
+        JobKind | None, Query(description="only this kind; also those that searches made")
+    ] = None,
+) -> Page[Job]:
+    """Without the jobs that searches made, unless asked for by their kind."""
+    rows = jobs.page(session, state, kind, page.after, page.limit)
+    return Page(items=_job_resources(session, rows), next=next_cursor(rows, page))
+
+
+@router.get("/{job_id}", summary="Get a job, or wait for its end", responses=problems(404))
+async def get_job(principal: Reader, parts: PartsDep, job_id: RowId, wait: WaitQuery = 0.0) -> Job:
+    """With `wait`, answers when the job is final, else after so many seconds with the job as it then is."""
+    look = partial(_read, parts, job_id)
+    return await parts.waits.look_until(job_key(job_id), wait, look, _is_final)
+
+
+@router.post("/{job_id}/cancel", summary="Cancel a job", responses=problems(404, 409))
+def cancel_job(principal: Writer, session: Writing, job_id: RowId) -> Job:
+    """A queued job is cancelled at once, a running one when its node has stopped it."""
+    return job_resource(session, jobs.cancel(session, job_id, principal, now(session)))
+
+
+@router.get(
+    "/{job_id}/attempts", summary="List a job's attempts, the first one first", responses=problems(404)
+)
+def list_attempts(principal: Reader, session: Reading, job_id: RowId) -> Page[Attempt]:
+    """All of them: there are at most as many as retries allow."""
+    jobs.get(session, job_id)
+    rows = jobs.attempts(session, job_id)
+    return Page(items=attempt_resources(session, rows))
+
+
+@router.get(
+    "/{job_id}/logs",
+    summary="Read a job's log, or wait for more of it",
+    response_class=PlainTextResponse,
+    responses=problems(404),
+)
+async def job_logs(
+    principal: Reader,
+    parts: PartsDep,
+    job_id: RowId,
+    offset: Annotated[int, Query(ge=0, le=LARGEST_ID, description="bytes of the attempt's log to skip")] = 0,
+    attempt: Annotated[
+        Annotated[int, Field(ge=1, le=LARGEST_ID)] | Literal["first", "last"],
+        Query(description="where to begin: an attempt's id, first or last"),
+    ] = "last",
+    limit: Annotated[int, Query(ge=1, le=1 << 20, description="how many bytes at most")] = 1 << 18,
+    wait: WaitQuery = 0.0,
+) -> Response:
+    """UTF-8 text. The headers `Log-Attempt` and `Log-Offset` say where to read on, and `Log-End` is true when the
+    job is final and all of its log was read. At the end of a retried attempt, its successor's log follows."""
+    look = partial(_read_log, parts, job_id, attempt, offset, limit)
+    found = await parts.waits.look_until(job_key(job_id), wait, look, LogSlice.is_news)
+    return PlainTextResponse(found.content, headers=found.headers())
+
+
+def job_resource(session: Session, job: models.Job) -> Job:
+    """A job's row as the API shows it, with the name of the node that it must run on."""
+    (resource,) = _job_resources(session, [job])
+    return resource
+
+
+def _job_resources(session: Session, rows: Sequence[models.Job]) -> list[Job]:
+    names = nodes.names(session, [row.node_id for row in rows if row.node_id is not None])
+    return [_job(row, names.get(row.node_id or 0)) for row in rows]
+
+
+def _job(job: models.Job, node: str | None) -> Job:
+    computed = {"attempts": _attempts(job), "node": node}
+    copied = {name: getattr(job, name) for name in Job.model_fields if name not in computed}
+    return Job(**copied, **computed)
+
+
+def _attempts(job: models.Job) -> int:
+    """How many attempts there were: one for each retry, and the one that is live or was the last."""
+    live = job.state in (JobState.LEASED, JobState.RUNNING, JobState.CANCELLING)
+    return job.retries + (live or job.outcome is not None)
+
+
+def _read(parts: Parts, job_id: int) -> Job:
+    with parts.read() as session:
+        return job_resource(session, jobs.get(session, job_id))
+
+
+def _is_final(job: Job) -> bool:
+    return job.state in JOB.final
+
+
+def _read_log(parts: Parts, job_id: int, attempt: int | str, offset: int, limit: int) -> LogSlice:
+    with parts.read() as session:
+        final = jobs.get(session, job_id).state in JOB.final
+        return log_slice(session, jobs.attempts(session, job_id), attempt, offset, limit, final)

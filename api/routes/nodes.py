@@ -1,0 +1,108 @@
+"""Nodes: what there is, what state it is in, and an operator's wishes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api.auth import Operator, Reader
+from api.deps import PartsDep, Reading, Writing
+from api.pages import PageDep, RowId, next_cursor
+from api.schemas import problems
+from fleet import leases, models, nodes
+from fleet.db import Session, now
+from fleet.lifecycle import NodeState
+from fleet.resources import Device, Node, Page
+from fleet.settings import Timings
+
+router = APIRouter(prefix="/v1/nodes", tags=["nodes"], responses=problems(401, 403, 422, 503))
+
+
+@router.get("", summary="List nodes")
+def list_nodes(
+    principal: Reader,
+    session: Reading,
+    page: PageDep,
+    parts: PartsDep,
+    state: Annotated[NodeState | None, Query(description="only nodes in this state")] = None,
+) -> Page[Node]:
+    """In order of id; retired ones only when asked for by their state."""
+    rows = nodes.page(session, page.after, page.limit, state)
+    items = _node_resources(session, rows, parts.settings.fleet.timings)
+    return Page(items=items, next=next_cursor(rows, page))
+
+
+@router.get("/{node_id}", summary="Get a node with its devices", responses=problems(404))
+def get_node(principal: Reader, session: Reading, parts: PartsDep, node_id: RowId) -> Node:
+    """A retired node is still there to be read."""
+    return node_resource(session, nodes.get(session, node_id), parts.settings.fleet.timings)
+
+
+@router.post("/{node_id}/cordon", summary="Accept nothing new on a node", responses=problems(404))
+def cordon_node(principal: Operator, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
+    """What runs goes on."""
+    row = nodes.cordon(session, node_id, principal, now(session))
+    return node_resource(session, row, parts.settings.fleet.timings)
+
+
+@router.post("/{node_id}/uncordon", summary="Accept work on a node again", responses=problems(404, 409))
+def uncordon_node(principal: Operator, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
+    """This takes back a drain too."""
+    row = nodes.uncordon(session, node_id, principal, now(session))
+    return node_resource(session, row, parts.settings.fleet.timings)
+
+
+@router.post("/{node_id}/drain", summary="Drain a node", responses=problems(404, 409))
+def drain_node(principal: Operator, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
+    """Cordons it and lets what runs finish; then it is drained."""
+    row = nodes.drain(session, node_id, principal, now(session))
+    return node_resource(session, row, parts.settings.fleet.timings)
+
+
+@router.post(
+    "/{node_id}/retire", summary="Take a drained node out of the fleet", responses=problems(404, 409)
+)
+def retire_node(principal: Operator, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
+    """Its token is revoked and its name is free."""
+    row = nodes.retire(session, node_id, principal, now(session))
+    return node_resource(session, row, parts.settings.fleet.timings)
+
+
+def node_resource(session: Session, node: models.Node, timings: Timings) -> Node:
+    """A node's row as the API shows it, with the devices that it has now."""
+    (resource,) = _node_resources(session, [node], timings)
+    return resource
+
+
+def _node_resources(session: Session, rows: Sequence[models.Node], timings: Timings) -> list[Node]:
+    ids, at = [row.id for row in rows], now(session)
+    devices, held = nodes.devices_of(session, ids), leases.held(session, *ids)
+    return [_node(row, devices[row.id], held, nodes.contact(row, at, timings)) for row in rows]
+
+
+def _node(
+    node: models.Node, devices: Sequence[models.Device], held: Sequence[models.Lease], contact: str
+) -> Node:
+    return Node(
+        id=node.id,
+        name=node.name,
+        state=node.state,
+        cordoned=node.cordoned,
+        contact=contact,
+        hostname=node.hostname,
+        agent_version=node.agent_version,
+        os=node.os,
+        cores=node.cores,
+        memory_bytes=node.memory_bytes,
+        devices=[_device(device, held) for device in devices if device.present],
+        enrolled_at=node.enrolled_at,
+        last_seen_at=node.last_seen,
+    )
+
+
+def _device(device: models.Device, held: Sequence[models.Lease]) -> Device:
+    here = [lease for lease in held if lease.device_id == device.id]
+    known = Device.model_validate(device)
+    return known.model_copy(update={"leases": len(here), "exclusive": any(lease.exclusive for lease in here)})

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from starlette.testclient import TestClient
+
+from api.deps import Parts
+from fleet.client import ApiError, Client
+from tests.api.agent import Agent, exited, running
+
+GEMM = {"program": "gemm", "shape": [8, 8, 8]}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"spec": {"kind": "noop"}, "prioritty": 1}, "body.prioritty"),
+        ({"spec": {"kind": "noop", "secnods": 1}}, "body.spec.noop.secnods"),
+        ({"spec": {"kind": "noop", "seconds": -1}}, "body.spec.noop.seconds"),
+        ({"spec": {"kind": "expand"}}, "body.spec"),
+        ({"spec": {"kind": "noop"}, "priority": 1000}, "body.priority"),
+        ({"spec": {"kind": "noop"}, "name": "no spaces"}, "body.name"),
+        (
+            {"spec": {"kind": "kernel", "kernel": {"program": "gemm", "shape": [8]}}},
+            "body.spec.kernel.kernel",
+        ),
+        ({"spec": {"kind": "noop"}, "node": "nobody"}, "node"),
+        ({"spec": {"kind": "noop"}, "node": 4711}, "node"),
+        ({"spec": {"kind": "noop"}, "arch": "no-such-arch"}, "arch"),
+        ({"spec": {"kind": "noop"}, "arch": ""}, "body.arch"),
+        ({"spec": {"kind": "kernel", "kernel": {"hash": "0" * 64}}}, "spec.kernel.hash"),
+        ({}, "body.spec"),
+    ],
+)
+def test_bad_input_names_the_field_and_writes_nothing(
+    http: TestClient,
+    client: Client,
+    bearer: Callable[[str], dict[str, str]],
+    body: dict[str, object],
+    field: str,
+) -> None:
+    reply = http.post("/v1/jobs", json=body, headers=bearer("user"))
+    assert reply.status_code == 422
+    assert [error["field"] for error in reply.json()["errors"]] == [field]
+    assert client.jobs().items == []
+    assert client.events().items == []
+
+
+def kernel_job(document: bytes) -> bytes:
+    """The request of a kernel job whose kernel is this text."""
+    return b'{"spec": {"kind": "kernel", "kernel": {"json": {"nodes": ' + document + b"}}}}"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"", b"[]", b'"text"', b"\xff\xfe", b'{"spec": NaN}']
+    + [kernel_job(each) for each in (b"NaN", b"1e999", b'"\\ud800"', b"[" * 5000 + b"]" * 5000)],
+    ids=range(10),
+)
+def test_what_is_no_json_object_is_refused(
+    http: TestClient, client: Client, bearer: Callable[[str], dict[str, str]], content: bytes
+) -> None:
+    headers = bearer("user") | {"Content-Type": "application/json"}
+    reply = http.post("/v1/jobs", content=content, headers=headers)
+    assert reply.status_code == 422
+    assert all(error["field"].startswith("body") for error in reply.json()["errors"])
+    assert client.jobs().items == []
+
+
+def test_a_body_that_is_no_json_is_said_to_be_none(
+    http: TestClient, bearer: Callable[[str], dict[str, str]]
+) -> None:
+    headers = bearer("user") | {"Content-Type": "application/json"}
+    [error] = http.post("/v1/jobs", content=b'{"spec"', headers=headers).json()["errors"]
+    assert error["field"] == "body"
+    assert error["message"].startswith("this is not JSON: EOF")
+
+
+def test_a_job_is_submitted_listed_and_read(client: Client) -> None:
+    job = client.submit_job({"kind": "kernel", "kernel": GEMM}, name="mine", priority=3, timeout_s=5)
+    assert (job.state, job.kind, job.name, job.priority, job.attempts) == ("queued", "kernel", "mine", 3, 0)
+    assert job.created_at.endswith("Z")
+    assert client.job(job.id) == job
+    assert client.jobs().items == [job]
+    assert client.jobs(state="failed").items == []
+    assert [each.id for each in client.jobs(kind="kernel").items] == [job.id]
+
+
+def test_a_node_is_named_or_numbered(client: Client, agent: Agent) -> None:
+    for node in ("tiny1", agent.node_id):
+        assert client.submit_job({"kind": "noop"}, node=node).node == "tiny1"
+
+
+def test_the_same_key_with_the_same_body_is_the_same_job(client: Client) -> None:
+    first = client.submit_job({"kind": "noop"}, idempotency_key="once")
+    assert client.submit_job({"kind": "noop"}, idempotency_key="once").id == first.id
+    with pytest.raises(ApiError) as refused:
+        client.submit_job({"kind": "noop", "seconds": 1}, idempotency_key="once")
+    assert refused.value.status == 422
+    assert len(client.jobs().items) == 1
+
+
+def test_jobs_come_page_by_page_newest_first(client: Client) -> None:
+    submitted = [client.submit_job({"kind": "noop"}).id for _ in range(5)]
+    first = client.jobs(limit=2)
+    second = client.jobs(limit=2, after=first.next)
+    third = client.jobs(limit=2, after=second.next)
+    assert [job.id for page in (first, second, third) for job in page.items] == submitted[::-1]
+    assert third.next is None
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "after=-1", "after=x", "state=nonsense"])
+def test_a_page_that_cannot_be_is_refused(
+    http: TestClient, bearer: Callable[[str], dict[str, str]], query: str
+) -> None:
+    reply = http.get(f"/v1/jobs?{query}", headers=bearer("viewer"))
+    assert reply.status_code == 422
+    assert reply.json()["errors"][0]["field"] == f"query.{query.split('=')[0]}"
+
+
+def test_a_queued_job_is_cancelled_at_once_and_twice_is_once(client: Client) -> None:
+    job = client.submit_job({"kind": "noop"})
+    assert client.cancel_job(job.id).state == "cancelled"
+    assert client.cancel_job(job.id).state == "cancelled"
+
+
+def test_a_running_job_is_cancelled_when_its_node_has_stopped_it(
+    parts: Parts, client: Client, agent: Agent
+) -> None:
+    job = client.submit_job({"kind": "noop", "seconds": 60}, node="tiny1")
+    parts.controllers.tick()
+    [attempt] = agent.sync().attempts
+    agent.sync(attempts=[running(attempt)])
+    assert client.cancel_job(job.id).state == "cancelling"
+    assert agent.sync(attempts=[running(attempt)]).attempts == []
+    agent.sync(attempts=[exited(attempt, "cancelled")])
+    done = client.job(job.id)
+    assert (done.state, done.node, done.attempts) == ("cancelled", "tiny1", 1)
+
+
+def test_a_job_that_is_over_cannot_be_cancelled(parts: Parts, client: Client, agent: Agent) -> None:
+    job = client.submit_job({"kind": "noop"})
+    parts.controllers.tick()
+    [attempt] = agent.sync().attempts
+    agent.sync(attempts=[running(attempt)])
+    agent.sync(attempts=[exited(attempt)])
+    with pytest.raises(ApiError) as refused:
+        client.cancel_job(job.id)
+    assert refused.value.status == 409
+    assert refused.value.problem["state"] == "succeeded"
+
+
+def test_nobody_is_there(client: Client) -> None:
+    for ask in (client.job, client.cancel_job, client.attempts, lambda job: list(client.job_logs(job))):
+        with pytest.raises(ApiError) as refused:
+            ask(4711)
+        assert refused.value.status == 404
+
+
+def test_a_number_too_large_for_a_row_is_no_bug(
+    http: TestClient, bearer: Callable[[str], dict[str, str]]
+) -> None:
+    reply = http.get(f"/v1/jobs/{10**30}", headers=bearer("viewer"))
+    assert reply.status_code in (404, 422)
+
+
+def test_a_log_before_the_first_attempt_is_empty(client: Client) -> None:
+    job = client.submit_job({"kind": "noop"})
+    assert list(client.job_logs(job.id)) == []
+
+
+def test_a_log_comes_in_slices_and_says_where_to_go_on(
+    parts: Parts, http: TestClient, client: Client, agent: Agent, bearer: Callable[[str], dict[str, str]]
+) -> None:
+    job = client.submit_job({"kind": "noop"})
+    parts.controllers.tick()
+    [attempt] = agent.sync().attempts
+    agent.log(attempt, 0, b"0123456789")
+    reply = http.get(f"/v1/jobs/{job.id}/logs?offset=2&limit=5", headers=bearer("viewer"))
+    assert reply.text == "23456"
+    assert reply.headers["content-type"].startswith("text/plain")
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert reply.headers["log-offset"] == "7"
+    assert reply.headers["log-end"] == "false"
+
+
+def test_a_log_of_another_jobs_attempt_is_not_there(
+    parts: Parts, http: TestClient, client: Client, agent: Agent, bearer: Callable[[str], dict[str, str]]
+) -> None:
+    first, second = client.submit_job({"kind": "noop"}), client.submit_job({"kind": "noop"})
+    parts.controllers.tick()
+    attempts = {each.job_id: each.attempt_id for each in agent.sync().attempts}
+    path = f"/v1/jobs/{first.id}/logs?attempt={attempts[second.id]}"
+    assert http.get(path, headers=bearer("viewer")).status_code == 404

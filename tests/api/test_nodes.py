@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from api.deps import Parts
+from fleet.client import ApiError, Client
+from tests.api.agent import Agent
+
+
+def test_a_node_is_shown_with_its_devices(client: Client, agent: Agent) -> None:
+    [node] = client.nodes().items
+    assert (node.name, node.state, node.contact, node.cordoned) == ("tiny1", "ready", "online", False)
+    assert node.last_seen_at is not None
+    [device] = node.devices
+    assert (device.name, device.kind, device.leases, device.exclusive) == ("cpu", "cpu", 0, False)
+    assert client.node(agent.node_id) == node
+
+
+def test_a_device_says_who_holds_it(parts: Parts, client: Client, agent: Agent) -> None:
+    client.submit_job({"kind": "kernel", "kernel": {"program": "copy", "shape": [8]}})
+    parts.controllers.tick()
+    [device] = client.node(agent.node_id).devices
+    assert (device.leases, device.exclusive) == (1, True)
+
+
+def test_an_operator_cordons_and_takes_it_back(client: Client, agent: Agent) -> None:
+    assert client.cordon(agent.node_id).cordoned
+    assert not client.uncordon(agent.node_id).cordoned
+
+
+def test_a_node_leaves_the_fleet_by_way_of_a_drain(parts: Parts, client: Client, agent: Agent) -> None:
+    with pytest.raises(ApiError) as refused:
+        client.retire(agent.node_id)
+    assert refused.value.status == 409
+    assert client.drain(agent.node_id).state == "draining"
+    parts.controllers.tick()
+    assert client.retire(agent.node_id).state == "retired"
+    assert client.nodes().items == []
+    assert client.node(agent.node_id).state == "retired"
+
+
+def test_an_unknown_node_is_not_found(client: Client) -> None:
+    for ask in (client.node, client.cordon, client.uncordon, client.drain, client.retire):
+        with pytest.raises(ApiError) as refused:
+            ask(4711)
+        assert refused.value.status == 404

@@ -1,0 +1,156 @@
+"""The server as a process: how it starts, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from api.cli import app as verbs
+from api.deps import Parts
+from api.settings import Settings, is_loopback
+from fleet.client import Client
+from fleet.db import now
+from fleet.errors import InvalidSpec
+from fleet.tenants import mint
+from tests.api.agent import Agent
+from tests.api.conftest import serving
+from tests.whole import ROOT, until
+
+ENDS_WITHIN_S = 4.0  # about 2 s on a quiet machine
+
+
+@contextmanager
+def server(data: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], Client]]:
+    """`python -m api` on a free port, and its administrator's client; killed at the end if it still runs."""
+    ready = data.parent / "ready.json"
+    ready.unlink(missing_ok=True)
+    arguments = ["--port", "0", "--data", str(data), "--ready-file", str(ready), *options]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "api", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        until(lambda: ready.exists() or process.poll() is not None, "the server listens")
+        found = json.loads(ready.read_text())
+        token = Path(found["admin_token_file"]).read_text().strip()
+        with Client(found["url"], token, retry_delays_s=()) as client:
+            yield process, client
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ended(process: subprocess.Popen[str], how: signal.Signals) -> str:
+    """Tell the server to end; what it has printed."""
+    process.send_signal(how)
+    printed, _ = process.communicate(timeout=30)
+    return printed
+
+
+def test_the_first_start_prints_the_admin_token_once_and_keeps_it_private(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with server(data) as (process, client):
+        assert client.whoami().role == "admin"
+        printed = ended(process, signal.SIGTERM)
+    token_file = data / "admin-token"
+    secret = token_file.read_text().strip()
+    assert printed.count(secret) == 1
+    assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    assert process.returncode == 0
+    with server(data) as (process, client):
+        assert client.whoami().role == "admin"
+        assert secret not in ended(process, signal.SIGINT)
+    assert process.returncode == 0
+
+
+def test_a_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "server.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        outcome = CliRunner().invoke(verbs, ["--port", "0", "--data", str(tmp_path)])
+    assert outcome.exit_code == 2
+    assert "another server" in outcome.output
+
+
+@pytest.mark.real
+def test_a_server_with_parked_polls_and_streams_ends_soon(tmp_path: Path) -> None:
+    with (
+        server(tmp_path / "data") as (process, client),
+        httpx.Client(base_url=client.base_url, timeout=60) as http,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        agent = Agent.enrolled(http, client.join_token().secret)
+        before = client.node(agent.node_id).last_seen_at
+        headers = {"Authorization": f"Bearer {(tmp_path / 'data' / 'admin-token').read_text().strip()}"}
+        with http.stream("GET", "/v1/events/stream", headers=headers) as stream:
+            next(stream.iter_lines())
+            poll = pool.submit(agent.sync, wait_s=50)
+            until(lambda: client.node(agent.node_id).last_seen_at != before, "the poll has arrived")
+            told = time.monotonic()
+            printed = ended(process, signal.SIGTERM)
+            took_s = time.monotonic() - told
+        assert poll.result(20).attempts == []
+    assert process.returncode == 0, printed
+    assert took_s < ENDS_WITHIN_S
+    assert "Traceback" not in printed
+
+
+def test_the_controllers_in_the_server_wake_a_poll_that_has_work(parts: Parts) -> None:
+    with serving(parts, run_controllers=True) as found, httpx.Client(base_url=found.url) as http:
+        with parts.write() as session:
+            secret = mint(session, name="root", role="admin", now=now(session))[1]
+        with Client(found.url, secret) as client:
+            agent = Agent.enrolled(http, client.join_token().secret)
+            job = client.submit_job({"kind": "noop"})
+            [attempt] = agent.sync(wait_s=20).attempts
+    assert attempt.job_id == job.id
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "fleet.example", ""])
+def test_a_network_is_not_listened_on_by_accident(tmp_path: Path, host: str) -> None:
+    outcome = CliRunner().invoke(verbs, ["--host", host, "--port", "0", "--data", str(tmp_path / "data")])
+    assert outcome.exit_code == 2
+    assert "--insecure-listen" in outcome.output
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("127.0.0.1.example", False),
+    ],
+)
+def test_loopback_is_told_by_the_address_alone(host: str, local: bool) -> None:
+    assert is_loopback(host) is local
+
+
+@pytest.mark.parametrize("environ", [{"TINYFLEET_PORT": "http"}, {"TINYFLEET_PORT": "70000"}])
+def test_a_setting_that_cannot_be_names_itself(environ: dict[str, str]) -> None:
+    with pytest.raises(InvalidSpec) as refused:
+        Settings.from_env(environ)
+    assert refused.value.field == "TINYFLEET_PORT"
+
+
+def test_options_win_over_the_environment(tmp_path: Path) -> None:
+    read = Settings.from_env({"TINYFLEET_HOST": "::1", "TINYFLEET_DATA": str(tmp_path)})
+    assert (read.host, read.port, read.fleet.data) == ("::1", 8000, tmp_path)
