@@ -3,14 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TESTS ?= tests
+# Many tests wait for processes: more workers than cores.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 + (os.cpu_count() or 1)))')
 
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test check bench soak format clean
 
 help:
 	@echo "make demo         the whole product once, on this machine (ONCE=1: exit when verified)"
 	@echo "make test         the test suite (TESTS=path for a part of it)"
 	@echo "make check        format, lint, types, architecture"
 	@echo "make bench        benchmarks: ratios to a peer, measured in the same run"
+	@echo "make soak         longer runs of randomized tests"
 	@echo "make format       let ruff rewrite what it can"
 
 $(VENV)/.made:
@@ -33,7 +36,10 @@ demo: $(VENV)/.runtime
 	@$(BIN)/python -m infra.demo $(if $(ONCE),--once)
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -q $(TESTS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TESTS)
+
+soak: $(VENV)/.dev
+	@$(BIN)/python -m pytest -q -m soak --timeout 1800 $(TESTS)
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
