@@ -7,7 +7,9 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,7 @@ REFUSED_NAMES = re.compile(r"(^|_)(utils?|helpers?|common|misc|managers?|base|co
 LONGEST = 500
 
 
+@cache
 def source_tree() -> Tree:
     """Every Python file of the packages and the tests."""
     found: Tree = {}
@@ -105,6 +108,18 @@ def source_tree() -> Tree:
         for path in sorted((ROOT / top).rglob("*.py")):
             found[path.relative_to(ROOT).as_posix()] = path.read_text(encoding="utf-8")
     return found
+
+
+@cache
+def parsed(text: str) -> ast.Module:
+    """A source's tree; the same text is parsed once for all checks."""
+    return ast.parse(text)
+
+
+@cache
+def nodes(text: str) -> tuple[ast.AST, ...]:
+    """Every node of a source."""
+    return tuple(ast.walk(parsed(text)))
 
 
 def packages_only(tree: Tree) -> Tree:
@@ -117,9 +132,15 @@ def module_name(path: str) -> str:
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def imports(text: str) -> Iterator[tuple[int, str, int]]:
-    """(line, module, level) of every import; `from a import b` gives a.b as well as a."""
-    for node in ast.walk(ast.parse(text)):
+@cache
+def imports(text: str) -> tuple[tuple[int, str, int], ...]:
+    """(line, module, level) of every import; `from a import b` gives a.b."""
+    return tuple(found_imports(nodes(text)))
+
+
+def found_imports(tree: Iterable[ast.AST]) -> Iterator[tuple[int, str, int]]:
+    """The imports among some nodes."""
+    for node in tree:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name, 0) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -162,12 +183,12 @@ def hidden_imports(tree: Tree) -> list[str]:
     """Imports inside a function, but for vendor libraries that are opened there."""
     wrong = []
     for path, text in packages_only(tree).items():
-        for function in ast.walk(ast.parse(text)):
+        for function in nodes(text):
             if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
-            for line, name, _ in imports(ast.unparse(function)):
+            for line, name, _ in found_imports(ast.walk(function)):
                 if name.split(".")[0] not in MAY_HIDE:
-                    wrong.append(f"{path}:{function.lineno + line - 1} imports {name} inside {function.name}")
+                    wrong.append(f"{path}:{line} imports {name} inside {function.name}")
     return wrong
 
 
@@ -195,10 +216,9 @@ def import_cycles(tree: Tree) -> list[str]:
 
 def direct_imports(text: str, modules: dict[str, str]) -> set[str]:
     """The project's modules that a source imports at run time (TYPE_CHECKING blocks do not count)."""
-    body = ast.parse(text)
-    body.body = [node for node in body.body if not is_type_checking(node)]
     found = set()
-    for _, name, _ in imports(ast.unparse(body)):
+    body = [node for node in parsed(text).body if not is_type_checking(node)]
+    for _, name, _ in found_imports(chain.from_iterable(map(ast.walk, body))):
         module = name if name in modules else name.rpartition(".")[0]
         found |= {module} & modules.keys()
     return found
@@ -240,7 +260,7 @@ def impure_modules(tree: Tree) -> list[str]:
         wrong += [
             f"{path}:{line} imports {name}" for line, name in found if name.split(".")[0] in IMPURE_LIBRARIES
         ]
-        for node in ast.walk(ast.parse(text)):
+        for node in nodes(text):
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Name)
@@ -260,7 +280,7 @@ def refused_names(tree: Tree) -> list[str]:
     """Files and classes named after nothing."""
     wrong = [path for path in tree if REFUSED_NAMES.search(Path(path).stem)]
     for path, text in packages_only(tree).items():
-        for node in ast.walk(ast.parse(text)):
+        for node in nodes(text):
             if isinstance(node, ast.ClassDef) and node.name.lower().endswith(
                 ("utils", "helper", "manager", "handler")
             ):
@@ -275,7 +295,7 @@ def dangerous_calls(tree: Tree) -> list[str]:
         for line, name, _ in imports(text):
             if name.split(".")[0] in ("pickle", "marshal", "shelve", "cloudpickle", "dill"):
                 wrong.append(f"{path}:{line} imports {name}")
-        for node in ast.walk(ast.parse(text)):
+        for node in nodes(text):
             if isinstance(node, ast.keyword) and ast.unparse(node.value) in ("True", "False"):
                 given = f"{node.arg}={ast.unparse(node.value)}"
                 if given in ("shell=True", "verify=False", "allow_pickle=True"):
@@ -289,8 +309,8 @@ def busy_package_files(tree: Tree) -> list[str]:
     """fleet and fleet.agents run their __init__ whenever anything below is imported: docstrings only."""
     wrong = []
     for path in ("fleet/__init__.py", "fleet/agents/__init__.py"):
-        body = ast.parse(tree.get(path, '"""."""')).body
-        if len(body) != 1 or ast.get_docstring(ast.parse(tree.get(path, '"""."""'))) is None:
+        body = parsed(tree.get(path, '"""."""')).body
+        if len(body) != 1 or ast.get_docstring(parsed(tree.get(path, '"""."""'))) is None:
             wrong.append(path)
     return wrong
 
@@ -300,7 +320,7 @@ def undocumented_modules(tree: Tree) -> list[str]:
     return [
         path
         for path, text in packages_only(tree).items()
-        if text.strip() and not ast.get_docstring(ast.parse(text))
+        if text.strip() and not ast.get_docstring(parsed(text))
     ]
 
 

@@ -72,6 +72,7 @@ class Shell:
         """Run one command; one that ends in & goes on in the background."""
         if command.startswith(NOT_RUN):
             return
+        command = re.sub(r"--budget \d+", "--budget 2", command)  # the same command, in less time
         words = shlex.split(command.replace(":8000", f":{self.port}"))
         if words[0] == "make":
             words = ["make", "-C", str(ROOT), "--dry-run", *words[1:]]
