@@ -92,6 +92,7 @@ class SearchView:
     jobs: tuple[StepJob, ...] = ()
     confirmed: tuple[CandidateResult, ...] = ()
     barred: frozenset[str] = frozenset()  # in quarantine for this kernel and target
+    known: tuple[CandidateRef, ...] = ()  # tried first in the first round: the schedule to beat
 
     def left_s(self, now: float) -> float:
         """Seconds of the budget that are left."""
@@ -250,11 +251,12 @@ def _after_expand(search: SearchView, nodes: Sequence[NodeView], now: float) -> 
     job = search.jobs[-1] if search.jobs else None
     if job is None or not isinstance(job.found, ExpandResult):
         return _without_expand(search, job)
-    fresh = _fresh(job.found.candidates, _seen(search), search.per_round)
+    proposed = (*search.known, *job.found.candidates)
+    fresh = _fresh(proposed, _seen(search), search.per_round)
     if not fresh or (search.left_s(now) <= 0 and _standing(search.rounds)):
         then = _finalists(search, "no schedule of this kernel is left to try")
         return Conclude(search.id, search.generation, job.found, job.artifacts, then)
-    duplicate = job.found.duplicate + len(job.found.candidates) - len(fresh)
+    duplicate = job.found.duplicate + len(proposed) - len(fresh)
     batches = _batches(search, fresh, nodes, now)
     return Propose(search.id, search.generation, job.found, duplicate, fresh, batches, job.artifacts)
 

@@ -224,12 +224,13 @@ class Client:
         per_round: int | None = None,
         max_rounds: int | None = None,
         seed: int | None = None,
+        refresh: bool | None = None,
         idempotency_key: str | None = None,
     ) -> Search:
         """Begin a BEAM search and return at once. A known kernel is `done` already (`source` is "cache"); the
         same search in flight is joined."""
         options = _given(arch=arch, width=width, budget_s=budget_s, threads=threads)
-        limits = _given(per_round=per_round, max_rounds=max_rounds, seed=seed)
+        limits = _given(per_round=per_round, max_rounds=max_rounds, seed=seed, refresh=refresh)
         body = {"kernel": _document(kernel), **options, **limits}
         return self._post(Search, "/v1/searches", body, idempotency_key or _new_key())
 

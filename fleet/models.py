@@ -372,6 +372,7 @@ class Search(Table):
     per_round: Mapped[int]
     max_rounds: Mapped[int]
     seed: Mapped[int]
+    refresh: Mapped[bool] = mapped_column(default=False)  # search although a tuned kernel is known
     state: Mapped[str]
     state_at: Mapped[float]
     generation: Mapped[int] = mapped_column(default=1)

@@ -152,6 +152,7 @@ class Search(Resource):
     per_round: int
     max_rounds: int
     seed: int
+    refresh: bool = Field(default=False, description="searched although a tuned kernel was known")
     phase: str = Field(default="", description="what it does now: expand, measure or confirm")
     rounds: int = Field(default=0, description="rounds begun")
     measured: int = Field(default=0, description="candidates with an outcome")

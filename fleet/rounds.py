@@ -73,7 +73,7 @@ def apply(session: Session, step: Step, kept: Kept, now: float) -> None:
 
 def _start(session: Session, search: Search, step: Start, now: float) -> None:
     tuned = kernels.lookup(session, search.kernel_hash or "", step.target_id, search.threads)
-    if tuned is not None:  # found by another search while this one waited
+    if tuned is not None and not search.refresh:  # found by another search while this one waited
         searches.hit(session, search, tuned, now)
         return
     searches.fire(
@@ -111,7 +111,9 @@ def _submit(
 def _propose(session: Session, search: Search, step: Propose, kept: Kept, now: float) -> None:
     _learn(session, search, step.found, kept, now)
     tuned = kernels.lookup(session, step.found.kernel_hash, search.target_id, search.threads)
-    if search.round == 1 and tuned is not None:  # only now do we know which kernel was meant
+    if (
+        search.round == 1 and tuned is not None and not search.refresh
+    ):  # only now do we know which kernel was meant
         searches.hit(session, search, tuned, now)
         searches.stop_work(session, search, now)
         return

@@ -31,6 +31,9 @@ class SearchRequest(Wire):
     per_round: int = Field(default=16, ge=1, le=512, description="candidates measured in a round")
     max_rounds: int = Field(default=32, ge=1, le=256)
     seed: int = Field(default=0, ge=0, le=(1 << 53) - 1)
+    refresh: bool = Field(
+        default=False, description="search although a tuned kernel is known; that one is tried first"
+    )
 
 
 def fire(session: Session, search: Search, event: SearchEvent, now: float, **changes: Any) -> None:
@@ -70,7 +73,9 @@ def _find_or_insert(session: Session, request: SearchRequest, principal: Princip
     kernel_hash = kernels.hash_of(session, request.kernel)
     target_id = choose_target(session, request.arch, request.threads, now)
     join_key = _join_key(request, kernel_hash, target_id)
-    tuned = kernels.lookup(session, kernel_hash, target_id, request.threads) if kernel_hash else None
+    tuned = None
+    if kernel_hash and not request.refresh:
+        tuned = kernels.lookup(session, kernel_hash, target_id, request.threads)
     if tuned is None:
         live = Search.state.in_([SearchState.QUEUED, SearchState.RUNNING])
         same = session.scalars(select(Search).where(Search.join_key == join_key, live)).first()

@@ -216,7 +216,16 @@ def _search(session: Session, blobs: Blobs, row: Search) -> SearchView:
         jobs=views,
         confirmed=tuple(CandidateResult.model_validate(each) for each in row.confirmed),
         barred=frozenset(barred),
+        known=_known(session, row, kernel_hash) if due else (),
     )
+
+
+def _known(session: Session, row: Search, kernel_hash: str | None) -> tuple[CandidateRef, ...]:
+    """The schedule to beat, for a search that runs although one is known."""
+    if not row.refresh or row.round != 1 or kernel_hash is None:
+        return ()
+    tuned = kernels.lookup(session, kernel_hash, row.target_id, row.threads)
+    return () if tuned is None else (CandidateRef(hash=tuned.schedule_hash, schedule=tuned.schedule),)
 
 
 def _kernel_hash(row: Search, jobs: Sequence[StepJob]) -> str | None:

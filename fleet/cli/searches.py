@@ -36,6 +36,9 @@ def run_search(
     ] = None,
     max_rounds: Annotated[int | None, typer.Option(min=1, help="Stop after so many rounds.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the inputs.")] = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Search although a tuned kernel is known; start from it.")
+    ] = False,
     key: Key = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
     as_json: AsJson = False,
@@ -53,6 +56,7 @@ def run_search(
             per_round=per_round,
             max_rounds=max_rounds,
             seed=seed,
+            refresh=refresh or None,
             idempotency_key=key,
         )
         if not detach:

@@ -139,6 +139,7 @@ def _searches() -> None:
         sa.Column("per_round", sa.Integer(), nullable=False),
         sa.Column("max_rounds", sa.Integer(), nullable=False),
         sa.Column("seed", sa.Integer(), nullable=False),
+        sa.Column("refresh", sa.Boolean(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("state_at", sa.Double(), nullable=False),
         sa.Column("generation", sa.Integer(), nullable=False),

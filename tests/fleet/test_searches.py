@@ -66,6 +66,19 @@ def test_a_second_search_is_answered_from_the_cache(submit: Submit, fleet: Fleet
     assert len(agent.measured) == measured
 
 
+def test_a_refreshed_search_runs_although_a_kernel_is_tuned_and_tries_that_one_first(
+    submit: Submit, fleet: Fleet
+) -> None:
+    first = fleet.finish(submit())
+    again = submit(refresh=True)
+    assert again.state == "queued"
+    done = fleet.finish(again)
+    assert (done.state, done.source) == ("done", "search")
+    assert (done.best_s or 1.0) <= (first.best_s or 0.0)
+    with db.reading(fleet.sessions) as reader:
+        assert searches.rounds(reader, again.id)[0].candidates[0]["hash"] == first.best_hash
+
+
 def test_another_name_of_a_tuned_kernel_is_a_hit_once_it_is_expanded(submit: Submit, fleet: Fleet) -> None:
     first = fleet.finish(submit())
     search = submit(kernel=KernelRef(document={"nodes": ["the same kernel, sent as json"]}))
