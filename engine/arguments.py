@@ -20,13 +20,22 @@ from engine.shapes import Shape
 Axes = int | Sequence[int] | None
 
 
-def sizes(values: tuple[Any, ...]) -> Shape:
-    """(2, 3) from either `f(2, 3)` or `f((2, 3))`."""
-    if len(values) == 1 and isinstance(values[0], Sequence):
+def integers(values: tuple[Any, ...], name: str) -> tuple[int, ...]:
+    """(2, 3) from either `f(2, 3)` or `f((2, 3))`; TypeError names the argument and its place."""
+    if len(values) == 1 and isinstance(values[0], Sequence) and not isinstance(values[0], str):
         values = tuple(values[0])
-    if any(isinstance(v, bool) or not isinstance(v, int | np.integer) for v in values):
-        raise TypeError(f"{values} must be integers")
-    return tuple(int(v) for v in values)
+    for place, value in enumerate(values):
+        if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+            raise TypeError(f"{name}[{place}] must be an integer, not {value!r}")
+    return tuple(int(value) for value in values)
+
+
+def sizes(values: tuple[Any, ...]) -> Shape:
+    """The shape of a new tensor from `f(2, 3)` or `f((2, 3))`; InvalidGraph for a negative size."""
+    shape = integers(values, "shape")
+    if any(n < 0 for n in shape):
+        raise InvalidGraph(f"{shape} has a negative size", "shape")
+    return shape
 
 
 def inferred(shape: Shape, old: Shape) -> Shape:
@@ -68,8 +77,6 @@ def constant(value: Scalar, dtype: DType, shape: Shape) -> UOp:
         low, high = limits(dtype)
         if not low <= value <= high:
             raise ValueError(f"{value} does not fit {dtype.name}")
-    if any(n < 0 for n in shape):
-        raise InvalidGraph(f"{shape} has a negative size", "shape")
     return const(value, dtype, shape)
 
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
+from errno import EACCES
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -56,6 +58,7 @@ ShapeArgument = Annotated[str, typer.Argument(help="sizes separated by commas, e
 DTypeOption = Annotated[DTypeName, typer.Option("--dtype", help="element type")]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, max=1024, help="worker threads")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="seed of the random inputs")]
+TimeOption = Annotated[float, typer.Option("--time", min=0.001, help="seconds of timing for a row")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 StoreOption = Annotated[
     Path | None,
@@ -87,6 +90,7 @@ def search_command(
     threads: ThreadsOption = 1,
     width: Annotated[int, typer.Option("--width", min=1, help="schedules kept each round")] = 4,
     per_round: Annotated[int, typer.Option("--per-round", min=1, help="candidates measured a round")] = 16,
+    time_s: TimeOption = 0.5,
     seed: SeedOption = 0,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -94,7 +98,7 @@ def search_command(
     """Search for the fastest schedule of a program, then compare it with the others, measured interleaved."""
     with _reported():
         kernel, target = _kernel(name, shape, dtype), detect()
-        kept = Store(store or _default_store())
+        kept = _store(store)
         with _progress(budget, quiet=as_json) as progress:
             result = search(
                 kernel,
@@ -111,7 +115,7 @@ def search_command(
         if result.best is not None:
             wanted.append(("tuned", result.best.schedule))
         wanted.append((NUMPY, NUMPY))
-        rows = compare(kernel, wanted, target, store=kept, threads=threads, seed=seed, time_s=0.5)
+        rows = compare(kernel, wanted, target, store=kept, threads=threads, seed=seed, time_s=time_s)
         _print_search(kernel, result, rows, kept, as_json)
         if result.best is None:
             raise typer.Exit(1)
@@ -129,7 +133,7 @@ def run_command(
     ] = None,
     dtype: DTypeOption = DTypeName.FLOAT32,
     threads: ThreadsOption = 1,
-    time_s: Annotated[float, typer.Option("--time", min=0.001, help="seconds of timing for a row")] = 1.0,
+    time_s: TimeOption = 1.0,
     seed: SeedOption = 0,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -137,14 +141,14 @@ def run_command(
     """Run a program on random inputs, check it against the interpreter, and time it."""
     with _reported():
         kernel, target = _kernel(name, shape, dtype), detect()
-        kept = Store(store or _default_store())
+        kept = _store(store)
         names = dict.fromkeys([schedule, *(others or [])])
         wanted = [(_row_name(text), _schedule(text, kernel, target, threads, kept)) for text in names]
         rows = compare(kernel, wanted, target, store=kept, threads=threads, seed=seed, time_s=time_s)
         if as_json:
             typer.echo(json.dumps([_row_json(row) for row in rows]))
         else:
-            Console().print(_table(kernel, rows))
+            _print_rows(Console(), kernel, rows)
         if any(row.best_s is None for row in rows):
             raise typer.Exit(1)
 
@@ -196,6 +200,20 @@ def _default_store() -> Path:
     return Path(cache) / "tinyfleet" / "engine"
 
 
+def _store(place: Path | None) -> Store:
+    """The store, made if need be. Exit status 2, naming the option, where none can be."""
+    kept = Store(place or _default_store())
+    try:
+        kept.objects.mkdir(parents=True, exist_ok=True)
+        if not os.access(kept.objects, os.W_OK | os.X_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES))
+    except OSError as error:
+        reason = f"nothing can be kept in {kept.directory}: {error.strerror}; name a folder to write to"
+        typer.echo(f"error: --store: {reason}", err=True)
+        raise typer.Exit(2) from None
+    return kept
+
+
 @contextmanager
 def _reported() -> Iterator[None]:
     """Engine errors as one line and an exit status: 2 for what the caller asked, 1 for the rest."""
@@ -242,7 +260,7 @@ def _print_search(kernel: Kernel, result: SearchResult, rows: list[Row], store: 
         typer.echo(json.dumps(_search_json(result, rows)))
         return
     console = Console()
-    console.print(_table(kernel, rows))
+    _print_rows(console, kernel, rows)
     measured = len(result.measured)
     summary = f"{measured} candidates in {len(result.rounds)} rounds, {result.elapsed_s:.1f} s"
     console.print(f"{summary} (stopped: {result.stopped})")
@@ -272,11 +290,20 @@ def _row_json(row: Row) -> dict[str, Any]:
     return {**asdict(row), "outcome": row.outcome.value, "schedule": schedule}
 
 
+def _print_rows(console: Console, kernel: Kernel, rows: list[Row]) -> None:
+    """The table, and below it why rows failed: reasons are long and would squeeze the columns."""
+    console.print(_table(kernel, rows))
+    for row in rows:
+        if row.detail and row.best_s is None:
+            console.print(f"{row.name}: {row.detail}", soft_wrap=True, markup=False, highlight=False)
+
+
 def _table(kernel: Kernel, rows: list[Row]) -> Table:
+    """One row each; narrow enough for 80 columns whatever the figures."""
     work = cost(kernel)
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
     for heading in ("", "outcome", "best", "median", "GFLOP/s", "GB/s", "max error", "tolerance"):
-        table.add_column(heading, justify="left" if heading in ("", "outcome") else "right")
+        table.add_column(heading, justify="left" if heading in ("", "outcome") else "right", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row, work.flops, work.bytes))
     return table
@@ -285,7 +312,7 @@ def _table(kernel: Kernel, rows: list[Row]) -> Table:
 def _cells(row: Row, flops: float, moved: float) -> list[str]:
     cells = [row.name, row.outcome.value]
     if row.best_s is None or row.median_s is None:
-        return [*cells, row.detail[:60]]
+        return cells
     rates = [f"{flops / row.best_s / 1e9:.1f}", f"{moved / row.best_s / 1e9:.1f}"]
     errors = ["" if e is None else f"{e:.2g}" for e in (row.max_error, row.tolerance)]
     return [*cells, _seconds(row.best_s), _seconds(row.median_s), *rates, *errors]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
@@ -84,9 +85,7 @@ def _opt_from_json(entry: object, field: str) -> Opt:
     kind, target, axis, amount, type_ = entry
     if not isinstance(kind, str) or kind not in OptKind.__members__:
         raise InvalidGraph(f"unknown opt {kind!r}; there are {', '.join(OptKind)}", field)
-    if not isinstance(target, str) or not (
-        target == TARGET_OUT or (target[:1] == "r" and target[1:].isdigit())
-    ):
+    if not isinstance(target, str) or not (target == TARGET_OUT or re.fullmatch("r[0-9]+", target)):
         raise InvalidGraph(f"target {target!r} must be 'out' or a reduce such as 'r0'", field)
     for name, value in (("axis", axis), ("amount", amount)):
         if type(value) is not int or not 0 <= value <= 1 << 20:

@@ -13,6 +13,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -108,13 +109,18 @@ class Processor:
     caches: tuple[tuple[str, int], ...]  # ("l1d", bytes), ("l2", bytes), …
 
 
-@lru_cache(maxsize=4)
-def detect(prefer: str | None = None) -> Target:
-    """This machine's CPU and its C compiler: clang, else gcc, or the one named `prefer`.
+def detect(prefer: str | None = None, environ: Mapping[str, str] = os.environ) -> Target:
+    """This machine's CPU and its C compiler: the one named `prefer`, else the environment's CC, else clang or gcc.
 
-    CompileError, saying what to install, when there is none.
+    The one place where CC is read: a name or a path of clang or gcc. Its id is that of the same compiler found
+    without it. CompileError, saying what to install, when there is none; naming CC when that is no such compiler.
     """
-    executable, compiler = find_compiler(prefer)
+    return _detected(prefer, "" if prefer else environ.get("CC", "").strip())
+
+
+@lru_cache(maxsize=8)
+def _detected(prefer: str | None, chosen: str) -> Target:
+    executable, compiler = chosen_compiler(chosen) if chosen else find_compiler(prefer)
     processor = read_processor()
     isa = instruction_set(processor)
     return Target(
@@ -140,11 +146,34 @@ def find_compiler(prefer: str | None = None) -> tuple[str, str]:
     )
 
 
+def chosen_compiler(chosen: str) -> tuple[str, str]:
+    """(absolute path, "name version") of the compiler that CC names. CompileError unless it is clang or gcc."""
+    path = shutil.which(chosen)
+    if path is None:
+        raise CompileError(
+            "target", f"CC={chosen!r} is no program here: set a name or a path of clang or gcc"
+        )
+    # what predefines __GNUC__ compiles C as gcc does; --version alone would take any GNU program for it
+    if "#define __GNUC__ " not in _asked(path, "-dM", "-E", "-x", "c", os.devnull):
+        raise CompileError("target", f"CC={chosen!r} is neither clang nor gcc: set one of them, or unset CC")
+    return os.path.abspath(path), _version(path, "gcc")
+
+
+def _asked(path: str, *options: str) -> str:
+    """What the compiler prints; nothing when it cannot be started or does not answer."""
+    try:
+        return subprocess.run(
+            [path, *options], capture_output=True, text=True, errors="replace", timeout=30, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
 def _version(path: str, name: str) -> str:
     """ "gcc 12.2.0" or "clang 14.0.6", whatever the distribution adds to it."""
-    asked = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=False)
-    first = asked.stdout.partition("\n")[0]
-    kind = "clang" if "clang" in first else "gcc" if "Free Software" in asked.stdout else name
+    answer = _asked(path, "--version")
+    first = answer.partition("\n")[0]
+    kind = "clang" if "clang" in first else "gcc" if "Free Software" in answer else name
     # gcc puts the distribution in brackets first; what is outside them is its own
     found = re.search(r"\d+(\.\d+)+", re.sub(r"\(.*?\)", "", first))
     return f"{kind} {found[0] if found else 'unknown'}"

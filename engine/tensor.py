@@ -22,6 +22,7 @@ from engine.arguments import (
     data_node,
     generator,
     inferred,
+    integers,
     python_type,
     sizes,
 )
@@ -72,20 +73,24 @@ class Tensor:
 
     @classmethod
     def full(
-        cls, shape: Sequence[Whole], value: Scalar, dtype: DType | None = None, device: str | None = None
+        cls,
+        shape: Whole | Sequence[Whole],
+        value: Scalar,
+        dtype: DType | None = None,
+        device: str | None = None,
     ) -> Tensor:
         """A tensor of `shape` with `value` everywhere; nothing is stored."""
-        return cls._of(constant(value, dtype or python_type(value), tuple(shape)), canonical(device))
+        return cls._of(constant(value, dtype or python_type(value), sizes((shape,))), canonical(device))
 
     @classmethod
     def zeros(cls, *shape: Whole, dtype: DType = dt.float32, device: str | None = None) -> Tensor:
         """A tensor of zeros."""
-        return cls.full(shape, 0, dtype, device)
+        return cls.full(sizes(shape), 0, dtype, device)
 
     @classmethod
     def ones(cls, *shape: Whole, dtype: DType = dt.float32, device: str | None = None) -> Tensor:
         """A tensor of ones."""
-        return cls.full(shape, 1, dtype, device)
+        return cls.full(sizes(shape), 1, dtype, device)
 
     @classmethod
     def arange(
@@ -105,12 +110,12 @@ class Tensor:
     @classmethod
     def rand(cls, *shape: Whole, seed: Whole | None = None, device: str | None = None) -> Tensor:
         """Uniform float32 from [0, 1); the same for the same seed, different each time without one."""
-        return cls(generator(seed).random(shape, dtype=np.float32), device=device)
+        return cls(generator(seed).random(sizes(shape), dtype=np.float32), device=device)
 
     @classmethod
     def randn(cls, *shape: Whole, seed: Whole | None = None, device: str | None = None) -> Tensor:
         """Normal float32 of mean 0 and standard deviation 1; the same for the same seed."""
-        return cls(generator(seed).standard_normal(shape, dtype=np.float32), device=device)
+        return cls(generator(seed).standard_normal(sizes(shape), dtype=np.float32), device=device)
 
     # -- what it is -----------------------------------------------------------------------------------------
 
@@ -199,7 +204,7 @@ class Tensor:
 
     def reshape(self, *shape: Any) -> Tensor:
         """The same elements in another shape; one size may be -1: whatever is left."""
-        return self._new(build.reshape(self._node, inferred(sizes(shape), self.shape)))
+        return self._new(build.reshape(self._node, inferred(integers(shape, "shape"), self.shape)))
 
     def flatten(self) -> Tensor:
         """All elements along one axis."""
@@ -217,7 +222,7 @@ class Tensor:
 
     def permute(self, *axes: Any) -> Tensor:
         """The axes in another order."""
-        order = tuple(axis_of(axis, self.ndim) for axis in sizes(axes))
+        order = tuple(axis_of(axis, self.ndim) for axis in integers(axes, "axes"))
         if sorted(order) != list(range(self.ndim)):
             raise InvalidGraph(f"{order} is not an order of the {self.ndim} axes of {self.shape}", "permute")
         return self._new(build.permute(self._node, order))
@@ -236,7 +241,7 @@ class Tensor:
 
     def expand(self, *shape: Any) -> Tensor:
         """Axes of size 1 grown to `shape`, new axes in front; -1 keeps an axis."""
-        wanted = sizes(shape)
+        wanted = integers(shape, "shape")
         old = (1,) * (len(wanted) - self.ndim) + self.shape
         if len(old) != len(wanted):
             raise InvalidGraph(f"cannot expand {self.shape} to {wanted}: fewer axes", "expand")

@@ -31,7 +31,7 @@ from rich.text import Text
 
 from fleet.agents.protocol import KernelRef, KernelSpec, Program
 from fleet.cli import text
-from fleet.cli.progress import wait_for_job, wait_for_search
+from fleet.cli.waiting import wait_for_job, wait_for_search
 from fleet.client import ApiError, Client, Unreachable
 from fleet.resources import Job, Node, Search, TunedKernel
 from infra import children
@@ -48,6 +48,7 @@ LOG_LINES = 25
 SECRET = re.compile(r"tf[a-z]_[0-9A-Za-z]{20,}")
 ROWS = {"none": "unoptimized (-O2)", "heuristic": "heuristic", "numpy": "NumPy"}
 FOUND = "found by BEAM"
+NOISE = 0.02  # one kernel differs from itself by this much on a machine that does other things too
 
 Answer = TypeVar("Answer")
 
@@ -261,7 +262,18 @@ def show_comparison(stage: Stage, rows: Sequence[Mapping[str, Any]], tuned: Tune
             ROWS.get(row["name"], FOUND), bar, *figures, *errors, style="bold green" if best else ""
         )
     stage.console.print(table)
+    if note := tie(rows):
+        stage.console.print(Text(f" {note}", style="dim"))
     stage.console.print(_named("schedule", text.schedule(tuned.schedule)))
+
+
+def tie(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What to say when the schedule found is as fast as the heuristic's, or slower by no more than noise."""
+    heuristic = next(float(row["gflops"]) for row in rows if row["name"] == "heuristic")
+    found = next(float(row["gflops"]) for row in rows if row["name"] not in ROWS)
+    if abs(found - heuristic) > NOISE * heuristic:
+        return ""
+    return f"{FOUND}: within {NOISE * 100:.0f} % of the heuristic's schedule: noise"
 
 
 def _named(name: str, value: str) -> Table:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
+
+from tests.parts import need
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -61,8 +61,8 @@ class Browser:
         return self._post("/execute/async", script=POLL.replace("EXPRESSION", expression), args=[argument])
 
     def module(self, path: str, body: str) -> Any:
-        """What the function `body` over the module `m` (a file of the console) returns."""
-        script = f"const [path, done] = arguments; import(path).then((m) => done((() => {{ {body} }})()))"
+        """What the async function `body` over the module `m` (a file of the console) returns."""
+        script = f"const [path, done] = arguments; import(path).then(async (m) => {{ {body} }}).then(done)"
         return self._post("/execute/async", script=script, args=[path])
 
     def text(self, selector: str) -> str:
@@ -131,12 +131,7 @@ def browser(profile: Path) -> Iterator[Browser]:
 
 
 def _program(*names: str) -> str:
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None and os.environ.get("CI") == "true":
-        pytest.fail(f"{names[0]} is missing: apt-get install chromium chromium-driver")
-    if found is None:
-        pytest.skip(f"{names[0]} is missing: apt-get install chromium chromium-driver")
-    return found
+    return need(*names, install="chromium chromium-driver")
 
 
 def _port(process: subprocess.Popen[str]) -> int:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from engine import cli
 from engine.cli import app
+from engine.compare import Row
+from engine.outcome import Outcome
+from engine.programs import program
 from engine.target import detect
 
 
@@ -24,7 +30,7 @@ def test_the_target_is_shown_as_json_and_as_a_table() -> None:
 
 
 def test_a_search_prints_verified_rows_and_keeps_what_it_measured(tmp_path: Path) -> None:
-    words = ("search", "gemm", "64,48,32", "--budget", "1", "--per-round", "4", "--json")
+    words = ("search", "gemm", "64,48,32", "--budget", "0.3", "--per-round", "4", "--time", "0.02", "--json")
     result = invoke(*words, "--store", str(tmp_path))
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -75,3 +81,28 @@ def test_a_row_that_fails_is_an_exit_status(tmp_path: Path) -> None:
     result = invoke("run", "gemm", "16,16,16", "--schedule", illegal, "--store", str(tmp_path))
     assert result.exit_code == 1
     assert "illegal" in result.stdout
+
+
+@pytest.mark.parametrize("verb", ["run", "search"])
+def test_a_store_that_cannot_be_is_refused_naming_the_option(verb: str) -> None:
+    result = invoke(verb, "copy", "8", "--store", "/dev/null/x")
+    assert result.exit_code == 2
+    assert "--store: nothing can be kept in /dev/null/x: Not a directory" in result.output
+
+
+def test_a_table_fits_80_columns_and_reasons_stand_below_it_whole() -> None:
+    why = "float32 is not " + "so long a reason that it cannot stand in a column " * 4 + "[at all]"
+    rows = [
+        Row("heuristic", Outcome.OK, 1, max_error=1.2e-10, tolerance=1.2e-10, best_s=123e-6, median_s=123e-6),
+        Row("schedule", Outcome.COMPILE_FAILED, 1, detail=why),
+        Row("numpy", Outcome.OUT_OF_BOUNDS, 1, detail="wrote past the end"),
+    ]
+    file = io.StringIO()
+    console = Console(width=80, file=file)
+    cli._print_rows(console, program("gemm", [1024, 1024, 1024]), rows)
+    table, _, reasons = file.getvalue().partition("schedule: ")
+    assert max(map(len, table.splitlines())) <= 80
+    for word in ("heuristic", "compile_failed", "out_of_bounds", "GFLOP/s", "max error", "tolerance"):
+        assert word in table
+    assert reasons.startswith(why)
+    assert "numpy: wrote past the end" in reasons

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from engine.runtime.cpu import CpuRuntime
 from engine.runtime.interp import evaluate
 from engine.target import FEATURES, SEMANTIC_FLAGS, Target, detect, isa_flags, read_processor
 from tests.engine.sample_kernels import SAMPLES, Case, cases_of, mismatches
+from tests.parts import need
 
 Array = np.ndarray[Any, np.dtype[Any]]
 GEMM = Kernel(matmul(param(0, (32, 24), dt.float32), param(1, (24, 64), dt.float32)))
@@ -89,27 +89,39 @@ def test_threads_take_tiles_of_the_outermost_loop() -> None:
 
 @pytest.mark.parametrize("compiler_name", ["gcc", "clang"])
 def test_sources_of_several_kernels_stand_in_one_file(compiler_name: str, tmp_path: Path) -> None:
-    if shutil.which(compiler_name) is None:
-        pytest.skip(f"no {compiler_name} here")
+    need(compiler_name, install=compiler_name)
     found = detect(compiler_name)
     sources = [source_of(k, (), found.isa, f"kernel_{i}") for i, k in enumerate(SAMPLES.values())]
     assert compiler.compile("".join(sources), found, tmp_path, level="-O0").exists()
 
 
 def test_clang_compiles_to_the_same_meaning(tmp_path: Path) -> None:
-    if shutil.which("clang") is None:
-        pytest.skip("no clang here")
+    need("clang", install="clang")
     assert mismatches(cases_of(schedules_each=1, seed=3)[len(SAMPLES) :], detect("clang"), tmp_path) == []
 
 
-@pytest.mark.parametrize("isa", ["scalar", "sse2", "avx2"])
-def test_narrower_instruction_sets_compute_the_same(isa: str, tmp_path: Path) -> None:
+# A register full and more than one; lanes of every number are the longer form.
+@pytest.mark.parametrize(
+    ("isa", "widths"),
+    [
+        ("scalar", (4,)),
+        ("sse2", (4, 16)),
+        ("avx2", (8, 16)),
+        *(
+            pytest.param(isa, (2, 4, 8, 16), marks=pytest.mark.soak, id=f"{isa}-all")
+            for isa in ("scalar", "sse2", "avx2")
+        ),
+    ],
+)
+def test_narrower_instruction_sets_compute_the_same(
+    isa: str, widths: tuple[int, ...], tmp_path: Path
+) -> None:
     chosen = ("gemm", "gemm by a transpose", "sum of rows", "choice", "max", "sum of bools", "float to int")
     tile = (Opt(OptKind.UPCAST, "out", 0, 3),)
     cases = [
         Case(name, SAMPLES[name], (*tile, Opt(OptKind.VEC, target, axis, lanes)))
         for name in chosen
-        for lanes in (4, 8, 16)
+        for lanes in widths
         for target, axis in [
             ("r0", 0) if name in ("gemm by a transpose", "sum of rows", "max", "sum of bools") else ("out", 1)
         ]

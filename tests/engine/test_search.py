@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from engine import heuristic
+from engine.bench import Bench
 from engine.building import Candidate, candidate
 from engine.compare import NUMPY, compare, named_program
 from engine.dtype import float32
@@ -17,15 +18,16 @@ from engine.errors import IllegalOpt
 from engine.ir import UOp
 from engine.isolate import Deadline
 from engine.kernel import Kernel
+from engine.measurement import best_first
 from engine.model import estimate
 from engine.neighbours import canonical, structure
 from engine.ops import Op
-from engine.opts import Opt, OptKind, Schedule
+from engine.opts import Opt, OptKind, Schedule, schedule_hash
 from engine.outcome import QUARANTINED, Measured, Outcome
 from engine.programs import program
 from engine.render.c import CRenderer
 from engine.schedule import replay
-from engine.search import Progress, confirm, expand, measure, search
+from engine.search import Progress, _Beam, confirm, expand, measure, search
 from engine.serialize import kernel_hash
 from engine.store import Store
 from engine.target import Target, detect
@@ -254,6 +256,39 @@ def test_finalists_come_back_best_first_and_failures_last(target: Target, store:
     assert found[0].time_s <= found[1].time_s
 
 
+def timed(name: str, time_s: float) -> Measured:
+    return Measured((), name, Outcome.OK, time_s)
+
+
+@pytest.mark.parametrize(
+    ("times", "order"),
+    [
+        ({"first": 1.004, "new": 1.0, "slow": 2.0}, ["first", "new", "slow"]),
+        ({"slow": 2.0, "first": 1.006, "new": 1.0}, ["new", "first", "slow"]),
+        ({"new": 1.0, "first": 0.9}, ["first", "new"]),
+        ({"new": 1.001, "other": 1.0}, ["other", "new"]),
+    ],
+)
+def test_a_challenger_wins_by_more_than_a_tie(times: dict[str, float], order: list[str]) -> None:
+    ranked = best_first([timed(name, time_s) for name, time_s in times.items()], "first")
+    assert [m.hash for m in ranked] == order
+
+
+def test_the_heuristics_schedule_races_with_the_best_three_however_slow_it_was_alone(
+    target: Target, store: Store
+) -> None:
+    first = canonical(heuristic.schedule(GEMM, target, 1))
+    schedules = [first, upcast(2), upcast(3), upcast(5), upcast(7)]
+    with Bench(GEMM, target, None, store) as bench:
+        beam = _Beam(bench, 4, 4, 1, 1.0, lambda _: None, incumbent=schedule_hash(first))
+        for place, schedule in enumerate(schedules):
+            one = Measured(schedule, schedule_hash(schedule), Outcome.OK, 1.0 / (place + 1))
+            beam.measured[one.hash] = one
+        found = beam.confirm()
+    assert {m.schedule for m in found} == {first, *schedules[-3:]}
+    assert {m.outcome for m in found} == {Outcome.OK}
+
+
 def test_rows_are_verified_and_measured_side_by_side_with_numpy(target: Target, store: Store) -> None:
     illegal = (Opt(OptKind.VEC, "out", 0, 8),)
     wanted = [("none", ()), ("mine", upcast(4)), ("no", illegal), ("numpy", NUMPY)]
@@ -296,13 +331,16 @@ def test_numpy_rows_are_for_named_programs(target: Target, store: Store) -> None
 # ----------------------------------------------------------------------------------------------- search
 
 
-def test_a_search_among_broken_kernels_ends_with_a_right_winner(target: Target, store: Store) -> None:
+@pytest.mark.parametrize("budget_s", [1.5, pytest.param(7.0, marks=pytest.mark.soak)])
+def test_a_search_among_broken_kernels_ends_with_a_right_winner(
+    budget_s: float, target: Target, store: Store
+) -> None:
     steps: list[Progress] = []
     result = search(
         GEMM,
         target,
         store=store,
-        budget_s=7.0,
+        budget_s=budget_s,
         per_round=6,
         patience=1,
         renderer=faulty_renderer(target.features),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -149,3 +150,36 @@ def test_a_compiler_that_is_gone_is_a_compile_error(tmp_path: Path) -> None:
 def test_flags_that_change_results_are_refused(flag: str, tmp_path: Path) -> None:
     with pytest.raises(CompileError, match="not allowed"):
         compiler.compile(ADD_ONE, replace(detect(), flags=(flag,)), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["gcc", "clang"])
+def test_cc_chooses_the_compiler_by_name_or_path_and_the_id_is_the_same(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = shutil.which(name)
+    if place is None:
+        pytest.skip(f"no {name} here")
+    monkeypatch.delenv("CC", raising=False)
+    link = tmp_path / "my-cc"
+    link.symlink_to(place)
+    for chosen in (name, place, str(link)):
+        found = detect(environ={"CC": chosen})
+        assert found.compiler.split()[0] == name
+        assert found.id == detect(name).id
+        assert detect(environ={"CC": chosen}) is found
+    assert detect(environ={"CC": ""}) is detect()
+    monkeypatch.setenv("CC", str(link))
+    assert detect().executable == str(link)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ("/nowhere/gcc", "is no program here"),
+        ("gcc -m32", "is no program here"),
+        ("ls", "is neither clang nor gcc"),
+    ],
+)
+def test_a_cc_that_is_no_compiler_is_refused_by_name(chosen: str, message: str) -> None:
+    with pytest.raises(CompileError, match=f"CC='{chosen}' {message}"):
+        detect(environ={"CC": chosen})
