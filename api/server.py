@@ -11,11 +11,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import uvicorn
 
 from api.app import assemble, create_app
 from api.deps import Parts
+from api.listening import listening_on
 from api.settings import Settings
 from fleet.db import now
 from fleet.errors import InvalidSpec
@@ -66,10 +68,12 @@ def make_server(parts: Parts, listening: Callable[[str], None], run_controllers:
 def serve(settings: Settings, say: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM. `say` gets lines for the person who started it.
 
-    Raises InvalidSpec for an address that may not be listened on, and for a data folder in use.
+    Raises InvalidSpec for an address that may not or cannot be listened on, and for a data folder or a ready file
+    that is in use or cannot be written. The port is ours before anything is made or said.
     """
     settings.check_listening()
-    with _alone(settings.fleet.data):
+    _check_ready_file(settings.ready_file)
+    with listening_on(settings.host, settings.port) as sockets, _alone(settings.fleet.data):
         parts = assemble(settings)
         _say_admin_token(parts, say)
 
@@ -79,7 +83,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
 
         server = make_server(parts, listening)
         with _quiet_signals():
-            server.run()
+            server.run(sockets)
 
 
 def _say_admin_token(parts: Parts, say: Callable[[str], None]) -> None:
@@ -99,16 +103,36 @@ def _write_ready_file(settings: Settings, url: str) -> None:
     fresh.replace(settings.ready_file)
 
 
+def _check_ready_file(path: Path | None) -> None:
+    """Refuse now what would end the server once it listens."""
+    if path is None:
+        return
+    if not path.parent.is_dir() or path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InvalidSpec(
+            "--ready-file", f"{path} cannot be written: give a file in a folder that you can write to"
+        )
+
+
+def _held(data: Path) -> IO[str]:
+    """The data folder, made if need be, and its lock's file."""
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return (data / "server.lock").open("w")
+    except OSError as error:
+        raise InvalidSpec(
+            "--data", f"{data} cannot be used: {error.strerror}; give a folder that you can write to"
+        ) from error
+
+
 @contextmanager
 def _alone(data: Path) -> Iterator[None]:
     """Hold the data folder: two servers on it would both decide. The lock ends with the process."""
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (data / "server.lock").open("w") as lock:
+    with _held(data) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InvalidSpec(
-                "data", f"another server runs on {data}: stop it, or give another folder"
+                "--data", f"another server runs on {data}: stop it, or give another folder"
             ) from error
         yield
 

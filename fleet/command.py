@@ -85,7 +85,8 @@ app = typer.Typer(
     cls=Joined,
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a traceback with local variables would print secrets
-    epilog="Exit codes: 0 done, 1 the job or search failed, 2 usage, 3 refused, 4 server unreachable.",
+    epilog="Exit codes: 0 done, 1 the job or search failed, 2 usage, 3 refused, 4 server unreachable, "
+    "5 not ended within --wait-timeout.",
 )
 
 

@@ -30,8 +30,8 @@ class Served:
 
 
 @contextmanager
-def serving(settings: Settings, token: str) -> Iterator[Served]:
-    """uvicorn and the controllers on a free loopback port."""
+def serving(settings: Settings, token: str, port: int = 0) -> Iterator[Served]:
+    """uvicorn and the controllers on a loopback port, a free one unless it is given."""
     urls: list[str] = []
     listening = threading.Event()
 
@@ -39,7 +39,7 @@ def serving(settings: Settings, token: str) -> Iterator[Served]:
         urls.append(url)
         listening.set()
 
-    parts = assemble(ServerSettings(fleet=settings, port=0))
+    parts = assemble(ServerSettings(fleet=settings, port=port))
     server = make_server(parts, note)
     thread = threading.Thread(target=server.run, name="server")
     thread.start()

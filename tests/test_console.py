@@ -389,3 +389,86 @@ def test_ticks_are_round_numbers_that_hold_the_most(tab: Browser, served: Served
     assert [each[-1] >= most for each, most in zip(ticks, [0.7, 3, 61, 149.9, 12345], strict=True)] == [
         True
     ] * 5
+
+
+def test_what_a_search_took_is_never_more_than_a_budget_it_is_said_to_be_of(
+    tab: Browser, served: Served
+) -> None:
+    tab.open(f"{served.url}/console")
+    shown = tab.module(
+        "/console/nouns.js",
+        """
+        const at = (state, phase, elapsed) => m.spent({ state, phase, budget_s: 5, source: "search" }, elapsed);
+        return [at("queued", "", 0), at("running", "measure", 2), at("running", "confirm", 3), at("running", "measure", 6),
+          at("running", "confirm", 22.5), at("done", "confirm", 22.5), at("cancelled", "measure", 2)];
+        """,
+    )
+    assert shown == [
+        "budget 5 s",
+        "2.0 s of 5 s",
+        "3.0 s of 5 s · confirming",
+        "budget 5 s used · ending the round",
+        "budget 5 s used · confirming",
+        "took 22.5 s, budget 5 s",
+        "took 2.0 s, budget 5 s",
+    ]
+
+
+def test_a_cancelled_job_looks_unlike_a_failed_one(tab: Browser, served: Served) -> None:
+    tab.open(f"{served.url}/console")
+    body = """
+      return ["failed", "cancelled"].map((state) => {
+        const chip = document.body.appendChild(m.chip(state));
+        const { backgroundColor, color, textDecorationLine } = getComputedStyle(chip);
+        const dot = getComputedStyle(chip, "::before");
+        return [backgroundColor, color, textDecorationLine, dot.borderRadius, dot.backgroundColor];
+      });
+    """
+    failed, cancelled = tab.module("/console/parts.js", body)
+    assert all(one != other for one, other in zip(failed, cancelled, strict=True))
+
+
+def test_a_lost_answer_does_not_end_the_stream(tab: Browser, served: Served) -> None:
+    tab.open(served.address)
+    tab.until("document.querySelector('#link').dataset.link === 'live'")
+    body = """
+      const store = new m.Store();
+      store.setLink("live");
+      store.fail(Object.assign(new api.ApiError(0, "lost")));
+      const lost = store.link;
+      await store.readNodes();
+      store.stop();
+      return [lost, store.link];
+    """
+    imported = f"const api = await import('/console/api.js'); {body}"
+    assert tab.module("/console/store.js", imported) == ["offline", "live"]
+
+
+def test_a_stream_that_falls_silent_is_given_up(tab: Browser, served: Served) -> None:
+    tab.open(f"{served.url}/console")
+    body = """
+      const heard = new m.Watchdog(60000), silent = new m.Watchdog(20);
+      await new Promise((resolve) => silent.signal.addEventListener("abort", resolve));
+      heard.restart();
+      heard.stop();
+      return [heard.signal.aborted, silent.signal.aborted];
+    """
+    assert tab.module("/console/events.js", body) == [False, True]
+
+
+def test_the_page_comes_back_by_itself_when_the_server_does(
+    tab: Browser, settings: Settings, admin_token: str
+) -> None:
+    with serving(settings, admin_token) as first:
+        tab.open(first.address)
+        tab.until("document.querySelector('#link').dataset.link === 'live'")
+        port = int(first.url.rsplit(":", 1)[1])
+        first.stop()
+        tab.until("document.querySelector('#link').dataset.link === 'offline'")
+    with serving(settings, admin_token, port) as again:
+        tab.until("document.querySelector('#link').dataset.link === 'live'")
+        with Client(again.url, again.token) as client:
+            client.submit_job(NoopSpec(), name="afterwards")
+        tab.until("document.querySelector('#jobs tbody').textContent.includes('afterwards')")
+        tab.open("about:blank")
+    tab.complaints()  # of the connections that were refused meanwhile

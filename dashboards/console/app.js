@@ -1,7 +1,7 @@
 /** The console: sign in, follow the fleet, draw what changed. */
 
 import { drawActivity, tickActivity } from "/console/activity.js";
-import { ApiError, adoptToken, get, token } from "/console/api.js";
+import { ApiError, adoptToken, get, list, token } from "/console/api.js";
 import { byId, setText } from "/console/dom.js";
 import { follow } from "/console/events.js";
 import { drawJobs, tickJobs } from "/console/jobs.js";
@@ -11,7 +11,6 @@ import { SearchPanel } from "/console/searches.js";
 import { Store } from "/console/store.js";
 import { drawSummary } from "/console/summary.js";
 
-const RECENT_PAGES = 5;
 const RECENT_EVENTS = 200;
 
 adoptToken(location, history, sessionStorage);
@@ -74,9 +73,9 @@ function chosenSearch() {
 async function followEvents(store, signal) {
   let after = null;
   try {
-    const recent = await recentEvents();
+    const recent = await list("/v1/events", RECENT_EVENTS); // without a cursor: the newest ones
     recent.forEach((event) => store.hear(event));
-    after = recent.at(-1)?.id ?? null;
+    after = recent.at(-1)?.id ?? 0;
   } catch (problem) {
     if (!(problem instanceof ApiError)) throw problem;
   }
@@ -86,19 +85,6 @@ async function followEvents(store, signal) {
     onLink: (link) => store.setLink(link),
     onRefused: () => store.onRefused(),
   });
-}
-
-/** The events before this moment. The list begins with the oldest: a fleet with a long past starts from now. */
-async function recentEvents() {
-  let events = [];
-  let after = 0;
-  for (let page = 0; page < RECENT_PAGES; page += 1) {
-    const { items, next } = await get(`/v1/events?limit=200&after=${after}`);
-    events = [...events, ...items].slice(-RECENT_EVENTS);
-    if (next === null) return events;
-    after = next;
-  }
-  return [];
 }
 
 function draw(store, panel) {

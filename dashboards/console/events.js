@@ -7,6 +7,7 @@ import { ApiError, request } from "/console/api.js";
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15000;
+const SILENCE_MS = 40000; // the server says every 15 s that it is there; a network that went away says nothing
 
 /** Split server-sent events out of text that arrives in pieces: feed(text) → [{ id, event, data }]. */
 export function parser() {
@@ -90,14 +91,17 @@ async function followWhileSeen({ after, onEvent, onLink, onRefused, signal }) {
 async function readStream(after, onEvent, onOpen, signal) {
   let cursor = after;
   const query = cursor === null ? "" : `?after=${encodeURIComponent(cursor)}`;
-  const response = await request(`/v1/events/stream${query}`, { signal, headers: { Accept: "text/event-stream" } });
-  onOpen();
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  const feed = parser();
+  const silence = new Watchdog(SILENCE_MS);
+  const either = AbortSignal.any([signal, silence.signal]);
   try {
+    const response = await request(`/v1/events/stream${query}`, { signal: either, headers: { Accept: "text/event-stream" } });
+    onOpen();
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    const feed = parser();
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return cursor;
+      silence.restart();
       for (const event of feed(value)) {
         cursor = event.id ?? cursor;
         onEvent(JSON.parse(event.data));
@@ -105,6 +109,27 @@ async function readStream(after, onEvent, onOpen, signal) {
     }
   } catch (problem) {
     throw Object.assign(problem, { cursor });
+  } finally {
+    silence.stop();
+  }
+}
+
+/** Aborts its signal when it has not been restarted for so long. */
+export class Watchdog {
+  constructor(milliseconds) {
+    this.milliseconds = milliseconds;
+    this.control = new AbortController();
+    this.signal = this.control.signal;
+    this.restart();
+  }
+
+  restart() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.control.abort(), this.milliseconds);
+  }
+
+  stop() {
+    clearTimeout(this.timer);
   }
 }
 

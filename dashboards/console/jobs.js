@@ -48,7 +48,7 @@ function emptyRow() {
 }
 
 function row({ job, node }) {
-  return h("tr", { class: ACTIVE_JOB.has(job.state) ? "active" : null },
+  return h("tr", { class: ACTIVE_JOB.has(job.state) ? "active" : job.state },
     h("td", { class: "num" }, h("button", { type: "button", class: "as-link", onclick: () => openJob(job), "aria-label": `Job ${job.id}: details` }, String(job.id))),
     h("td", { class: "grow" }, h("span", { class: "name" }, job.name ?? title(job)), job.name ? h("span", { class: "muted" }, title(job)) : null),
     h("td", {}, chip(job.state)),
@@ -60,13 +60,13 @@ function row({ job, node }) {
 
 const title = (job) => (job.spec.kernel ? briefly(job.spec.kernel) : job.kind);
 
-/** One line: the rate and error of a kernel, or why it failed or waits. */
+/** One line: the rate and error of a kernel, or why it failed or waits. To be cancelled is no failure. */
 function summary(job) {
   const best = mainRow(job);
   if (job.state === "succeeded" && best?.gflops) {
     return h("span", {}, h("b", {}, `${gflops(best.gflops)} GFLOP/s`), h("span", { class: "muted", title: `tolerance ${error(best.tolerance)}` }, `max error ${error(best.max_error)}`));
   }
-  if (job.error) return h("span", { class: "problem one-line", title: job.error }, job.error);
+  if (job.error) return h("span", { class: `${job.state === "cancelled" ? "muted" : "problem"} one-line`, title: job.error }, job.error);
   return h("span", { class: "muted" }, job.reason || (job.outcome ? words(job.outcome) : ""));
 }
 

@@ -1,5 +1,7 @@
 /** The nouns of the API: their states, and what can be worked out from one answer. No page, no requests. */
 
+import { clock } from "/console/format.js";
+
 export const ACTIVE_JOB = new Set(["leased", "running", "cancelling"]);
 export const ACTIVE_SEARCH = new Set(["queued", "running"]);
 export const QUARANTINED = new Set(["wrong", "out_of_bounds", "crashed", "hung"]);
@@ -68,3 +70,15 @@ export function tried(candidates, flops) {
 
 /** The best row of a kernel job's result: its own row, which comes first. */
 export const mainRow = (job) => job.result?.rows?.[0] ?? null;
+
+/** What a search has used of its budget. The last round and the confirmation may outlast it: then it is used, and
+ * what goes on is named. */
+export function spent(search, elapsed) {
+  const budget = `${search.budget_s} s`;
+  if (search.source === "cache") return "";
+  if (search.state === "queued") return `budget ${budget}`;
+  if (!ACTIVE_SEARCH.has(search.state)) return `took ${clock(elapsed)}, budget ${budget}`;
+  const used = elapsed < search.budget_s ? `${clock(elapsed)} of ${budget}` : `budget ${budget} used`;
+  if (search.phase === "confirm") return `${used} · confirming`;
+  return elapsed < search.budget_s ? used : `${used} · ending the round`;
+}

@@ -6,9 +6,9 @@ import { tone } from "/console/nouns.js";
 
 const MOVING = new Set(["running", "leased", "cancelling", "draining"]);
 
-/** A state or an outcome as a coloured chip; the word is always there, colour only repeats it. */
+/** A state or an outcome as a coloured chip; the word is always there, colour and shape only repeat it. */
 export function chip(state) {
-  return h("span", { class: `chip ${tone(state)}${MOVING.has(state) ? " moving" : ""}` }, words(state));
+  return h("span", { class: `chip ${tone(state)} is-${state}${MOVING.has(state) ? " moving" : ""}` }, words(state));
 }
 
 /** A schedule as a row of chips, one for each opt. */

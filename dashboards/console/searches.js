@@ -2,8 +2,8 @@
 
 import { CandidateTable, drawQuarantine } from "/console/candidates.js";
 import { announce, byId, empty, h, keyed, setAttribute, setText } from "/console/dom.js";
-import { clock, gflops, kernel, seconds, words } from "/console/format.js";
-import { ACTIVE_SEARCH, QUARANTINED, epoch, rate, references, tried } from "/console/nouns.js";
+import { gflops, kernel, seconds, words } from "/console/format.js";
+import { ACTIVE_SEARCH, QUARANTINED, epoch, rate, references, spent, tried } from "/console/nouns.js";
 import { chip, opts } from "/console/parts.js";
 import { Plot } from "/console/plot.js";
 import { SourceView } from "/console/source.js";
@@ -142,7 +142,7 @@ export class SearchPanel {
     this.progress.firstElementChild.style.transform = `scaleX(${share})`;
     this.ticked = search.id; // a bar that has just been drawn does not grow from nothing
     setText(this.status.firstElementChild, status(search));
-    setText(this.status.lastElementChild, `${clock(elapsed)} of ${search.budget_s} s`);
+    setText(this.status.lastElementChild, spent(search, elapsed));
   }
 
   pick(candidate) {

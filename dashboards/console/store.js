@@ -23,6 +23,7 @@ export class Store {
     this.dirty = new Set();
     this.timer = null;
     this.busy = false;
+    this.streams = false;
     this.stopped = false;
   }
 
@@ -74,7 +75,9 @@ export class Store {
     this.changed();
   }
 
+  /** The stream is "live", or it is not and how the page lives without it. */
   setLink(link) {
+    this.streams = link === "live";
     if (this.link === link) return;
     this.link = link;
     if (link === "live") this.touch(...NOUNS);
@@ -138,7 +141,7 @@ export class Store {
     const date = Date.parse(response.headers.get("Date") ?? "");
     const skew = Number.isNaN(date) ? 0 : date / 1000 - Date.now() / 1000;
     this.skew = Math.abs(skew) > 2 ? skew : 0; // the header has whole seconds
-    if (this.link === "offline") this.link = "polling";
+    if (this.link === "offline") this.link = this.streams ? "live" : "polling"; // one lost answer ends no stream
     return (await response.json()).items;
   }
 

@@ -19,7 +19,7 @@ from fleet.agents.doctor import Finding, examine, usable
 from fleet.agents.enrolment import check_can_join, identity
 from fleet.agents.hints import Hints
 from fleet.agents.inventory import inventory
-from fleet.agents.journal import AlreadyRunning, Identity, Journal
+from fleet.agents.journal import AlreadyRunning, Identity, Journal, Unusable
 from fleet.agents.protocol import Inventory
 from fleet.agents.runner import Runner
 from fleet.agents.settings import Settings, SettingsError, settings
@@ -59,6 +59,8 @@ def agent(
         serve(told)
     except (SettingsError, AlreadyRunning) as error:
         raise _exit(str(error), _USAGE) from error
+    except Unusable as error:
+        raise _exit(f"--state {error}", _USAGE) from error
     except (Refused, Rejected) as error:
         raise _exit(f"the control plane did not accept this node: {error}", _REFUSED) from error
 

@@ -30,6 +30,10 @@ class AlreadyRunning(Exception):
     """Another agent holds the state directory."""
 
 
+class Unusable(Exception):
+    """The state directory cannot be made, read or written."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """Who this node is to the control plane."""
@@ -41,15 +45,23 @@ class Identity:
 
 
 class Journal:
-    """The node's memory. `next_sequence` and `renew` may be called from several threads."""
+    """The node's memory. `next_sequence` and `renew` may be called from several threads.
+
+    Raises AlreadyRunning, and Unusable with the reason.
+    """
 
     def __init__(self, state: Path) -> None:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.state = state
         self._guard = threading.Lock()
-        self._hold = _lock(state / "lock")
         self._lease_from = 0.0
-        self.boot_id, self._sequence = self._begin()
+        try:
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._hold = _lock(state / "lock")
+            self.boot_id, self._sequence = self._begin()
+        except OSError as error:
+            raise Unusable(
+                f"{state} cannot be used: {error.strerror}; give a folder that you can write to"
+            ) from error
         self._reserved = self._sequence
 
     def _begin(self) -> tuple[str, int]:

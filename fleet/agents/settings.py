@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fleet.agents.attempts import Limits
 
@@ -78,14 +78,23 @@ def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
 
 def checked_url(url: str) -> str:
     """The server's URL without a trailing slash. Refuses plain HTTP to anything but loopback: the token would be read."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    parts = _parts(url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise SettingsError(f"server {url!r} is not an http:// or https:// URL")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise SettingsError(
             f"server {url} would be spoken to in plain HTTP, which anybody on the way can read; use https://"
         )
     return url.rstrip("/")
+
+
+def _parts(url: str) -> SplitResult | None:
+    """None for a port that is no number and for brackets around no address."""
+    try:
+        parts = urlsplit(url)
+        return parts if parts.port != 0 else None
+    except ValueError:
+        return None
 
 
 def _is_loopback(host: str) -> bool:
@@ -107,3 +116,5 @@ def _join_token(environ: Mapping[str, str], file: Path | None) -> str:
         return ""  # an enrolled node needs none; one that is not says so when it enrols
     except OSError as error:
         raise SettingsError(f"--join-token-file {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"--join-token-file {file}: is no text; is it the right file?") from error

@@ -1,6 +1,7 @@
 """Where the command finds the server and its token, and what each kind of failure exits with.
 
-Exit codes: 0 done, 1 the job or search failed, 2 usage, 3 the server refused, 4 the server cannot be reached.
+Exit codes: 0 done, 1 the job or search failed, 2 usage, 3 the server refused, 4 the server cannot be reached,
+5 what was waited for had not ended when --wait-timeout had passed; it goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ from fleet.client import ApiError, Client, Unreachable
 
 PIPED_WIDTH = 240  # columns of a table that goes to a file or a pipe, where cut text would be lost
 DEFAULT_URL = "http://127.0.0.1:8000"
-EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_UNFINISHED, EXIT_INTERRUPTED = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    130,
+)
 
 Url = Annotated[str | None, typer.Option("--url", envvar="TINYFLEET_URL", help="The server's address.")]
 TokenFile = Annotated[
@@ -61,17 +69,32 @@ class Address:
 def address(url: str | None, token_file: Path | None, environ: Mapping[str, str]) -> Address:
     """The options, else the environment, else ~/.config/tinyfleet, else a server started in this folder.
 
-    Raises Usage when no token is found, or the file named cannot be read.
+    Raises Usage for what is no URL, when no token is found, and when the file named cannot be read.
     """
     folder = _config_folder(environ)
-    found = url or _optional(folder / "url") or DEFAULT_URL
+    found = _checked_url(url or _optional(folder / "url") or DEFAULT_URL)
     token = _named_token(token_file, environ) or _optional(folder / "token") or _local_admin(found, environ)
     if not token:
         raise Usage(
             f"no token for {found}: give --token-file, set TINYFLEET_TOKEN or TINYFLEET_TOKEN_FILE, or write it "
             f"to {folder / 'token'}; a new server leaves the first one in admin-token in its data folder"
         )
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise Usage("the token is none: it has characters that no token has; is the right file named?")
     return Address(found, token)
+
+
+def _checked_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, brackets around no address
+        usable = False
+    if not usable or not url.isprintable() or " " in url:
+        raise Usage(
+            f"the server's address {url!r} is not an http:// or https:// URL: give --url or set TINYFLEET_URL"
+        )
+    return url
 
 
 def _config_folder(environ: Mapping[str, str]) -> Path:

@@ -10,12 +10,15 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from fleet.cli import progress, tables
+from fleet.cli import tables, waiting
 from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, connected, stderr
-from fleet.cli.kernel_arguments import Arch, Dtype, Key, Shape, Threads, kernel, read_json, schedule_argument
+from fleet.cli.durations import WaitTimeout, duration, positive
+from fleet.cli.kernel_arguments import Arch, Dtype, Key, Shape, Threads, kernel, read_spec, schedule_argument
 from fleet.cli.nodes import find_node
 from fleet.cli.printing import exit_by_state, patiently, show, show_page
 from fleet.cli.text import printable
+from fleet.client import Client
+from fleet.resources import Job
 
 app = typer.Typer(no_args_is_help=True, help="Submit jobs and follow them.")
 JobId = Annotated[int, typer.Argument(min=1, metavar="JOB", help="The job's id.")]
@@ -31,23 +34,34 @@ def submit_job(
     spec: Annotated[
         Path | None, typer.Option(help="A JSON file with the whole spec instead; - reads stdin.")
     ] = None,
-    schedule: Annotated[str, typer.Option(help="none, heuristic, tuned, or a JSON file.")] = "heuristic",
+    schedule: Annotated[
+        str, typer.Option(help="none, heuristic, tuned, a JSON list of opts, or its file.")
+    ] = "heuristic",
     compare: Annotated[
         list[str] | None, typer.Option(help="Also measure: none, heuristic, tuned, numpy.")
     ] = None,
     dtype: Dtype = "float32",
     threads: Threads = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the inputs.")] = 0,
-    time_s: Annotated[float, typer.Option("--time", help="Seconds of timing for each row.")] = 1.0,
-    seconds: Annotated[float, typer.Option(help="noop: how long it takes.")] = 0.0,
+    time_s: Annotated[
+        float,
+        typer.Option("--time", parser=positive, metavar="SECONDS", help="Seconds of timing for each row."),
+    ] = 1.0,
+    seconds: Annotated[
+        float, typer.Option(parser=duration, metavar="SECONDS", help="noop: how long it takes.")
+    ] = 0.0,
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     arch: Arch = None,
     node: Annotated[str | None, typer.Option(help="Only on this node.")] = None,
     priority: Annotated[int | None, typer.Option(help="Higher goes first.")] = None,
-    timeout_s: Annotated[float | None, typer.Option("--timeout", help="Seconds until it is stopped.")] = None,
+    timeout_s: Annotated[
+        float | None,
+        typer.Option("--timeout", parser=positive, metavar="SECONDS", help="Seconds until it is stopped."),
+    ] = None,
     max_retries: Annotated[int | None, typer.Option(help="Tries again after lost nodes.")] = None,
     key: Key = None,
     wait: Wait = False,
+    wait_timeout: WaitTimeout = None,
     as_json: AsJson = False,
     url: Url = None,
     token_file: TokenFile = None,
@@ -56,7 +70,7 @@ def submit_job(
     with connected(url, token_file) as client:
         options = {"compare": compare or [], "threads": threads, "seed": seed, "time_s": time_s}
         if spec is not None:
-            body = read_json(spec, "--spec")
+            body = read_spec(spec)
         elif what == "noop":
             body = {"kind": "noop", "seconds": seconds}
         else:
@@ -72,12 +86,16 @@ def submit_job(
             max_retries=max_retries,
             idempotency_key=key,
         )
-        if wait:
-            job = patiently(job, partial(progress.wait_for_job, client, job, stderr()))
+        if waited := wait or wait_timeout is not None:
+            job = _ended(client, job, wait_timeout, as_json)
     submitted = Text(f"job {job.id} is {job.state}; follow it: tinyfleet jobs show {job.id}")
-    show(job, tables.job(job, []) if wait else submitted, as_json)
-    if wait:
+    show(job, tables.job(job, []) if waited else submitted, as_json)
+    if waited:
         exit_by_state(job)
+
+
+def _ended(client: Client, job: Job, within_s: float | None, as_json: bool) -> Job:
+    return patiently(job, partial(waiting.wait_for_job, client, job, stderr(), within_s), as_json)
 
 
 @app.command("list")
@@ -102,6 +120,7 @@ def list_jobs(
 def show_job(
     job: JobId,
     wait: Wait = False,
+    wait_timeout: WaitTimeout = None,
     as_json: AsJson = False,
     url: Url = None,
     token_file: TokenFile = None,
@@ -109,11 +128,11 @@ def show_job(
     """Show a job with its result and its attempts."""
     with connected(url, token_file) as client:
         found = client.job(job)
-        if wait:
-            found = patiently(found, partial(progress.wait_for_job, client, found, stderr()))
+        if waited := wait or wait_timeout is not None:
+            found = _ended(client, found, wait_timeout, as_json)
         attempts = client.attempts(job)
     show(found, tables.job(found, attempts), as_json)
-    if wait:
+    if waited:
         exit_by_state(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ Dtype = Annotated[str, typer.Option(help="float32 or int32.")]
 Threads = Annotated[int, typer.Option(min=1, help="Worker threads of the kernel.")]
 Arch = Annotated[str | None, typer.Option(help="Only on nodes of this architecture.")]
 Key = Annotated[str | None, typer.Option(help="Submitting again with the same key gives the same one.")]
+SCHEDULES = ("none", "heuristic", "tuned")
 
 
 def kernel(program: str | None, shape: str | None, dtype: str) -> dict[str, Any]:
@@ -39,15 +41,51 @@ def _shape(program: str, shape: str | None) -> list[int]:
     return [int(size) for size in sizes]
 
 
-def schedule_argument(name: str) -> Any:
-    """A schedule by name, or from a JSON file. Raises Usage."""
-    return read_json(Path(name), "--schedule") if name.endswith(".json") else name
+def schedule_argument(given: str) -> Any:
+    """A schedule by name, as JSON, or from a JSON file. Raises Usage."""
+    if given in SCHEDULES:
+        return given
+    if given.lstrip().startswith("["):
+        return _parsed(given, "--schedule")
+    path = Path(given)
+    if given != "-" and path.suffix != ".json" and not path.is_file():
+        raise Usage(
+            f"--schedule {printable(given)!r} is no schedule: give {', '.join(SCHEDULES)}, a JSON list of opts "
+            'such as \'[["UPCAST", "out", 0, 4, null]]\', or a file that holds one'
+        )
+    document = read_json(path, "--schedule")
+    if not isinstance(document, list):
+        raise Usage(f"--schedule {printable(given)}: a schedule is a JSON list of opts")
+    return document
 
 
 def read_json(path: Path, option: str) -> Any:
     """The JSON in a file, or on stdin for `-`. Raises Usage, naming the option."""
     try:
         content = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-        return json.loads(content)
     except (OSError, ValueError) as error:
         raise Usage(f"{option} {path}: {error}") from error
+    return _parsed(content, f"{option} {path}")
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """A job's whole spec. Raises Usage."""
+    document = read_json(path, "--spec")
+    if not isinstance(document, dict):
+        raise Usage(f'--spec {path}: a spec is a JSON object such as {{"kind": "noop"}}')
+    return document
+
+
+def _parsed(content: str, where: str) -> Any:
+    try:
+        return json.loads(content, parse_constant=_number, parse_float=_number)
+    except (ValueError, RecursionError) as error:
+        raise Usage(f"{where}: {error}") from error
+
+
+def _number(literal: str) -> float:
+    """Python reads NaN and Infinity, and 1e999 as the latter; none of them can be sent."""
+    value = float(literal)
+    if not math.isfinite(value):
+        raise ValueError(f"{literal} is not a finite number")
+    return value

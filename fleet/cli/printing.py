@@ -11,7 +11,16 @@ from pydantic import BaseModel
 from rich.console import RenderableType
 from rich.text import Text
 
-from fleet.cli.connection import EXIT_FAILED, EXIT_INTERRUPTED, fail, stderr, stdout
+from fleet.cli.connection import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_UNFINISHED,
+    EXIT_UNREACHABLE,
+    fail,
+    stderr,
+    stdout,
+)
+from fleet.cli.waiting import GaveUp, TimeIsUp, look_again, noun
 from fleet.resources import Job, Page, Search
 
 ERROR_LINES = 10
@@ -38,20 +47,30 @@ def show_page(page: Page[Any], table: RenderableType, nothing: str, as_json: boo
         stderr().print(Text(f"more: --after {page.next}", style="dim"))
 
 
-def patiently(thing: Thing, wait: Callable[[], Thing]) -> Thing:
-    """Wait for its end; an interrupt leaves it running and says how to come back to it."""
+def patiently(thing: Thing, wait: Callable[[], Thing], as_json: bool) -> Thing:
+    """Wait for its end. An interrupt, a limit that has passed and a server that stays away leave it running and say
+    how to come back to it; after the last two a script gets what was known last."""
     try:
         return wait()
     except KeyboardInterrupt:
-        noun, verb = ("jobs", "show --wait") if isinstance(thing, Job) else ("searches", "show")
-        line = f"still running; see: tinyfleet {noun} {verb} {thing.id}, stop: tinyfleet {noun} cancel {thing.id}"
-        stderr().print(Text(line, style="dim"))
+        verb = look_again(thing)
+        stop = verb.replace(" show ", " cancel ")
+        stderr().print(Text(f"still running; see: {verb}, stop: {stop}", style="dim"))
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    except GaveUp as ended:
+        raise _unfinished(ended.last, str(ended), as_json, EXIT_UNREACHABLE) from None
+    except TimeIsUp as ended:
+        raise _unfinished(ended.last, str(ended), as_json, EXIT_UNFINISHED) from None
+
+
+def _unfinished(last: Job | Search, why: str, as_json: bool, code: int) -> typer.Exit:
+    if as_json:
+        show(last, "", as_json)
+    return fail(why, f"{noun(last)} {last.id} goes on; look at it: {look_again(last)}", code=code)
 
 
 def exit_by_state(thing: Job | Search) -> None:
     """Exit 1 for what was waited for and did not succeed; the reason goes to stderr."""
     if thing.state not in {"succeeded", "done"}:
-        noun = "job" if isinstance(thing, Job) else "search"
         lines = [line for line in thing.error.splitlines() if line.strip()]
-        raise fail(f"{noun} {thing.id} {thing.state}", *lines[-ERROR_LINES:], code=EXIT_FAILED)
+        raise fail(f"{noun(thing)} {thing.id} {thing.state}", *lines[-ERROR_LINES:], code=EXIT_FAILED)

@@ -1,9 +1,11 @@
-"""Waiting for a job or a search with something to look at. Progress is drawn on stderr, results belong to stdout."""
+"""Something to look at while a job or a search goes on: one line that moves in a terminal, else a line for each
+change. It belongs to stderr, results to stdout."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from rich.console import Console, RenderableType
@@ -14,13 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.cli import text
-from fleet.client import FINISHED, Client
+from fleet.client import FINISHED
 from fleet.resources import Job, Search
 
-# How long one request may be parked at the server; an interrupt is noticed after it at the latest.
-JOB_WAIT_S = 1.0
-SEARCH_WAIT_S = 1.0
-LEAST_PAUSE_S = 0.25
 BAR_WIDTH = 32
 
 Thing = TypeVar("Thing", Job, Search)
@@ -50,25 +48,57 @@ class View(Generic[Thing]):
         return self._draw(self.thing, time.monotonic() - self.seen_s, self._spinner)
 
 
-def wait_for_job(client: Client, job: Job, console: Console) -> Job:
-    """Follow the job until it has finished; what it returns is final."""
-    return _follow(View(job, job_line), lambda: client.job(job.id, wait=JOB_WAIT_S), console)
+class Lines(Generic[Thing]):
+    """A line for each change, for what is no terminal: a log of a script should say what was waited for."""
+
+    def __init__(self, thing: Thing, say: Callable[[Thing], str], console: Console) -> None:
+        self._said = ""
+        self._say: Callable[[Thing], str] = say
+        self._console = console
+        self.show(thing)
+
+    def show(self, thing: Thing) -> None:
+        """A newer answer arrived; it is printed if it reads differently."""
+        line = self._say(thing)
+        if line != self._said:
+            self._console.print(Text(line), soft_wrap=True)
+        self._said = line
 
 
-def wait_for_search(client: Client, search: Search, console: Console) -> Search:
-    """Follow the search until it has finished; what it returns is final."""
-    return _follow(View(search, search_line), lambda: client.search(search.id, wait=SEARCH_WAIT_S), console)
-
-
-def _follow(view: View[Thing], ask: Callable[[], Thing], console: Console) -> Thing:
-    if view.thing.state in FINISHED:
-        return view.thing
+@contextmanager
+def drawn_job(job: Job, console: Console) -> Iterator[View[Job] | Lines[Job]]:
+    """Where the job's later answers are shown."""
+    if not console.is_terminal:
+        yield Lines(job, job_text, console)
+        return
+    view = View(job, job_line)
     with Live(view, console=console, refresh_per_second=8, transient=True):
-        while view.thing.state not in FINISHED:
-            asked_s = time.monotonic()
-            view.show(ask())
-            time.sleep(max(0.0, LEAST_PAUSE_S - (time.monotonic() - asked_s)))
-    return view.thing
+        yield view
+
+
+@contextmanager
+def drawn_search(search: Search, console: Console) -> Iterator[View[Search] | Lines[Search]]:
+    """Where the search's later answers are shown."""
+    if not console.is_terminal:
+        yield Lines(search, search_text, console)
+        return
+    view = View(search, search_line)
+    with Live(view, console=console, refresh_per_second=8, transient=True):
+        yield view
+
+
+def job_text(job: Job) -> str:
+    """The job in words: its state, and what it waits for."""
+    waits = text.printable(job.reason) if job.state == "queued" else ""
+    return f"job {job.id}: {job.state}" + (f": {waits}" if waits else "")
+
+
+def search_text(search: Search) -> str:
+    """The search in words: its state, and what it waits for or does."""
+    head = f"search {search.id}: {search.state}"
+    if search.state in FINISHED:
+        return head
+    return f"{head}: " + (f"round {search.rounds}, " if search.state == "running" else "") + _doing(search)
 
 
 def job_line(job: Job, since_s: float, spinner: Spinner) -> RenderableType:
@@ -93,13 +123,20 @@ def search_line(search: Search, since_s: float, spinner: Spinner) -> RenderableT
     line.add_row(
         spinner,
         ProgressBar(total=search.budget_s, completed=used, width=BAR_WIDTH),
-        Text(f"{elapsed:4.1f} of {search.budget_s:g} s", style="dim"),
+        Text(spent(search, elapsed), style="dim"),
         Text(f"round {search.rounds}", style="cyan"),
         Text(f"{search.measured} tried"),
         Text(f"best {text.gflops(best)} GFLOP/s", style="bold green"),
         Text(_doing(search), style="dim"),
     )
     return line
+
+
+def spent(search: Search, elapsed_s: float) -> str:
+    """The seconds so far of the budget; a round that is under way and the confirmation may outlast it."""
+    if elapsed_s < search.budget_s:
+        return f"{elapsed_s:4.1f} of {search.budget_s:g} s"
+    return f"budget {search.budget_s:g} s used"
 
 
 def _doing(search: Search) -> str:

@@ -10,8 +10,9 @@ import typer
 from pydantic import BaseModel
 from rich.text import Text
 
-from fleet.cli import progress, tables
-from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, connected, stderr
+from fleet.cli import tables, waiting
+from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, Usage, connected, stderr
+from fleet.cli.durations import WaitTimeout, positive
 from fleet.cli.kernel_arguments import Arch, Dtype, Key, Shape, Threads, kernel
 from fleet.cli.printing import exit_by_state, patiently, show, show_page
 
@@ -26,7 +27,9 @@ def run_search(
         str, typer.Argument(metavar="WHAT", help="gemm, reduce, copy, elementwise, or a kernel's JSON file.")
     ],
     shape: Shape = None,
-    budget_s: Annotated[float, typer.Option("--budget", help="Seconds to search for.")] = 30.0,
+    budget_s: Annotated[
+        float, typer.Option("--budget", parser=positive, metavar="SECONDS", help="Seconds to search for.")
+    ] = 30.0,
     width: Annotated[int, typer.Option(min=1, help="How many schedules survive a round.")] = 4,
     threads: Threads = 1,
     dtype: Dtype = "float32",
@@ -41,12 +44,15 @@ def run_search(
     ] = False,
     key: Key = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
+    wait_timeout: WaitTimeout = None,
     as_json: AsJson = False,
     url: Url = None,
     token_file: TokenFile = None,
 ) -> None:
     """Search with BEAM for the fastest verified schedule, and watch. A kernel tuned before is answered at once."""
     with connected(url, token_file) as client:
+        if detach and wait_timeout is not None:
+            raise Usage("--detach does not wait: give it or --wait-timeout, not both")
         search = client.run_search(
             kernel(what, shape, dtype),
             arch=arch,
@@ -60,7 +66,8 @@ def run_search(
             idempotency_key=key,
         )
         if not detach:
-            search = patiently(search, partial(progress.wait_for_search, client, search, stderr()))
+            wait = partial(waiting.wait_for_search, client, search, stderr(), wait_timeout)
+            search = patiently(search, wait, as_json)
     follow = Text(f"search {search.id} is {search.state}; look at it: tinyfleet searches show {search.id}")
     show(search, follow if detach else tables.search(search, [], []), as_json)
     if not detach:

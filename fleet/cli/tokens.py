@@ -11,6 +11,7 @@ from rich.text import Text
 
 from fleet.cli import tables
 from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, Usage, connected, stderr
+from fleet.cli.durations import positive
 from fleet.cli.printing import show, show_page
 from fleet.cli.text import printable
 
@@ -19,7 +20,9 @@ join_app = typer.Typer(no_args_is_help=True, help="One-use tokens with which a n
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Write the secret to this new file, mode 0600.")
 ]
-Lifetime = Annotated[float | None, typer.Option("--ttl", help="Seconds until it expires.")]
+Lifetime = Annotated[
+    float | None, typer.Option("--ttl", parser=positive, metavar="SECONDS", help="Seconds until it expires.")
+]
 
 
 @app.command("list")

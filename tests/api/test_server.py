@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from typer.testing import CliRunner
 
 from api.cli import app as verbs
 from api.deps import Parts
+from api.listening import listening_on
 from api.settings import Settings, is_loopback
 from fleet.client import Client
 from fleet.db import now
@@ -86,6 +89,39 @@ def test_a_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
         outcome = CliRunner().invoke(verbs, ["--port", "0", "--data", str(tmp_path)])
     assert outcome.exit_code == 2
     assert "another server" in outcome.output
+
+
+def test_a_busy_port_is_said_before_anything_is_made_or_printed(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        outcome = CliRunner().invoke(verbs, ["--port", port, "--data", str(tmp_path / "data")])
+    assert outcome.exit_code == 2
+    assert f"--port: {port} is taken" in outcome.output
+    assert "tfu_" not in outcome.output
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_address_that_is_not_here_is_refused(tmp_path: Path) -> None:
+    options = ["--host", "192.0.2.1", "--insecure-listen", "--port", "0", "--data", str(tmp_path / "data")]
+    outcome = CliRunner().invoke(verbs, options)
+    assert outcome.exit_code == 2
+    assert "--host: '192.0.2.1' is no address of this machine" in outcome.output
+
+
+def test_every_address_of_a_name_has_the_same_port() -> None:
+    with listening_on("localhost", 0) as sockets:
+        assert len({each.getsockname()[1] for each in sockets}) == 1
+        with socket.create_connection(sockets[0].getsockname()[:2], timeout=5):
+            pass
+
+
+@pytest.mark.parametrize("option", ["--data", "--ready-file"])
+def test_a_path_that_cannot_be_used_names_its_option(tmp_path: Path, option: str) -> None:
+    given = {"--data": str(tmp_path / "data"), option: "/dev/null/x"}
+    outcome = CliRunner().invoke(verbs, ["--port", "0", *itertools.chain(*given.items())])
+    assert outcome.exit_code == 2
+    assert f"{option}: /dev/null/x" in outcome.output
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.real

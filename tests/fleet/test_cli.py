@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -193,6 +194,84 @@ def test_what_cannot_be_meant_is_a_usage_error(run: Cli, arguments: list[str], s
     assert said in result.stderr
 
 
+@pytest.mark.parametrize("url", ["banana", "ftp://fleet.example", "http://", "http://[::1", "http://a:x", ""])
+def test_what_is_no_url_is_a_usage_error(tmp_path: Path, url: str) -> None:
+    environ = {"TINYFLEET_TOKEN": "tfu_x", "HOME": str(tmp_path)}
+    result = runner(environ)("nodes", "list", "--url", url or "http:///x")
+    assert result.exit_code == connection.EXIT_USAGE
+    assert "is not an http:// or https:// URL" in result.stderr
+    from_environment = runner({**environ, "TINYFLEET_URL": url or "/"})("whoami")
+    assert from_environment.exit_code == connection.EXIT_USAGE
+
+
+def test_a_token_that_cannot_be_one_is_a_usage_error(tmp_path: Path) -> None:
+    environ = {"TINYFLEET_URL": "http://127.0.0.1:9", "TINYFLEET_TOKEN": "tfü\nx", "HOME": str(tmp_path)}
+    result = runner(environ)("whoami")
+    assert result.exit_code == connection.EXIT_USAGE
+    assert "tfü" not in result.stderr
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "-1", "0", "soon"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["jobs", "submit", "gemm", "8,8,8", "--time"],
+        ["jobs", "submit", "noop", "--timeout"],
+        ["jobs", "submit", "noop", "--wait-timeout"],
+        ["searches", "run", "gemm", "8,8,8", "--budget"],
+        ["searches", "run", "gemm", "8,8,8", "--wait-timeout"],
+        ["join-token", "create", "--ttl"],
+    ],
+)
+def test_seconds_that_cannot_be_are_a_usage_error_naming_the_option(arguments: list[str], value: str) -> None:
+    result = runner({})(*arguments, value)
+    assert result.exit_code == connection.EXIT_USAGE
+    assert arguments[-1] in plain(result.stderr)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1"])
+def test_a_noop_takes_no_time_or_some(run: Cli, value: str) -> None:
+    assert run("jobs", "submit", "noop", "--seconds", "0").exit_code == 0
+    refused = run("jobs", "submit", "noop", "--seconds", value)
+    assert refused.exit_code == connection.EXIT_USAGE
+    assert "--seconds" in plain(refused.stderr)
+
+
+def plain(shown: str) -> str:
+    """Without the colours in which an option's name may be cut in two."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown)
+
+
+OPTS = '[["UPCAST", "out", 0, 4, null]]'
+
+
+def test_a_schedule_is_a_name_or_json_here_or_in_a_file(run: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "schedule"
+    file.write_text(OPTS)
+    given = [
+        json.loads(run("jobs", "submit", "gemm", "8,8,8", "--schedule", each, "--json").stdout)["spec"]
+        for each in ("tuned", "none", OPTS, str(file))
+    ]
+    opts = json.loads(OPTS)
+    assert [spec["schedule"] for spec in given] == ["tuned", "none", opts, opts]
+
+
+@pytest.mark.parametrize("value", ["fastest", "[1,", "[NaN]", "[1e999]", "/nowhere.json", "", "[" * 100_000])
+def test_a_schedule_that_is_none_is_a_usage_error(run: Cli, value: str) -> None:
+    result = run("jobs", "submit", "gemm", "8,8,8", "--schedule", value)
+    assert result.exit_code == connection.EXIT_USAGE
+    assert "--schedule" in result.stderr
+
+
+@pytest.mark.parametrize("content", ["[1]", "3", '{"kind": "noop", "seconds": NaN}', "{", "\xff"])
+def test_a_spec_that_is_no_object_is_a_usage_error(run: Cli, tmp_path: Path, content: str) -> None:
+    file = tmp_path / "spec.json"
+    file.write_bytes(content.encode("latin-1"))
+    result = run("jobs", "submit", "--spec", str(file))
+    assert result.exit_code == connection.EXIT_USAGE
+    assert "--spec" in result.stderr
+
+
 # ---------------------------------------------------------------------------------------------- verbs
 
 
@@ -240,6 +319,21 @@ def run_in_own_process(served: Served, *arguments: str) -> int:
         [sys.executable, "-m", "fleet.command", *arguments], env=environ, capture_output=True, check=False
     )
     return finished.returncode
+
+
+def test_a_job_that_no_node_can_run_says_why_and_is_left_after_the_limit(run: Cli) -> None:
+    result = run("jobs", "submit", "noop", "--wait-timeout", "2", "--json")
+    assert result.exit_code == connection.EXIT_UNFINISHED
+    job = json.loads(result.stdout)
+    assert (job["state"], job["reason"] in result.stderr) == ("queued", True)
+    assert job["reason"]
+    assert f"tinyfleet jobs show {job['id']}" in result.stderr
+
+
+def test_a_search_is_either_left_or_waited_for(run: Cli) -> None:
+    result = run("searches", "run", "gemm", "8,8,8", "--detach", "--wait-timeout", "1")
+    assert result.exit_code == connection.EXIT_USAGE
+    assert run("searches", "list").stdout == ""
 
 
 def test_the_same_key_submits_one_job(run: Cli) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from fleet.agents.cli import app
 from fleet.agents.settings import SettingsError, checked_url, settings
 
 
@@ -31,7 +33,9 @@ def test_loopback_and_https_are_accepted(url: str) -> None:
     assert checked_url(url + "/") == url
 
 
-@pytest.mark.parametrize("url", ["fleet.example", "ftp://fleet.example", "https://"])
+@pytest.mark.parametrize(
+    "url", ["fleet.example", "ftp://fleet.example", "https://", "http://[::1", "https://a:x", "https://a:0"]
+)
 def test_what_is_no_url_is_refused_with_a_reason(url: str) -> None:
     with pytest.raises(SettingsError, match="URL"):
         checked_url(url)
@@ -52,6 +56,20 @@ def test_the_join_token_comes_from_a_file_or_the_environment_and_is_not_shown(tm
     told = settings(environ, join_token_file=file)
     assert told.join_token == "tfj_from-file"
     assert "tfj_" not in repr(told)
+
+
+def test_a_join_token_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "join"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="--join-token-file"):
+        settings({"TINYFLEET_URL": "https://a.example"}, join_token_file=file)
+
+
+@pytest.mark.parametrize("state", ["/dev/null/x", "/proc/x"])
+def test_a_state_folder_that_cannot_be_used_names_its_option(state: str) -> None:
+    outcome = CliRunner().invoke(app, ["agent", "--server", "http://127.0.0.1:9", "--state", state])
+    assert outcome.exit_code == 2
+    assert f"--state {state} cannot be used" in outcome.output
 
 
 def test_a_missing_server_is_said_with_the_fix() -> None:
