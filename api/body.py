@@ -1,16 +1,19 @@
 """Request bodies: one that is too large is refused before it is read (by its declared length, else while it
-arrives), and one that is read as JSON has to be JSON."""
+arrives), and one that is read as JSON has to be JSON. Query parameters that a route does not have are refused like fields."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import get_parameterless_sub_dependant
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,29 +26,91 @@ DRAIN_BYTES = 4 << 20
 DRAIN_S = 1.0
 
 
+class NotJson(HTTPException):
+    """The body is not said to be JSON."""
+
+    def __init__(self) -> None:
+        super().__init__(415, "send the body as JSON, with the header Content-Type: application/json")
+
+
+class RepeatedKey(HTTPException):
+    """An object of the body has a key twice; `field` is where."""
+
+    def __init__(self, field: str) -> None:
+        self.field = field
+        super().__init__(422, f"{field}: it is given more than once")
+
+
 class StrictRequest(Request):
     """A request whose JSON is RFC 8259's: what Python takes beyond that (NaN, half surrogate pairs) could be stored
-    and would then make every answer that shows it fail."""
+    and would then make every answer that shows it fail. An object's keys are given once."""
+
+    takes_json = False
+
+    async def body(self) -> bytes:
+        """The body as it is. Raises NotJson where JSON is due and something else was sent."""
+        content = await super().body()
+        if content and self.takes_json and not _says_json(self.headers.get("content-type", "")):
+            raise NotJson
+        return content
 
     async def json(self) -> Any:
-        """The body's document. Raises JSONDecodeError."""
+        """The body's document. Raises JSONDecodeError and RepeatedKey."""
+        content = await self.body()
         try:
-            return documents.read(await self.body())
+            document = documents.read(content)
         except ValueError as error:
             raise json.JSONDecodeError(str(error), "", 0) from error
+        twice = documents.repeated_key(content)
+        if twice is not None:
+            raise RepeatedKey(twice)
+        return document
+
+
+def _says_json(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
 class StrictRoute(APIRoute):
-    """A route that reads its body strictly."""
+    """A route that reads its body strictly, and takes no query parameters but those that it declares."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The route's application, over a StrictRequest."""
+        check = Depends(KnownQuery(frozenset(_query_names(self.dependant))))
+        # the last one: who may not use the route is told that first
+        self.dependant.dependencies.append(
+            get_parameterless_sub_dependant(depends=check, path=self.path_format)
+        )
         serve = super().get_route_handler()
+        takes_json = self.body_field is not None
 
         async def strict(request: Request) -> Response:
-            return await serve(StrictRequest(request.scope, request.receive))
+            asked = StrictRequest(request.scope, request.receive)
+            asked.takes_json = takes_json
+            return await serve(asked)
 
         return strict
+
+
+def _query_names(dependant: Dependant) -> Iterator[str]:
+    yield from (each.alias for each in dependant.query_params)
+    for below in dependant.dependencies:
+        yield from _query_names(below)
+
+
+@dataclass(frozen=True)
+class KnownQuery:
+    """A dependency: the request has no query parameters but these."""
+
+    names: frozenset[str]
+
+    async def __call__(self, request: Request) -> None:
+        """Raises RequestValidationError that names each other one."""
+        unknown = [name for name in request.query_params if name not in self.names]
+        if unknown:
+            there_is = f"; there is {', '.join(sorted(self.names))}" if self.names else ""
+            said = {"type": "unknown_parameter", "msg": f"unknown parameter{there_is}"}
+            raise RequestValidationError([{**said, "loc": ("query", name)} for name in unknown])
 
 
 @dataclass(frozen=True)

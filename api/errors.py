@@ -12,7 +12,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from api.body import RepeatedKey
 from api.schemas import ProblemResponse, problem_response
+from fleet import documents
 from fleet.errors import (
     AlreadyExists,
     DatabaseUnavailable,
@@ -38,6 +40,7 @@ STATUSES: dict[type[FleetError], int] = {
     TooLarge: 413,
     DatabaseUnavailable: 503,
 }
+Location = tuple[str | int, ...]
 log = logging.getLogger(__name__)
 
 
@@ -52,6 +55,7 @@ def install(app: FastAPI) -> None:
     """Answer every error with a problem document."""
     app.add_exception_handler(FleetError, _fleet_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(RepeatedKey, _repeated_key)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _our_bug)
 
@@ -70,9 +74,28 @@ def _fleet_error(request: Request, error: Exception) -> ProblemResponse:
 
 def _validation_error(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, RequestValidationError)
-    fields = [_field_error(entry) for entry in error.errors()]
+    found: dict[str, list[str]] = {}
+    for entry in error.errors():
+        field, message = _field_error(entry, error.body)
+        found.setdefault(field, []).append(message)
+    return _invalid_request([_entry(field, messages) for field, messages in found.items()])
+
+
+def _repeated_key(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, RepeatedKey)
+    return _invalid_request([_entry(error.field, ["it is given more than once"])])
+
+
+def _invalid_request(fields: Sequence[Mapping[str, str]]) -> ProblemResponse:
     detail = "; ".join(f"{entry['field']}: {entry['message']}" for entry in fields[:3])
     return problem_response(422, "invalid-request", "Invalid request", detail, errors=fields)
+
+
+def _entry(field: str, messages: Sequence[str]) -> dict[str, str]:
+    """One field with all that is wrong with it: of a union, what each of its forms would have taken."""
+    first, *others = dict.fromkeys(messages)
+    more = [f", or {other.removeprefix('Input should be ')}" for other in others]
+    return {"field": field, "message": "".join([first, *more])}
 
 
 def _http_error(request: Request, error: Exception) -> ProblemResponse:
@@ -88,18 +111,55 @@ def _our_bug(request: Request, error: Exception) -> ProblemResponse:
     return problem_response(500, "internal-error", "Internal error", detail)
 
 
-def _field_error(entry: Mapping[str, Any]) -> dict[str, str]:
-    """`body.spec.seconds` and what is wrong with it. The value itself is not repeated: it may be a secret."""
-    message = str(entry["msg"]).removeprefix("Value error, ")
-    if entry["type"] == "extra_forbidden":
-        message = "unknown field"
-    if entry["type"] == "json_invalid":
-        return {"field": "body", "message": f"this is not JSON: {entry['ctx']['error']}"}
-    return {"field": _path(entry["loc"]), "message": message}
+def _field_error(entry: Mapping[str, Any], body: Any) -> tuple[str, str]:
+    """`spec.seconds` and what is wrong with it. The value itself is not repeated: it may be a secret."""
+    field, message = _field(entry, body), str(entry["msg"]).removeprefix("Value error, ")
+    match entry["type"]:
+        case "json_invalid":
+            return "body", f"this is not JSON: {entry['ctx']['error']}"
+        case "extra_forbidden":
+            return field, "unknown field"
+        case "union_tag_not_found":
+            return _below(field, entry["ctx"]), "Field required"
+        case "union_tag_invalid":
+            return _below(field, entry["ctx"]), f"Input should be one of {entry['ctx']['expected_tags']}"
+    return field, message
 
 
-def _path(location: Sequence[str | int]) -> str:
-    return ".".join(str(part) for part in location)
+def _below(field: str, context: Mapping[str, Any]) -> str:
+    """The field by which the form of a value is told."""
+    return f"{field}.{str(context['discriminator']).strip(chr(39))}"
+
+
+def _field(entry: Mapping[str, Any], body: Any) -> str:
+    """Where it is: in the body by its place there, elsewhere with where that is (`query.limit`)."""
+    root, *place = entry["loc"]
+    if root != "body":
+        return documents.path(entry["loc"])
+    if not place:
+        return "body"
+    last = [place.pop()] if entry["type"] == "missing" else []
+    found = _in_document(place, body, entry.get("input"))
+    return documents.path([*(place if found is None else found), *last])
+
+
+def _in_document(location: Sequence[str | int], value: Any, wanted: Any) -> Location | None:
+    """A validator's location without the names of models and forms that it puts between the fields: the way from
+    `value` that ends at the very object `wanted`; None when there is no such way."""
+    if not location:
+        return () if value is wanted else None
+    part, rest = location[0], location[1:]
+    if _has(value, part):
+        found = _in_document(rest, value[part], wanted)
+        if found is not None:
+            return part, *found
+    return _in_document(rest, value, wanted) if isinstance(part, str) else None
+
+
+def _has(value: Any, part: str | int) -> bool:
+    if isinstance(part, int):
+        return isinstance(value, list) and part < len(value)
+    return isinstance(value, dict) and part in value
 
 
 def _words(name: str) -> str:

@@ -21,8 +21,8 @@ class Request(BaseModel):
 class FieldError(BaseModel):
     """One field that was not understood."""
 
-    field: str = Field(examples=["body.spec.seconds"])
-    message: str = Field(examples=["Input should be less than or equal to 3600"])
+    field: str = Field(examples=["spec.kernel.shape[0]"])
+    message: str = Field(examples=["Input should be less than or equal to 1048576"])
 
 
 class Problem(BaseModel):
@@ -62,6 +62,7 @@ _DESCRIPTIONS = {
     404: "there is no such thing",
     409: "it conflicts with the present state",
     413: "the body is too large",
+    415: "the body is not sent as JSON, with `Content-Type: application/json`",
     422: "a field was not understood, or cannot be",
     500: "an error in the server",
     503: "the server cannot serve now",

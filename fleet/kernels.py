@@ -41,11 +41,16 @@ def check(session: Session, kernel: KernelRef, field: str) -> None:
 def learn(
     session: Session, ref_key: str, kernel_hash: str, document: dict[str, Any] | None, now: float
 ) -> None:
-    """Remember that a reference (by its key) means a kernel, and the kernel's document when it is at hand."""
-    if document and session.get(Kernel, kernel_hash) is None:
-        session.add(Kernel(hash=kernel_hash, document=document, created_at=now))
-    if session.get(KernelAlias, ref_key) is None:
-        session.add(KernelAlias(ref_key=ref_key, kernel_hash=kernel_hash))
+    """Remember that a reference (by its key) means a kernel, and the kernel's document when it is at hand: sent as
+    json, that is a name of it too."""
+    names = [ref_key]
+    if document:
+        names.append(KernelRef(document=document).key())
+        if session.get(Kernel, kernel_hash) is None:
+            session.add(Kernel(hash=kernel_hash, document=document, created_at=now))
+    for name in names:
+        if session.get(KernelAlias, name) is None:
+            session.add(KernelAlias(ref_key=name, kernel_hash=kernel_hash))
     session.flush()
 
 

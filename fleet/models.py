@@ -355,7 +355,7 @@ class Quarantine(Table):
 
 
 class Search(Table):
-    """A BEAM search. `join_key` is what makes two requests the same search while one is in flight."""
+    """A BEAM search. `join_key` is what was asked for: no two in flight were asked the same."""
 
     __tablename__ = "searches"
     id: Mapped[int] = mapped_column(primary_key=True)

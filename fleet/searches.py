@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field
-from sqlalchemy import select, update
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql import ColumnElement
 
 from fleet import events, idempotency, jobs, kernels, nodes
 from fleet.agents.protocol import CandidateOutcome, CandidateResult, KernelRef, Wire, canonical_hash
 from fleet.errors import NotFound
 from fleet.firing import fire as fire_row
 from fleet.lifecycle import JOB, SEARCH, NodeState, SearchEvent, SearchState
-from fleet.models import Device, Job, Node, Round, Search, TunedKernel
+from fleet.models import Device, Job, KernelAlias, Node, Round, Search, TunedKernel
 from fleet.nodes import Contact, contact
 from fleet.principals import Principal
 
@@ -25,13 +26,15 @@ class SearchRequest(Wire):
 
     kernel: KernelRef
     arch: str | None = Field(default=None, min_length=1, max_length=400)
-    width: int = Field(default=4, ge=1, le=64, description="schedules that survive a round")
-    budget_s: float = Field(default=30.0, gt=0, le=86_400, description="seconds of searching, from its start")
-    threads: int = Field(default=1, ge=1, le=1024)
-    per_round: int = Field(default=16, ge=1, le=512, description="candidates measured in a round")
-    max_rounds: int = Field(default=32, ge=1, le=256)
-    seed: int = Field(default=0, ge=0, le=(1 << 53) - 1)
-    refresh: bool = Field(
+    width: StrictInt = Field(default=4, ge=1, le=64, description="schedules that survive a round")
+    budget_s: StrictFloat = Field(
+        default=30.0, gt=0, le=86_400, description="seconds of searching, from its start"
+    )
+    threads: StrictInt = Field(default=1, ge=1, le=1024)
+    per_round: StrictInt = Field(default=16, ge=1, le=512, description="candidates measured in a round")
+    max_rounds: StrictInt = Field(default=32, ge=1, le=256)
+    seed: StrictInt = Field(default=0, ge=0, le=(1 << 53) - 1)
+    refresh: StrictBool = Field(
         default=False, description="search although a tuned kernel is known; that one is tried first"
     )
 
@@ -72,19 +75,47 @@ def submit(
 def _find_or_insert(session: Session, request: SearchRequest, principal: Principal, now: float) -> Search:
     kernel_hash = kernels.hash_of(session, request.kernel)
     target_id = choose_target(session, request.arch, request.threads, now)
-    join_key = _join_key(request, kernel_hash, target_id)
     tuned = None
     if kernel_hash and not request.refresh:
         tuned = kernels.lookup(session, kernel_hash, target_id, request.threads)
-    if tuned is None:
-        live = Search.state.in_([SearchState.QUEUED, SearchState.RUNNING])
-        same = session.scalars(select(Search).where(Search.join_key == join_key, live)).first()
-        if same is not None:
-            return same
-    search = _insert(session, request, principal, now, kernel_hash, target_id, join_key)
     if tuned is not None:
+        search = _insert(session, request, principal, now, kernel_hash, target_id, answered=True)
         hit(session, search, tuned, now)
-    return search
+        return search
+    same = _in_flight(session, request, kernel_hash, target_id)
+    return same or _insert(session, request, principal, now, kernel_hash, target_id)
+
+
+def _in_flight(
+    session: Session, request: SearchRequest, kernel_hash: str | None, target_id: str | None
+) -> Search | None:
+    """The live search that answers this request, the oldest one first, whatever it has learnt since it was submitted.
+
+    Two names of a kernel that were both unknown when they were submitted make two searches. The one that is expanded
+    later goes on; it ends as soon as the other has found a tuned kernel before.
+    """
+    limits = request.model_dump(exclude={"kernel", "arch"})
+    query = select(Search).where(Search.state.in_([SearchState.QUEUED, SearchState.RUNNING]))
+    query = query.where(_means(request, kernel_hash)).filter_by(**limits).order_by(Search.id)
+    return next((row for row in session.scalars(query) if _goes_where(row, request, target_id)), None)
+
+
+def _means(request: SearchRequest, kernel_hash: str | None) -> ColumnElement[bool]:
+    """The row is of this kernel: by the same name, or by any name of it that the fleet knows now."""
+    same_name = Search.ref_key == request.kernel.key()
+    if kernel_hash is None:
+        return same_name
+    names = select(KernelAlias.ref_key).where(KernelAlias.kernel_hash == kernel_hash)
+    return or_(same_name, Search.kernel_hash == kernel_hash, Search.ref_key.in_(names))
+
+
+def _goes_where(row: Search, request: SearchRequest, target_id: str | None) -> bool:
+    """The same was asked of it, or it is on the target that this request would get. A queued one may still go
+    to any target of its own architecture."""
+    if row.arch == request.arch:
+        return True
+    stays = row.state == SearchState.RUNNING or (row.arch or "").startswith(request.arch or "")
+    return target_id is not None and row.target_id == target_id and stays
 
 
 def choose_target(session: Session, arch: str | None, threads: int, now: float) -> str | None:
@@ -101,10 +132,10 @@ def choose_target(session: Session, arch: str | None, threads: int, now: float) 
     return max(sorted(votes), key=lambda target: votes[target], default=None)
 
 
-def _join_key(request: SearchRequest, kernel_hash: str | None, target_id: str | None) -> str:
-    wanted = request.model_dump(mode="json", exclude={"kernel", "arch"})
-    where = target_id or f"arch {request.arch or ''}"
-    return canonical_hash([wanted, kernel_hash or request.kernel.key(), where])
+def _join_key(request: SearchRequest, answered: bool) -> str:
+    """What no two live searches may share: all that was asked, and nothing that is learnt later. One that is answered
+    at once is live only until then, and may be so beside one that is still searching."""
+    return canonical_hash([request.model_dump(mode="json", by_alias=True), "cache" if answered else "search"])
 
 
 def _insert(
@@ -114,7 +145,7 @@ def _insert(
     now: float,
     kernel_hash: str | None,
     target_id: str | None,
-    join_key: str,
+    answered: bool = False,
 ) -> Search:
     kernel = kernels.with_document(session, request.kernel)
     search = Search(
@@ -122,7 +153,7 @@ def _insert(
         kernel=kernel.model_dump(mode="json", by_alias=True, exclude_none=True),
         ref_key=request.kernel.key(),
         kernel_hash=kernel_hash,
-        join_key=join_key,
+        join_key=_join_key(request, answered),
         target_id=target_id,
         state=SEARCH.initial,
         state_at=now,

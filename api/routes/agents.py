@@ -27,7 +27,7 @@ router = APIRouter(
     "/enroll",
     status_code=201,
     summary="Join the fleet with a join token as the bearer",
-    responses=problems(409),
+    responses=problems(409, 415),
 )
 def enroll(secret: Secret, session: Writing, request: EnrollRequest, response: Response) -> EnrollResponse:
     """Spends the join token and answers with the node's own token, shown this once."""
@@ -35,7 +35,9 @@ def enroll(secret: Secret, session: Writing, request: EnrollRequest, response: R
     return nodes.enroll(session, secret, request, now(session))
 
 
-@router.post("/sync", summary="Report all that is observed; get all that is desired", responses=problems(409))
+@router.post(
+    "/sync", summary="Report all that is observed; get all that is desired", responses=problems(409, 415)
+)
 async def sync_node(principal: NodeIdentity, parts: PartsDep, observed: Observed) -> Desired:
     """Records at once; then parks, for at most `wait_s`, until there is a newer generation than the one that
     the agent has applied. An older (boot id, sequence) is refused."""

@@ -7,13 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from api.auth import Holder, Uploader
+from api.body import StrictRoute
 from api.deps import PartsDep, RawBody, Reading
 from api.schemas import binary, problems
 from fleet import blobs
 from fleet.db import now
 from fleet.resources import StoredBlob
 
-router = APIRouter(prefix="/v1/blobs", tags=["blobs"], responses=problems(401, 403, 422, 503))
+router = APIRouter(
+    prefix="/v1/blobs", tags=["blobs"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
+)
 Address = Annotated[
     str, Path(pattern="^[0-9a-f]{64}$", description="hex SHA3-256 of the bytes", alias="hash")
 ]

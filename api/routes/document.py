@@ -7,9 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from api.auth import Reader
+from api.body import StrictRoute
 from api.schemas import problems
 
-router = APIRouter(prefix="/v1", tags=["document"], responses=problems(401, 403, 503))
+router = APIRouter(
+    prefix="/v1", tags=["document"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
+)
 
 
 @router.get("/openapi.json", summary="This API as an OpenAPI document")

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from api.auth import Reader, Secret
+from api.body import StrictRoute
 from api.deps import Parts, PartsDep, Reading
 from api.pages import LARGEST_ID, PageDep, next_cursor
 from api.schemas import problems
@@ -20,7 +21,9 @@ from fleet.errors import NotPermitted
 from fleet.resources import Event, Page
 from fleet.tenants import authenticate
 
-router = APIRouter(prefix="/v1/events", tags=["events"], responses=problems(401, 403, 422, 503))
+router = APIRouter(
+    prefix="/v1/events", tags=["events"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
+)
 KEEP_ALIVE_S = 15.0
 KEEP_ALIVE = ": still here\n\n"
 AT_ONCE = 200

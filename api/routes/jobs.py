@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
-from pydantic import Field
+from pydantic import Field, StrictFloat, StrictInt
 from starlette.responses import PlainTextResponse
 
 from api.auth import Reader, Writer
@@ -33,18 +33,18 @@ class JobRequest(Request):
 
     spec: PublicSpec
     name: Name | None = None
-    priority: int = Field(default=0, ge=-100, le=100, description="higher goes first")
+    priority: StrictInt = Field(default=0, ge=-100, le=100, description="higher goes first")
     arch: str | None = Field(
         default=None, min_length=1, max_length=400, description="only devices whose arch begins so"
     )
-    node: Annotated[int, Field(ge=1, le=LARGEST_ID)] | Name | None = Field(
+    node: Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)] | Name | None = Field(
         default=None, description="only this node, by id (a number) or name (a text)"
     )
-    timeout_s: float = Field(default=600.0, gt=0, le=86_400, description="of one attempt")
-    max_retries: int = Field(default=2, ge=0, le=10, description="after infrastructure failures")
+    timeout_s: StrictFloat = Field(default=600.0, gt=0, le=86_400, description="of one attempt")
+    max_retries: StrictInt = Field(default=2, ge=0, le=10, description="after infrastructure failures")
 
 
-@router.post("", status_code=201, summary="Submit a job")
+@router.post("", status_code=201, summary="Submit a job", responses=problems(415))
 def submit_job(principal: Writer, session: Writing, request: JobRequest, key: IdempotencyKey = None) -> Job:
     """It is queued until a node has room. The same Idempotency-Key with the same body gives the same job."""
     job = jobs.submit(

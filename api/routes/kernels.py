@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import PlainTextResponse
 
 from api.auth import Reader
+from api.body import StrictRoute
 from api.deps import PartsDep, Reading
 from api.pages import PageDep, RowId, next_cursor
 from api.schemas import problems
@@ -13,7 +14,9 @@ from fleet import kernels
 from fleet.errors import NotFound
 from fleet.resources import Page, QuarantinedCandidate, TunedKernel
 
-router = APIRouter(prefix="/v1", tags=["kernels"], responses=problems(401, 403, 422, 503))
+router = APIRouter(
+    prefix="/v1", tags=["kernels"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
+)
 
 
 @router.get("/kernels", summary="List tuned kernels, newest first")

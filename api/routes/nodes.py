@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from api.auth import Operator, Reader
+from api.body import StrictRoute
 from api.deps import PartsDep, Reading, Writing
 from api.pages import PageDep, RowId, next_cursor
 from api.schemas import problems
@@ -17,7 +18,9 @@ from fleet.lifecycle import NodeState
 from fleet.resources import Device, Node, Page
 from fleet.settings import Timings
 
-router = APIRouter(prefix="/v1/nodes", tags=["nodes"], responses=problems(401, 403, 422, 503))
+router = APIRouter(
+    prefix="/v1/nodes", tags=["nodes"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
+)
 
 
 @router.get("", summary="List nodes")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Response
-from pydantic import Field
+from pydantic import Field, StrictFloat
 
 from api.auth import Holder, Operator
 from api.body import StrictRoute
@@ -20,7 +20,7 @@ from fleet.resources import JoinToken, MintedToken, Page, Token, WhoAmI
 router = APIRouter(
     prefix="/v1", tags=["tokens"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
 )
-Lifetime = Annotated[float, Field(gt=0, le=10 * 365 * 86400, description="seconds until it expires")]
+Lifetime = Annotated[StrictFloat, Field(gt=0, le=10 * 365 * 86400, description="seconds until it expires")]
 JOIN_LIFETIME_S = 3600.0
 
 
@@ -36,7 +36,7 @@ class TokenRequest(Request):
 class JoinTokenRequest(Request):
     """A join token to mint."""
 
-    ttl_s: Annotated[float, Field(gt=0, le=7 * 86400, description="seconds until it expires")] = (
+    ttl_s: Annotated[StrictFloat, Field(gt=0, le=7 * 86400, description="seconds until it expires")] = (
         JOIN_LIFETIME_S
     )
 
@@ -54,7 +54,7 @@ def list_tokens(principal: Operator, session: Reading, page: PageDep) -> Page[To
     return Page(items=[Token.model_validate(row) for row in rows], next=next_cursor(rows, page))
 
 
-@router.post("/tokens", status_code=201, summary="Mint a bearer token")
+@router.post("/tokens", status_code=201, summary="Mint a bearer token", responses=problems(415))
 def mint_token(
     principal: Operator, session: Writing, request: TokenRequest, response: Response
 ) -> MintedToken:
@@ -78,7 +78,7 @@ def revoke_token(principal: Operator, session: Writing, token_id: RowId) -> Toke
     return Token.model_validate(tenants.revoke(session, token_id, principal, now(session)))
 
 
-@router.post("/join-tokens", status_code=201, summary="Mint a join token")
+@router.post("/join-tokens", status_code=201, summary="Mint a join token", responses=problems(415))
 def mint_join_token(
     principal: Operator, session: Writing, response: Response, request: JoinTokenRequest | None = None
 ) -> JoinToken:

@@ -1,7 +1,8 @@
 """The wire: what an agent observes, what it is told to do, and the specs of jobs. Shared by both sides.
 
-Every model refuses unknown fields. A change here is a change of protocol: the server must keep speaking to
-agents two versions back.
+Every model refuses unknown fields, and numbers written as something else: true, "32", 32.0 where an int is due. An
+int is welcome where a float is due. A change here is a change of protocol: the server must keep speaking to agents two
+versions back.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 PROTOCOL_VERSION = 1
 # A blob's address, a kernel's content hash, a schedule's hash: hex SHA3-256.
@@ -61,7 +62,7 @@ class KernelRef(Wire):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
     program: Program | None = None
-    shape: list[Annotated[int, Field(ge=1, le=1 << 20)]] | None = Field(default=None, max_length=4)
+    shape: list[Annotated[StrictInt, Field(ge=1, le=1 << 20)]] | None = Field(default=None, max_length=4)
     dtype: Literal["float32", "int32"] | None = None
     document: dict[str, Any] | None = Field(default=None, alias="json")
     hash: Hash | None = None
@@ -119,8 +120,8 @@ class NoopSpec(Wire):
     """Do nothing for `seconds`, printing a line; fail if told to. For trying and measuring the dispatch."""
 
     kind: Literal["noop"] = "noop"
-    seconds: float = Field(default=0.0, ge=0, le=3600)
-    fail: bool = False
+    seconds: StrictFloat = Field(default=0.0, ge=0, le=3600)
+    fail: StrictBool = False
 
 
 class KernelSpec(Wire):
@@ -134,9 +135,9 @@ class KernelSpec(Wire):
     kernel: KernelRef
     schedule: Literal["none", "heuristic", "tuned"] | ScheduleJson = "heuristic"
     compare: list[Literal["none", "heuristic", "tuned", "numpy"]] = Field(default_factory=list, max_length=4)
-    threads: int = Field(default=1, ge=1, le=1024)
-    seed: int = Field(default=0, ge=0, le=(1 << 53) - 1)
-    time_s: float = Field(default=1.0, gt=0, le=60, description="seconds of timing for each row")
+    threads: StrictInt = Field(default=1, ge=1, le=1024)
+    seed: StrictInt = Field(default=0, ge=0, le=(1 << 53) - 1)
+    time_s: StrictFloat = Field(default=1.0, gt=0, le=60, description="seconds of timing for each row")
     # Filled in by the control plane for "tuned" when the job is placed; None from users.
     tuned: ScheduleJson | None = None
 
@@ -148,9 +149,9 @@ class ExpandSpec(Wire):
     kernel: KernelRef
     survivors: list[ScheduleJson] = Field(default_factory=list, max_length=64)
     seen: list[Hash] = Field(default_factory=list, description="schedule hashes not to propose again")
-    limit: int = Field(ge=1, le=512, description="how many candidates, best model score first")
-    threads: int = Field(default=1, ge=1, le=1024)
-    seed: int = 0
+    limit: StrictInt = Field(ge=1, le=512, description="how many candidates, best model score first")
+    threads: StrictInt = Field(default=1, ge=1, le=1024)
+    seed: StrictInt = 0
 
 
 class CandidateRef(Wire):
@@ -158,7 +159,7 @@ class CandidateRef(Wire):
 
     hash: Hash
     schedule: ScheduleJson
-    score: float = 0.0
+    score: StrictFloat = 0.0
 
 
 class MeasureSpec(Wire):
@@ -167,10 +168,10 @@ class MeasureSpec(Wire):
     kind: Literal["measure"] = "measure"
     kernel: KernelRef
     candidates: list[CandidateRef] = Field(min_length=1, max_length=512)
-    bound_s: float | None = Field(default=None, gt=0)
-    budget_s: float = Field(gt=0, description="stop starting new candidates after this many seconds")
-    threads: int = Field(default=1, ge=1, le=1024)
-    seed: int = 0
+    bound_s: StrictFloat | None = Field(default=None, gt=0)
+    budget_s: StrictFloat = Field(gt=0, description="stop starting new candidates after this many seconds")
+    threads: StrictInt = Field(default=1, ge=1, le=1024)
+    seed: StrictInt = 0
 
 
 class ConfirmSpec(Wire):
@@ -179,8 +180,8 @@ class ConfirmSpec(Wire):
     kind: Literal["confirm"] = "confirm"
     kernel: KernelRef
     candidates: list[CandidateRef] = Field(min_length=1, max_length=8)
-    threads: int = Field(default=1, ge=1, le=1024)
-    seed: int = 0
+    threads: StrictInt = Field(default=1, ge=1, le=1024)
+    seed: StrictInt = 0
 
 
 PublicSpec = Annotated[NoopSpec | KernelSpec, Field(discriminator="kind")]
@@ -217,11 +218,11 @@ class CandidateResult(Wire):
     hash: Hash
     schedule: ScheduleJson
     outcome: CandidateOutcome
-    time_s: float | None = None
-    times_s: list[float] = Field(default_factory=list, max_length=64)
+    time_s: StrictFloat | None = None
+    times_s: list[StrictFloat] = Field(default_factory=list, max_length=64)
     source_hash: Hash | None = None
-    max_error: float | None = None
-    tolerance: float | None = None
+    max_error: StrictFloat | None = None
+    tolerance: StrictFloat | None = None
     detail: str = Field(default="", max_length=2000)
 
 
@@ -229,12 +230,12 @@ class ExpandResult(Wire):
     """Candidates in order of model score, and what the kernel turned out to be."""
 
     kernel_hash: Hash
-    flops: float
-    bytes: float
+    flops: StrictFloat
+    bytes: StrictFloat
     candidates: list[CandidateRef]
-    generated: int
-    illegal: int
-    duplicate: int
+    generated: StrictInt
+    illegal: StrictInt
+    duplicate: StrictInt
 
 
 class MeasureResult(Wire):
@@ -273,8 +274,8 @@ class DeviceReport(Wire):
     arch: str = Field(max_length=400)
     target_id: Hash | None = None  # canonical_hash(target); None when nothing can be compiled here
     target: dict[str, Any] = Field(default_factory=dict)
-    slots: int = Field(default=1, ge=1, le=4096)
-    memory_bytes: int = Field(default=0, ge=0)
+    slots: StrictInt = Field(default=1, ge=1, le=4096)
+    memory_bytes: StrictInt = Field(default=0, ge=0)
     problem: str = Field(
         default="", max_length=2000, description="why the device cannot be used, and the fix"
     )
@@ -285,9 +286,9 @@ class Inventory(Wire):
 
     hostname: str = Field(max_length=253)
     agent_version: str = Field(max_length=64)
-    protocol: int = PROTOCOL_VERSION
-    cores: int = Field(ge=1)
-    memory_bytes: int = Field(ge=0)
+    protocol: StrictInt = PROTOCOL_VERSION
+    cores: StrictInt = Field(ge=1)
+    memory_bytes: StrictInt = Field(ge=0)
     os: str = Field(default="", max_length=200)
     devices: list[DeviceReport] = Field(min_length=1, max_length=64)
 
@@ -295,11 +296,11 @@ class Inventory(Wire):
 class AttemptReport(Wire):
     """One attempt as the agent sees it. Exited attempts are reported until the server lists them as settled."""
 
-    attempt_id: int
-    fence: int
+    attempt_id: StrictInt
+    fence: StrictInt
     state: Literal["starting", "running", "exited"]
     outcome: Outcome | None = None  # set exactly when exited
-    elapsed_s: float = Field(default=0.0, ge=0)
+    elapsed_s: StrictFloat = Field(default=0.0, ge=0)
     progress: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
     error: str = Field(default="", max_length=8000)
@@ -316,34 +317,38 @@ class Observed(Wire):
     """Agent to server: the full state, numbered. An older (boot id, sequence) is refused."""
 
     boot_id: str = Field(min_length=1, max_length=64)  # new at each start of the agent
-    sequence: int = Field(ge=1)
-    generation: int = Field(default=0, ge=0, description="the desired generation the agent has applied")
+    sequence: StrictInt = Field(ge=1)
+    generation: StrictInt = Field(default=0, ge=0, description="the desired generation the agent has applied")
     inventory: Inventory | None = None  # with the first sync of a boot, and when it changed
     attempts: list[AttemptReport] = Field(default_factory=list, max_length=1024)
-    wait_s: float = Field(default=0.0, ge=0, le=60, description="park until there is a newer generation")
+    wait_s: StrictFloat = Field(
+        default=0.0, ge=0, le=60, description="park until there is a newer generation"
+    )
 
 
 class AttemptSpec(Wire):
     """One attempt the agent should be running."""
 
-    attempt_id: int
-    job_id: int
-    fence: int
+    attempt_id: StrictInt
+    job_id: StrictInt
+    fence: StrictInt
     spec: AnySpec
     device: Name
-    exclusive: bool
-    timeout_s: float
+    exclusive: StrictBool
+    timeout_s: StrictFloat
     blobs: list[Hash] = Field(default_factory=list, description="inputs to fetch before the start")
 
 
 class Desired(Wire):
     """Server to agent: everything it should be running. What is not listed is to be stopped."""
 
-    generation: int
+    generation: StrictInt
     attempts: list[AttemptSpec]
-    settled: list[int] = Field(default_factory=list, description="exited attempts recorded: forget them")
-    lease_s: float = 60.0
-    poll_s: float = 30.0
+    settled: list[StrictInt] = Field(
+        default_factory=list, description="exited attempts recorded: forget them"
+    )
+    lease_s: StrictFloat = 60.0
+    poll_s: StrictFloat = 30.0
 
 
 class EnrollRequest(Wire):
@@ -356,7 +361,7 @@ class EnrollRequest(Wire):
 class EnrollResponse(Wire):
     """The node's identity. The token is shown once and stored 0600 by the agent."""
 
-    node_id: int
+    node_id: StrictInt
     name: Name
     token: str
 
@@ -364,4 +369,4 @@ class EnrollResponse(Wire):
 class LogAck(Wire):
     """How many bytes of the attempt's log the server has; the agent continues there."""
 
-    offset: int
+    offset: StrictInt

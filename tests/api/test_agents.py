@@ -61,7 +61,7 @@ def test_an_old_report_is_refused_and_changes_nothing(client: Client, agent: Age
 def test_a_report_with_an_unknown_field_names_it(agent: Agent) -> None:
     reply = agent.observe(attmepts=[])
     assert reply.status_code == 422
-    assert reply.json()["errors"] == [{"field": "body.attmepts", "message": "unknown field"}]
+    assert reply.json()["errors"] == [{"field": "attmepts", "message": "unknown field"}]
 
 
 def test_a_log_goes_on_where_the_server_says(parts: Parts, client: Client, agent: Agent) -> None:

@@ -12,25 +12,48 @@ from tests.api.agent import Agent, exited, running
 GEMM = {"program": "gemm", "shape": [8, 8, 8]}
 
 
+def kernel_spec(**said: object) -> dict[str, object]:
+    """A kernel job with something else said of its kernel."""
+    return {"spec": {"kind": "kernel", "kernel": {**GEMM, **said}}}
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({"spec": {"kind": "noop"}, "prioritty": 1}, "body.prioritty"),
-        ({"spec": {"kind": "noop", "secnods": 1}}, "body.spec.noop.secnods"),
-        ({"spec": {"kind": "noop", "seconds": -1}}, "body.spec.noop.seconds"),
-        ({"spec": {"kind": "expand"}}, "body.spec"),
-        ({"spec": {"kind": "noop"}, "priority": 1000}, "body.priority"),
-        ({"spec": {"kind": "noop"}, "name": "no spaces"}, "body.name"),
+        ({"spec": {"kind": "noop"}, "prioritty": 1}, "prioritty"),
+        ({"spec": {"kind": "noop", "secnods": 1}}, "spec.secnods"),
+        ({"spec": {"kind": "noop", "seconds": -1}}, "spec.seconds"),
+        ({"spec": {"kind": "expand"}}, "spec.kind"),
+        ({"spec": {}}, "spec.kind"),
+        (kernel_spec(shape=[0, 8, 8]), "spec.kernel.shape[0]"),
+        (kernel_spec(shape=[8, True, 8]), "spec.kernel.shape[1]"),
+        (kernel_spec(shape=[8, 8, "32"]), "spec.kernel.shape[2]"),
+        (kernel_spec(shape=[32.0, 8, 8]), "spec.kernel.shape[0]"),
+        (kernel_spec(kernel=1), "spec.kernel.kernel"),
+        ({"spec": {"kind": "kernel", "kernel": GEMM, "threads": 0}}, "spec.threads"),
+        ({"spec": {"kind": "kernel", "kernel": GEMM, "threads": True}}, "spec.threads"),
+        ({"spec": {"kind": "kernel", "kernel": GEMM, "schedule": "fast"}}, "spec.schedule"),
+        ({"spec": {"kind": "kernel", "kernel": GEMM, "compare": ["numpy", 1]}}, "spec.compare[1]"),
+        ({"spec": {"kind": "kernel"}}, "spec.kernel"),
+        ({"spec": {"kind": "noop", "seconds": True}}, "spec.seconds"),
+        ({"spec": {"kind": "noop", "fail": "yes"}}, "spec.fail"),
+        ({"spec": {"kind": "noop"}, "priority": "1"}, "priority"),
+        ({"spec": {"kind": "noop"}, "max_retries": 2.0}, "max_retries"),
+        ({"spec": {"kind": "noop"}, "timeout_s": "5"}, "timeout_s"),
+        ({"spec": {"kind": "noop"}, "node": True}, "node"),
+        ({"spec": {"kind": "noop"}, "node": -1}, "node"),
+        ({"spec": {"kind": "noop"}, "priority": 1000}, "priority"),
+        ({"spec": {"kind": "noop"}, "name": "no spaces"}, "name"),
         (
             {"spec": {"kind": "kernel", "kernel": {"program": "gemm", "shape": [8]}}},
-            "body.spec.kernel.kernel",
+            "spec.kernel",
         ),
         ({"spec": {"kind": "noop"}, "node": "nobody"}, "node"),
         ({"spec": {"kind": "noop"}, "node": 4711}, "node"),
         ({"spec": {"kind": "noop"}, "arch": "no-such-arch"}, "arch"),
-        ({"spec": {"kind": "noop"}, "arch": ""}, "body.arch"),
+        ({"spec": {"kind": "noop"}, "arch": ""}, "arch"),
         ({"spec": {"kind": "kernel", "kernel": {"hash": "0" * 64}}}, "spec.kernel.hash"),
-        ({}, "body.spec"),
+        ({}, "spec"),
     ],
 )
 def test_bad_input_names_the_field_and_writes_nothing(
@@ -45,6 +68,36 @@ def test_bad_input_names_the_field_and_writes_nothing(
     assert [error["field"] for error in reply.json()["errors"]] == [field]
     assert client.jobs().items == []
     assert client.events().items == []
+
+
+def test_a_field_of_several_forms_is_named_once_with_what_each_would_take(
+    http: TestClient, bearer: Callable[[str], dict[str, str]]
+) -> None:
+    spec = {"kind": "kernel", "kernel": GEMM, "schedule": "fast"}
+    problem = http.post("/v1/jobs", json={"spec": spec, "node": 0}, headers=bearer("user")).json()
+    assert problem["errors"] == [
+        {
+            "field": "spec.schedule",
+            "message": "Input should be 'none', 'heuristic' or 'tuned', or a valid list",
+        },
+        {
+            "field": "node",
+            "message": "Input should be greater than or equal to 1, or a valid string",
+        },
+    ]
+
+
+def test_an_unknown_kind_is_told_the_kinds_there_are(
+    http: TestClient, bearer: Callable[[str], dict[str, str]]
+) -> None:
+    reply = http.post("/v1/jobs", json={"spec": {"kind": "nope"}}, headers=bearer("user"))
+    assert reply.json()["errors"] == [
+        {"field": "spec.kind", "message": "Input should be one of 'noop', 'kernel'"}
+    ]
+
+
+def test_a_whole_number_is_welcome_where_a_fraction_is_due(client: Client) -> None:
+    assert client.submit_job({"kind": "noop", "seconds": 1}, timeout_s=5).spec["seconds"] == 1.0
 
 
 def kernel_job(document: bytes) -> bytes:
@@ -64,7 +117,7 @@ def test_what_is_no_json_object_is_refused(
     headers = bearer("user") | {"Content-Type": "application/json"}
     reply = http.post("/v1/jobs", content=content, headers=headers)
     assert reply.status_code == 422
-    assert all(error["field"].startswith("body") for error in reply.json()["errors"])
+    assert all(error["field"] in ("body", "spec") for error in reply.json()["errors"])
     assert client.jobs().items == []
 
 

@@ -53,6 +53,12 @@ def test_every_route_with_parameters_or_a_body_says_422(operations: list[Operati
             assert "422" in operation["responses"], name
 
 
+def test_every_route_with_a_json_body_says_415(operations: list[Operation]) -> None:
+    for name, operation in operations:
+        takes_json = "application/json" in operation.get("requestBody", {}).get("content", {})
+        assert takes_json == ("415" in operation["responses"]), name
+
+
 def test_every_route_to_one_thing_says_404(operations: list[Operation]) -> None:
     for name, operation in operations:
         if "{" in name and name != "PUT /v1/blobs/{hash}":

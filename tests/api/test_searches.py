@@ -15,11 +15,17 @@ from tests.api.searching import GEMM, KERNEL_HASH, SCHEDULES, SOURCE, expanded
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({"kernel": GEMM, "widht": 2}, "body.widht"),
-        ({"kernel": {**GEMM, "shpae": []}}, "body.kernel.shpae"),
-        ({"kernel": GEMM, "width": 0}, "body.width"),
-        ({"kernel": {"program": "gemm"}}, "body.kernel"),
-        ({}, "body.kernel"),
+        ({"kernel": GEMM, "widht": 2}, "widht"),
+        ({"kernel": {**GEMM, "shpae": []}}, "kernel.shpae"),
+        ({"kernel": GEMM, "width": 0}, "width"),
+        ({"kernel": {"program": "gemm"}}, "kernel"),
+        ({}, "kernel"),
+        ({"kernel": GEMM, "width": "4"}, "width"),
+        ({"kernel": GEMM, "threads": True}, "threads"),
+        ({"kernel": GEMM, "seed": 1.0}, "seed"),
+        ({"kernel": GEMM, "budget_s": "5"}, "budget_s"),
+        ({"kernel": GEMM, "refresh": 1}, "refresh"),
+        ({"kernel": {**GEMM, "shape": [8, True, 8]}}, "kernel.shape[1]"),
     ],
 )
 def test_bad_input_names_the_field_and_writes_nothing(

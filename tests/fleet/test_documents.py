@@ -39,3 +39,19 @@ def test_json_is_read(content: bytes, document: object) -> None:
 def test_what_could_not_be_written_down_again_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError):
         documents.read(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (b'{"a": 1, "b": {"a": 2}}', None),
+        (b'[{"a": 1}, {"a": 1}]', None),
+        (b'{"a": 1, "a": 1}', "a"),
+        (b'{"a": 1, "\\u0061": 2}', "a"),
+        (b'{"a": {"b": [0, {"c": 1, "d": 2, "c": {}}]}}', "a.b[1].c"),
+        (b'{"a": {"b": 1, "b": 2}, "a": 3}', "a"),
+    ],
+    ids=str,
+)
+def test_a_key_that_is_given_twice_is_found(content: bytes, place: str | None) -> None:
+    assert documents.repeated_key(content) == place

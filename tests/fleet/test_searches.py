@@ -107,14 +107,6 @@ def test_a_kernel_whose_text_is_a_blob_can_be_searched_by_its_address(
     assert fleet.finish(search).state == "done"
 
 
-def test_the_same_search_in_flight_is_joined(submit: Submit, fleet: Fleet) -> None:
-    first = submit()
-    assert submit().id == first.id
-    fleet.step()
-    assert submit().id == first.id
-    assert submit(width=3).id != first.id
-
-
 def test_an_idempotency_key_finds_its_search_again_when_it_is_done(submit: Submit, fleet: Fleet) -> None:
     first = fleet.finish(submit(key="k1"))
     assert submit(key="k1").id == first.id
