@@ -10,7 +10,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 + (os.cpu_count() or 
 
 help:
 	@echo "make demo         the whole product once, on this machine (ONCE=1: exit when verified)"
-	@echo "make test         the test suite (TESTS=path for a part of it)"
+	@echo "make test         the test suite (TESTS=path for a part of it, ALL=1 with the slow tests)"
 	@echo "make check        format, lint, types, architecture"
 	@echo "make bench        benchmarks: ratios to a peer, measured in the same run"
 	@echo "make soak         longer runs of randomized tests"
@@ -36,7 +36,7 @@ demo: $(VENV)/.runtime
 	@$(BIN)/python -m infra.demo $(if $(ONCE),--once)
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TESTS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not soak $(if $(ALL),,and not slow)" $(TESTS)
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -q -m soak --timeout 1800 $(TESTS)

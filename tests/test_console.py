@@ -17,6 +17,8 @@ from fleet.settings import Settings
 from tests.serving import Served, serving
 from tests.webdriver import Browser, browser
 
+pytestmark = pytest.mark.slow
+
 INERT = "<script>window.owned = 1</script><img src=x onerror='window.owned = 1'>"
 KERNEL = {"program": "gemm", "shape": [512, 512, 512], "dtype": "float32"}
 FLOPS = 2.0 * 512**3

@@ -125,6 +125,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         process.wait(20)
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_works(shell: Shell) -> None:
     for block in blocks():
         if block.language == "python":

@@ -95,6 +95,7 @@ def test_sources_of_several_kernels_stand_in_one_file(compiler_name: str, tmp_pa
     assert compiler.compile("".join(sources), found, tmp_path, level="-O0").exists()
 
 
+@pytest.mark.slow
 def test_clang_compiles_to_the_same_meaning(tmp_path: Path) -> None:
     need("clang", install="clang")
     assert mismatches(cases_of(schedules_each=1, seed=3)[len(SAMPLES) :], detect("clang"), tmp_path) == []

@@ -98,6 +98,7 @@ HARM = {
 }
 
 
+@pytest.mark.slow
 def test_every_kind_of_harm_is_named_quarantined_and_never_timed(target: Target, store: Store) -> None:
     faults = [Fault(kind, frozenset({rows})) for rows, (kind, _, _) in HARM.items()]
     renderer = FaultyRenderer(CRenderer(target.features), faults)
@@ -331,6 +332,7 @@ def test_numpy_rows_are_for_named_programs(target: Target, store: Store) -> None
 # ----------------------------------------------------------------------------------------------- search
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget_s", [1.5, pytest.param(7.0, marks=pytest.mark.soak)])
 def test_a_search_among_broken_kernels_ends_with_a_right_winner(
     budget_s: float, target: Target, store: Store

@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent.parent
 # A child that leaves its group and its session, ignores SIGTERM, and loses its parent: a daemon.
 DAEMON = """
@@ -25,6 +28,7 @@ PARENT = f"""
 import os, sys, time
 from pathlib import Path
 from infra import children
+
 folder = Path(sys.argv[1])
 children.adopt_orphans()
 children.start([sys.executable, "-c", {DAEMON!r}], folder / "log", os.environ, folder)

@@ -15,6 +15,8 @@ from tests.fleet.agents.conftest import Node, Start, gone, until
 from tests.fleet.agents.far_end import JOIN_TOKEN, NODE_TOKEN, FarEnd
 from tests.fleet.agents.odd_tasks import spec
 
+pytestmark = pytest.mark.slow
+
 
 def noop(**fields: Any) -> dict[str, Any]:
     return {"kind": "noop", **fields}
