@@ -32,6 +32,8 @@ from tests.api.agent import Agent
 from tests.api.conftest import serving
 from tests.whole import ROOT, until
 
+pytestmark = pytest.mark.slow  # every test starts a server
+
 ENDS_WITHIN_S = 4.0  # about 2 s on a quiet machine
 
 

@@ -29,6 +29,7 @@ def test_the_target_is_shown_as_json_and_as_a_table() -> None:
     assert "compiler" in invoke("target").stdout
 
 
+@pytest.mark.slow
 def test_a_search_prints_verified_rows_and_keeps_what_it_measured(tmp_path: Path) -> None:
     words = ("search", "gemm", "64,48,32", "--budget", "0.3", "--per-round", "4", "--time", "0.02", "--json")
     result = invoke(*words, "--store", str(tmp_path))

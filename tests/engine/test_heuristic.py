@@ -29,6 +29,7 @@ def amounts(schedule: Schedule, kind: OptKind) -> dict[str, int]:
     return {f"{opt.target}.{opt.axis}": opt.amount for opt in schedule if opt.kind is kind}
 
 
+@pytest.mark.slow
 def test_every_form_of_kernel_gets_a_schedule_that_is_right(tmp_path: Path) -> None:
     found = detect("gcc")
     cases = [Case(name, kernel, heuristic.schedule(kernel, found)) for name, kernel in SAMPLES.items()]

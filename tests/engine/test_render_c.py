@@ -101,6 +101,7 @@ def test_clang_compiles_to_the_same_meaning(tmp_path: Path) -> None:
     assert mismatches(cases_of(schedules_each=1, seed=3)[len(SAMPLES) :], detect("clang"), tmp_path) == []
 
 
+@pytest.mark.slow
 # A register full and more than one; lanes of every number are the longer form.
 @pytest.mark.parametrize(
     ("isa", "widths"),

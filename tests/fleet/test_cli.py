@@ -343,6 +343,7 @@ def test_the_same_key_submits_one_job(run: Cli) -> None:
     assert other.exit_code == connection.EXIT_REFUSED
 
 
+@pytest.mark.slow
 def test_a_search_runs_to_its_end_and_its_kernel_answers_the_second_one(run: Cli, agent: Agent) -> None:
     first = run("searches", "run", "gemm", "64,64,64", "--json")
     assert first.exit_code == 0, first.stderr
