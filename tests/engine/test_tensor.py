@@ -483,6 +483,7 @@ def _leaves(root: Any) -> list[Any]:
     return [node for node in realize.toposort(root) if node.op is Op.BUFFER]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [8, pytest.param(60, marks=pytest.mark.soak)])
 def test_random_graphs_on_the_cpu_are_numpys(seeds: int, tmp_path: Path) -> None:
     cpu = device.Cpu(tmp_path)

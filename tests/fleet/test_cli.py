@@ -321,6 +321,7 @@ def run_in_own_process(served: Served, *arguments: str) -> int:
     return finished.returncode
 
 
+@pytest.mark.slow
 def test_a_job_that_no_node_can_run_says_why_and_is_left_after_the_limit(run: Cli) -> None:
     result = run("jobs", "submit", "noop", "--wait-timeout", "2", "--json")
     assert result.exit_code == connection.EXIT_UNFINISHED

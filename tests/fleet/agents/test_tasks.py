@@ -151,6 +151,7 @@ def test_a_kernel_that_crashes_fails_the_job_and_shows_its_row(workdir: Path, tm
     assert (row["outcome"], row["best_s"]) == ("crashed", None)
 
 
+@pytest.mark.slow
 def test_a_node_runs_kernels_and_refuses_what_cannot_be(far_end: FarEnd, start_agent: Start) -> None:
     start_agent(far_end, setup="")
     right = far_end.submit(
