@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from engine import compiler, target
 from engine.errors import CompileError
 from engine.target import Processor, detect, instruction_set, isa_flags, parse_processor
+from tests.parts import need
 
 XEON = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -156,9 +156,7 @@ def test_flags_that_change_results_are_refused(flag: str, tmp_path: Path) -> Non
 def test_cc_chooses_the_compiler_by_name_or_path_and_the_id_is_the_same(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = shutil.which(name)
-    if place is None:
-        pytest.skip(f"no {name} here")
+    place = need(name, install=name)
     monkeypatch.delenv("CC", raising=False)
     link = tmp_path / "my-cc"
     link.symlink_to(place)
