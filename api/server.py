@@ -24,7 +24,7 @@ from fleet.errors import InvalidSpec
 from fleet.tenants import ensure_admin
 
 KEEP_ALIVE_S = 90  # agents come back within their poll time: their connection should still be there
-GRACE_S = 1  # for requests under way; parked ones are woken first
+GRACE_S = 5  # for requests under way on a busy machine; parked ones are woken first and end at once
 
 
 class Server(uvicorn.Server):

@@ -346,7 +346,9 @@ def test_a_server_that_is_gone_is_said_to_be_gone(tab: Browser, served: Served) 
     served.stop()
     tab.until("document.querySelector('#link').dataset.link === 'offline'")
     tab.until("!document.querySelector('#problem').hidden")
-    assert all("ERR_CONNECTION_REFUSED" in complaint for complaint in tab.complaints())
+    # Requests under way end in many ways (refused, reset, empty, a 5xx); none may be a script's or the CSP's.
+    strange = [c for c in tab.complaints() if "net::ERR_" not in c and "status of 5" not in c]
+    assert strange == []
     tab.open("about:blank")  # what the page tries again meanwhile is no complaint of this test
     tab.complaints()
 
