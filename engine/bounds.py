@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
 from weakref import WeakKeyDictionary
 
 from engine import dtype as dt
@@ -11,11 +13,7 @@ from engine.ops import COMPARE, VIEWS, Op
 
 Interval = tuple[int, int]  # both ends included
 
-_LIMITS = {
-    dt.bool_: (0, 1),
-    dt.int32: (-(1 << 31), (1 << 31) - 1),
-    dt.int64: (-(1 << 63), (1 << 63) - 1),
-}
+_LIMITS = {d: (d.low, d.high) for d in dt.DTYPES.values() if not d.is_float}
 _known: WeakKeyDictionary[UOp, Interval] = WeakKeyDictionary()
 
 
@@ -78,6 +76,12 @@ def _rule(node: UOp) -> Interval:
         return (int(node.arg), int(node.arg))
     if op is Op.RANGE:
         return (0, max(node.arg[1] - 1, 0))
+    if op is Op.IOTA:
+        return (0, max(node.arg - 1, 0))
+    if op is Op.VECTOR:
+        return _hulls(_known[source] for source in node.src)
+    if op in (Op.PAD, Op.GATHER):
+        return _hull((0, 0), _known[node.src[0]])
     if op in (Op.ADD, Op.SUB, Op.MUL, Op.NEG):
         return unwrapped(node)
     if op in COMPARE:
@@ -100,6 +104,10 @@ def _rule(node: UOp) -> Interval:
 
 def _hull(a: Interval, b: Interval) -> Interval:
     return (min(a[0], b[0]), max(a[1], b[1]))
+
+
+def _hulls(intervals: Iterable[Interval]) -> Interval:
+    return reduce(_hull, intervals)
 
 
 def _compare(node: UOp) -> Interval:
@@ -147,6 +155,20 @@ def _remainder(a: Interval, b: Interval, full: Interval) -> Interval:
     return (min(low + 1, 0), max(high - 1, 0))
 
 
+def _left(a: Interval, b: Interval, full: Interval) -> Interval:
+    if not 0 <= b[0] <= b[1] < 64:
+        return full
+    corners = [n << d for n in a for d in b]
+    return (min(corners), max(corners))
+
+
+def _right(a: Interval, b: Interval, full: Interval) -> Interval:
+    if b[0] < 0:
+        return (min(a[0], -1 if a[0] < 0 else 0), max(a[1], 0))
+    corners = [n >> min(d, 64) for n in a for d in b]
+    return (min(corners), max(corners))
+
+
 def _and(a: Interval, b: Interval, full: Interval) -> Interval:
     if a[0] < 0 or b[0] < 0:
         return full
@@ -172,6 +194,8 @@ _PAIRS = {
     Op.MIN: _minimum,
     Op.IDIV: _quotient,
     Op.MOD: _remainder,
+    Op.SHL: _left,
+    Op.SHR: _right,
     Op.AND: _and,
     Op.OR: _or,
     Op.XOR: _xor,

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Callable, Sequence
+from itertools import count
 
 from engine import dtype as dt
 from engine.dtype import DType
 from engine.errors import InvalidGraph
 from engine.ir import UOp
-from engine.ops import COMPARE, Op
+from engine.ops import COMPARE, HoleKind, Op
+from engine.rounding import rounded
 from engine.shapes import Shape, shape_of
 
 Scalar = bool | int | float
-
-
-def round_to_float32(value: float) -> float:
-    """The float32 nearest to `value`, as a Python float; beyond the largest it is an infinity."""
-    try:
-        return float(struct.unpack("<f", struct.pack("<f", value))[0])
-    except OverflowError:
-        return float("inf") if value > 0 else float("-inf")
 
 
 def const(value: Scalar, dtype: DType, shape: Shape = ()) -> UOp:
@@ -29,7 +23,7 @@ def const(value: Scalar, dtype: DType, shape: Shape = ()) -> UOp:
     elif dtype.is_int:
         value = int(value)
     else:
-        value = round_to_float32(float(value))
+        value = rounded(float(value), dtype)
     return broadcast(UOp(Op.CONST, dtype, (), value), shape)
 
 
@@ -46,6 +40,74 @@ def expand(node: UOp, shape: Shape) -> UOp:
 def permute(node: UOp, axes: tuple[int, ...]) -> UOp:
     """`node` with its axes in another order; itself when the order is its own."""
     return node if axes == tuple(range(len(axes))) else UOp(Op.PERMUTE, node.dtype, (node,), axes)
+
+
+def shrink(node: UOp, part: Sequence[tuple[int, int, int]]) -> UOp:
+    """Elements start, start + step, … below stop of each axis; `node` itself when that is all of it."""
+    whole = all(entry == (0, n, 1) for entry, n in zip(part, shape_of(node), strict=True))
+    return node if whole else UOp(Op.SHRINK, node.dtype, (node,), tuple(map(tuple, part)))
+
+
+def pad(node: UOp, widths: Sequence[tuple[int, int, int]]) -> UOp:
+    """`node` with (low, high, between) zeros before, behind and between the elements of each axis."""
+    return UOp(Op.PAD, node.dtype, (node,), tuple(map(tuple, widths))) if any(map(any, widths)) else node
+
+
+def flip(node: UOp, axes: tuple[int, ...]) -> UOp:
+    """`node` with the order of some axes reversed."""
+    return UOp(Op.FLIP, node.dtype, (node,), tuple(sorted(axes))) if axes else node
+
+
+def iota(n: int) -> UOp:
+    """The int64 numbers 0 … n-1."""
+    return UOp(Op.IOTA, dt.int64, (), n)
+
+
+def iota_along(shape: Shape, axis: int) -> UOp:
+    """For each element of `shape` its int64 number along `axis`."""
+    along = reshape(iota(shape[axis]), tuple(n if i == axis else 1 for i, n in enumerate(shape)))
+    return expand(along, shape)
+
+
+def gather(values: UOp, index: UOp, axis: int) -> UOp:
+    """`values` at `index` along `axis`, which are alike in all other axes; 0 where there is no such index."""
+    return UOp(Op.GATHER, values.dtype, (values, index), axis)
+
+
+def scatter(start: UOp, index: UOp, updates: UOp, axis: int, how: str) -> UOp:
+    """`start` with `updates` put ("set"), added ("add") or maximised ("max") in at `index` along `axis`, in order."""
+    return UOp(Op.SCATTER, start.dtype, (start, index, updates), (how, axis))
+
+
+def bitcast(node: UOp, dtype: DType) -> UOp:
+    """The bits of `node` as another dtype of the same size."""
+    return node if node.dtype == dtype else UOp(Op.BITCAST, dtype, (node,))
+
+
+_folds = count()
+
+
+def fold(
+    steps: int,
+    inits: Sequence[UOp],
+    xs: Sequence[UOp],
+    body: Callable[[UOp, tuple[UOp, ...], tuple[UOp, ...]], Sequence[UOp]],
+) -> tuple[UOp, ...]:
+    """The states after `steps` times `states = body(step, states, each x at this step)`, starting from `inits`.
+
+    `body` is called once, with placeholders; it builds a closed graph of them: nothing else may be read in it.
+    The xs have the steps in front.
+    """
+    number = next(_folds)
+
+    def hole(kind: HoleKind, i: int, dtype: DType, shape: Shape) -> UOp:
+        return UOp(Op.HOLE, dtype, (), (number, kind, i, shape))
+
+    states = tuple(hole(HoleKind.STATE, i, s.dtype, shape_of(s)) for i, s in enumerate(inits))
+    parts = tuple(hole(HoleKind.X, i, x.dtype, shape_of(x)[1:]) for i, x in enumerate(xs))
+    after = tuple(body(hole(HoleKind.STEP, 0, dt.int64, ()), states, parts))
+    node = UOp(Op.FOLD, dt.void, (*inits, *xs, *after), (number, steps, len(inits)))
+    return tuple(UOp(Op.GET, s.dtype, (node,), i) for i, s in enumerate(inits))
 
 
 def broadcast(node: UOp, shape: Shape) -> UOp:

@@ -12,20 +12,36 @@ class Op(StrEnum):
     BUFFER = "BUFFER"  # arg (id, shape): realized memory of a device
     PARAM = "PARAM"  # arg (slot, shape): a kernel's input, by position; at kernel level also its output
     CONST = "CONST"  # arg: a Python bool, int or float; shape ()
+    IOTA = "IOTA"  # arg n: the int64 numbers 0 … n-1; shape (n,)
     # tensor level: views (src 0 is what is viewed)
     RESHAPE = "RESHAPE"  # arg: new shape
     PERMUTE = "PERMUTE"  # arg: axis order
     EXPAND = "EXPAND"  # arg: new shape, of the same length; only size-1 axes grow
+    SHRINK = "SHRINK"  # arg (start, stop, step) for each axis: elements start, start + step, … below stop
+    FLIP = "FLIP"  # arg: axes whose order is reversed
     # tensor level: the rest
+    PAD = "PAD"  # arg (low, high, between) for each axis: zeros before, behind and between the elements
     REDUCE = "REDUCE"  # arg (Op.ADD | Op.MUL | Op.MAX | Op.MIN, axes): the axes disappear
     CONTIGUOUS = "CONTIGUOUS"  # arg "global": identity; a kernel boundary
+    GATHER = (
+        "GATHER"  # src (values, index), arg axis: values at index along axis; 0 where there is no such index
+    )
+    SCATTER = "SCATTER"  # src (start, index, updates), arg (how, axis): updates in order; see SCATTERS
+    FOLD = (
+        "FOLD"  # arg (id, n, states): a loop of n steps; src states' inits, xs, then states' bodies; see GET
+    )
+    GET = "GET"  # src (FOLD,), arg i: state i after the last step
+    HOLE = "HOLE"  # arg (fold id, HoleKind, number, shape): what a FOLD's body reads
+    ASSIGN = "ASSIGN"  # src (BUFFER, value): the value, which takes the BUFFER's place
     CAST = "CAST"  # to dtype
+    BITCAST = "BITCAST"  # the same bits as another dtype of the same size
     # element-wise, at both levels; all sources have one shape
     NEG = "NEG"
     EXP = "EXP"
     LOG = "LOG"
     SQRT = "SQRT"
     SIN = "SIN"
+    TRUNC = "TRUNC"  # towards zero, to a whole number
     NOT = "NOT"
     ADD = "ADD"
     SUB = "SUB"
@@ -41,6 +57,8 @@ class Op(StrEnum):
     AND = "AND"
     OR = "OR"
     XOR = "XOR"
+    SHL = "SHL"  # 0 where the shift is the width or more, or negative
+    SHR = "SHR"  # arithmetic for signed integers: then the sign fills in
     WHERE = "WHERE"  # (condition bool, if true, if false)
     MULACC = "MULACC"  # a * b + c with one rounding; made by the lowering, never by users
     # kernel level
@@ -52,12 +70,24 @@ class Op(StrEnum):
     END = "END"  # src (effect, RANGE…): closes ranges round an effect
     AFTER = "AFTER"  # src (value, effect…): value, once the effects are done
     SINK = "SINK"  # src effects: the root of a lowered kernel
+    VECTOR = "VECTOR"  # src one scalar for each lane
 
     def __repr__(self) -> str:
         return self.value
 
 
-UNARY = frozenset({Op.NEG, Op.EXP, Op.LOG, Op.SQRT, Op.SIN, Op.NOT})
+class HoleKind(StrEnum):
+    """What a HOLE in a FOLD's body stands for."""
+
+    STATE = "state"  # state `number`, as the step before left it
+    X = "x"  # x `number` at this step: the leading axis is gone
+    STEP = "step"  # the number of the step, int64
+
+
+# What SCATTER does with an update and what is there; of duplicates, SET keeps the last.
+SCATTERS = ("set", "add", "max")
+
+UNARY = frozenset({Op.NEG, Op.EXP, Op.LOG, Op.SQRT, Op.SIN, Op.TRUNC, Op.NOT})
 COMPARE = frozenset({Op.LT, Op.EQ, Op.NE})
 BINARY = COMPARE | {
     Op.ADD,
@@ -71,11 +101,18 @@ BINARY = COMPARE | {
     Op.AND,
     Op.OR,
     Op.XOR,
+    Op.SHL,
+    Op.SHR,
 }
 TERNARY = frozenset({Op.WHERE, Op.MULACC})
-ELEMENTWISE = UNARY | BINARY | TERNARY | {Op.CAST}
+CONVERSIONS = frozenset({Op.CAST, Op.BITCAST})
+ELEMENTWISE = UNARY | BINARY | TERNARY | CONVERSIONS
 COMMUTATIVE = frozenset({Op.ADD, Op.MUL, Op.MAX, Op.MIN, Op.EQ, Op.NE, Op.AND, Op.OR, Op.XOR})
-VIEWS = frozenset({Op.RESHAPE, Op.PERMUTE, Op.EXPAND})
+VIEWS = frozenset({Op.RESHAPE, Op.PERMUTE, Op.EXPAND, Op.SHRINK, Op.FLIP})
 REDUCERS = frozenset({Op.ADD, Op.MUL, Op.MAX, Op.MIN})
 # What may stand in a kernel's definition (and so in its JSON): nothing here carries code or names.
-KERNEL_DEFINITION = ELEMENTWISE - {Op.MULACC} | VIEWS | {Op.PARAM, Op.CONST, Op.REDUCE}
+KERNEL_DEFINITION = (
+    ELEMENTWISE - {Op.MULACC}
+    | VIEWS
+    | {Op.PARAM, Op.CONST, Op.IOTA, Op.REDUCE, Op.PAD, Op.GATHER, Op.SCATTER, Op.FOLD, Op.GET, Op.HOLE}
+)

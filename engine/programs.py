@@ -67,8 +67,9 @@ def program(name: str, shape: Sequence[int], dtype: str | DType = dt.float32) ->
 
 def _number_type(dtype: str | DType) -> DType:
     found = DTYPES.get(dtype if isinstance(dtype, str) else dtype.name)
-    if found is None or found is dt.bool_:
-        raise InvalidGraph(f"{dtype!r} must be one of float32, int32, int64", "dtype")
+    if found is None or found is dt.bool_ or found.is_storage:
+        numbers = [name for name, d in DTYPES.items() if d is not dt.bool_ and not d.is_storage]
+        raise InvalidGraph(f"{dtype!r} must be one of {', '.join(numbers)}", "dtype")
     return found
 
 

@@ -29,16 +29,34 @@ def _rule(node: UOp, src: tuple[Shape, ...]) -> Shape:
     match node.op:
         case Op.BUFFER | Op.PARAM:
             return tuple(node.arg[1])
-        case Op.CONST:
+        case Op.CONST | Op.FOLD:  # a FOLD has no value of its own: see GET
             return ()
+        case Op.IOTA:
+            return (node.arg,)
+        case Op.HOLE:
+            return tuple(node.arg[3])
         case Op.RESHAPE:
             return _reshape(src[0], node.arg)
         case Op.PERMUTE:
             return _permute(src[0], node.arg)
         case Op.EXPAND:
             return _expand(src[0], node.arg)
+        case Op.SHRINK:
+            return _shrink(src[0], node.arg)
+        case Op.FLIP:
+            return _flip(src[0], node.arg)
+        case Op.PAD:
+            return _pad(src[0], node.arg)
         case Op.REDUCE:
             return _reduce(src[0], node.arg[1])
+        case Op.GATHER:
+            return _gather(src[0], src[1], node.arg)
+        case Op.SCATTER:
+            return _scatter(src, node.arg[1])
+        case Op.GET:
+            return _state_shape(node)
+        case Op.ASSIGN:
+            return _assign(src)
         case Op.CONTIGUOUS:
             return src[0]
         case op if op in ELEMENTWISE:
@@ -73,4 +91,62 @@ def _reduce(old: Shape, axes: tuple[int, ...]) -> Shape:
 def _elementwise(op: Op, src: tuple[Shape, ...]) -> Shape:
     if any(shape != src[0] for shape in src):
         raise InvalidGraph(f"operands have shapes {', '.join(map(str, src))}; they must be equal", op.value)
+    return src[0]
+
+
+def _axes_match(old: Shape, arg: tuple[object, ...], op: str) -> None:
+    if len(old) != len(arg):
+        raise InvalidGraph(f"{len(arg)} entries for the {len(old)} axes of {old}", op)
+
+
+def _shrink(old: Shape, arg: tuple[tuple[int, int, int], ...]) -> Shape:
+    _axes_match(old, arg, "SHRINK")
+    for n, (start, stop, step) in zip(old, arg, strict=True):
+        if not 0 <= start <= stop <= n or step < 1:
+            raise InvalidGraph(f"[{start}:{stop}:{step}] does not lie within an axis of {n}", "SHRINK")
+    return tuple(-(-(stop - start) // step) for start, stop, step in arg)
+
+
+def _flip(old: Shape, axes: tuple[int, ...]) -> Shape:
+    if len(set(axes)) != len(axes) or any(not 0 <= axis < len(old) for axis in axes):
+        raise InvalidGraph(f"axes {axes} do not fit the shape {old}", "FLIP")
+    return old
+
+
+def _pad(old: Shape, arg: tuple[tuple[int, int, int], ...]) -> Shape:
+    _axes_match(old, arg, "PAD")
+    if any(n < 0 for entry in arg for n in entry):
+        raise InvalidGraph(f"{arg} has a negative number", "PAD")
+    return tuple(
+        low + n + max(n - 1, 0) * between + high for n, (low, high, between) in zip(old, arg, strict=True)
+    )
+
+
+def _gather(values: Shape, index: Shape, axis: int) -> Shape:
+    if not 0 <= axis < len(values) or not _equal_but(values, index, axis):
+        raise InvalidGraph(f"values {values} and index {index} may differ along axis {axis} only", "GATHER")
+    return index
+
+
+def _equal_but(a: Shape, b: Shape, axis: int) -> bool:
+    return len(a) == len(b) and all(n == m or i == axis for i, (n, m) in enumerate(zip(a, b, strict=True)))
+
+
+def _scatter(src: tuple[Shape, ...], axis: int) -> Shape:
+    start, index, updates = src
+    if index != updates:
+        raise InvalidGraph(f"index {index} and updates {updates} must have one shape", "SCATTER")
+    if not 0 <= axis < len(start) or not _equal_but(start, index, axis):
+        raise InvalidGraph(f"{start} and updates {updates} may differ along axis {axis} only", "SCATTER")
+    return start
+
+
+def _state_shape(node: UOp) -> Shape:
+    """A state keeps its shape: the inits' shapes are the results'."""
+    return shape_of(node.src[0].src[node.arg])
+
+
+def _assign(src: tuple[Shape, ...]) -> Shape:
+    if src[0] != src[1]:
+        raise InvalidGraph(f"cannot assign {src[1]} to {src[0]}", "ASSIGN")
     return src[0]

@@ -18,12 +18,12 @@ from engine.dtype import DType
 from engine.ir import UOp, toposort
 from engine.ops import COMMUTATIVE, ELEMENTWISE, VIEWS, Op
 from engine.rewrite import Pattern, Rule, RuleSet, anything, pattern, rewrite_all
-from engine.runtime.interp import apply, working
+from engine.runtime.meaning import apply, working
 from engine.shapes import shape_of
 
 Number = bool | int | float
 KERNEL_LEVEL = frozenset(
-    {Op.RANGE, Op.INDEX, Op.LOAD, Op.STORE, Op.ACC, Op.END, Op.AFTER, Op.SINK, Op.MULACC}
+    {Op.RANGE, Op.INDEX, Op.LOAD, Op.STORE, Op.ACC, Op.END, Op.AFTER, Op.SINK, Op.MULACC, Op.VECTOR}
 )
 
 
@@ -75,7 +75,7 @@ def folded(op: Op, dtype: DType, values: list[Number], source_dtypes: list[DType
     """What the interpreter makes of constants, rounded to `dtype`."""
     arrays = [np.asarray(v, working(d)) for v, d in zip(values, source_dtypes, strict=True)]
     with np.errstate(all="ignore"):
-        result = apply(op, dtype, arrays)
+        result = apply(op, dtype, arrays, source_dtypes[0])
     number: Number = result.item()
     return number
 
@@ -206,8 +206,16 @@ def _choice_of_bools(x: UOp, c: UOp, a: UOp, b: UOp) -> UOp | None:
 
 def _cast_of_cast(x: UOp, y: UOp, z: UOp) -> UOp | None:
     """Drop a middle type that holds every value of the first."""
-    holds = z.dtype is dt.bool_ or (z.dtype is dt.int32 and y.dtype is dt.int64) or z.dtype == y.dtype
-    return cast(z, x.dtype) if holds else None
+    return cast(z, x.dtype) if _holds(y.dtype, z.dtype) else None
+
+
+def _holds(wide: DType, narrow: DType) -> bool:
+    """Is every value of `narrow` one of `wide`, and cast from there to anything as from itself?"""
+    if wide == narrow or narrow is dt.bool_:
+        return True
+    if narrow.is_float:
+        return wide in (dt.float32, dt.float64) and narrow.itemsize < wide.itemsize
+    return wide.is_int and wide.low <= narrow.low and narrow.high <= wide.high
 
 
 def _dominated(x: UOp, a: UOp, b: UOp) -> UOp | None:
@@ -253,6 +261,7 @@ def _algebra(spread: Spread) -> tuple[Rule, ...]:
         ),
         Rule(pattern(Op.CAST, name="x", src=(x("y"),)), lambda x, y: y if x.dtype == y.dtype else None),
         Rule(pattern(Op.CAST, name="x", src=(pattern(Op.CAST, name="y", src=(x("z"),)),)), _cast_of_cast),
+        Rule(pattern(Op.BITCAST, name="x", src=(x("y"),)), lambda x, y: y if x.dtype == y.dtype else None),
         Rule(pattern(Op.MAX, Op.MIN, name="x", src=(x("a", _is_int), x("b", _is_int))), _dominated),
     )
 

@@ -12,7 +12,17 @@ from engine import dtype as dt
 from engine.dtype import DType
 from engine.errors import InvalidGraph, VerifyError
 from engine.ir import UOp, toposort
-from engine.ops import COMPARE, ELEMENTWISE, REDUCERS, TERNARY, UNARY, Op
+from engine.ops import (
+    COMPARE,
+    CONVERSIONS,
+    ELEMENTWISE,
+    REDUCERS,
+    SCATTERS,
+    TERNARY,
+    UNARY,
+    HoleKind,
+    Op,
+)
 from engine.opts import RangeType
 from engine.rewrite import Pattern, pattern
 from engine.shapes import shape_of
@@ -35,14 +45,13 @@ class Check:
 
 
 NUMERIC = frozenset({Op.NEG, Op.ADD, Op.SUB, Op.MUL, Op.MAX, Op.MIN})
-FLOAT_ONLY = frozenset({Op.EXP, Op.LOG, Op.SQRT, Op.SIN, Op.DIV})
-INT_ONLY = frozenset({Op.IDIV, Op.MOD})
+FLOAT_ONLY = frozenset({Op.EXP, Op.LOG, Op.SQRT, Op.SIN, Op.TRUNC, Op.DIV})
+INT_ONLY = frozenset({Op.IDIV, Op.MOD, Op.SHL, Op.SHR})
 BITS = frozenset({Op.NOT, Op.AND, Op.OR, Op.XOR})
-INT_LIMITS = {dt.int32: (-(1 << 31), (1 << 31) - 1), dt.int64: (-(1 << 63), (1 << 63) - 1)}
 
 
 def _is_numeric(dtype: DType) -> bool:
-    return dtype.is_int or dtype.is_float
+    return dtype.is_int or (dtype.is_float and not dtype.is_storage)
 
 
 def _same_dtype(node: UOp, allowed: Callable[[DType], bool], wanted: str) -> str:
@@ -53,7 +62,7 @@ def _same_dtype(node: UOp, allowed: Callable[[DType], bool], wanted: str) -> str
 
 
 def _elementwise(node: UOp) -> str:
-    count = 1 if node.op in UNARY or node.op is Op.CAST else 3 if node.op in TERNARY else 2
+    count = 1 if node.op in UNARY or node.op in CONVERSIONS else 3 if node.op in TERNARY else 2
     if len(node.src) != count:
         return f"has {len(node.src)} sources, not {count}"
     if node.arg is not None:
@@ -70,8 +79,10 @@ def _elementwise_dtype(node: UOp) -> str:
         return _where(node)
     if node.op is Op.CAST:
         return "casts to void" if node.dtype is dt.void else ""
+    if node.op is Op.BITCAST:
+        return _bitcast(node)
     if node.op in FLOAT_ONLY:
-        return _same_dtype(node, lambda d: d.is_float, "a float")
+        return _same_dtype(node, lambda d: d.is_float and not d.is_storage, "a float to compute in")
     if node.op in INT_ONLY:
         return _same_dtype(node, lambda d: d.is_int, "an integer")
     if node.op in BITS:
@@ -79,8 +90,18 @@ def _elementwise_dtype(node: UOp) -> str:
     return _same_dtype(node, _is_numeric, "a number")
 
 
+def _bitcast(node: UOp) -> str:
+    source = node.src[0].dtype
+    if dt.bool_ in (node.dtype, source) or node.dtype is dt.void:
+        return "is between numbers: a bool has one bit"
+    same = node.dtype.itemsize == source.itemsize
+    return "" if same else f"from {source.name} to {node.dtype.name}: the sizes differ"
+
+
 def _compare(node: UOp) -> str:
     a, b = node.src
+    if a.dtype.is_storage:
+        return f"compares {a.dtype.name}, which is for storage: cast first"
     if node.dtype is not dt.bool_:
         return f"gives bool, not {node.dtype.name}"
     if a.dtype != b.dtype:
@@ -101,8 +122,11 @@ def _const(node: UOp) -> str:
     if node.src or type(node.arg) is not wanted:
         return f"arg {node.arg!r} must be a Python {wanted.__name__} for {node.dtype.name}"
     if node.dtype.is_int:
-        low, high = INT_LIMITS[node.dtype]
-        return "" if low <= node.arg <= high else f"{node.arg} does not fit {node.dtype.name}"
+        return (
+            ""
+            if node.dtype.low <= node.arg <= node.dtype.high
+            else f"{node.arg} does not fit {node.dtype.name}"
+        )
     return ""
 
 
@@ -124,6 +148,88 @@ def _memory(node: UOp) -> str:
 def _view(node: UOp) -> str:
     if len(node.src) != 1 or not _is_ints(node.arg):
         return f"needs one source and a tuple of ints, has {len(node.src)} and {node.arg!r}"
+    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+
+
+def _is_pairs(value: object, length: int) -> bool:
+    return isinstance(value, tuple) and all(_is_ints(entry) and len(entry) == length for entry in value)
+
+
+def _triples(node: UOp) -> str:
+    if len(node.src) != 1 or not _is_pairs(node.arg, 3):
+        return f"needs one source and three ints an axis, has {len(node.src)} and {node.arg!r}"
+    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+
+
+def _iota(node: UOp) -> str:
+    if node.src or type(node.arg) is not int or node.arg < 0:
+        return f"arg {node.arg!r} must be a length of 0 or more, and there are no sources"
+    return "" if node.dtype is dt.int64 else "is int64"
+
+
+def _index_source(node: UOp) -> str:
+    return "" if node.src[1].dtype.is_int else f"indexes with {node.src[1].dtype.name}, not an integer"
+
+
+def _gather(node: UOp) -> str:
+    if len(node.src) != 2 or type(node.arg) is not int:
+        return f"needs values, an index and an axis, has {len(node.src)} sources and {node.arg!r}"
+    if node.dtype != node.src[0].dtype or node.dtype is dt.void:
+        return f"is {node.dtype.name} but gathers {node.src[0].dtype.name}"
+    return _index_source(node)
+
+
+def _scatter(node: UOp) -> str:
+    arg = node.arg
+    if len(node.src) != 3 or not (isinstance(arg, tuple) and len(arg) == 2 and type(arg[1]) is int):
+        return f"needs start, index, updates and (how, axis), has {len(node.src)} sources and {arg!r}"
+    if arg[0] not in SCATTERS:
+        return f"cannot scatter by {arg[0]!r}; use one of {', '.join(SCATTERS)}"
+    if any(s.dtype != node.dtype for s in (node.src[0], node.src[2])):
+        return f"is {node.dtype.name} but has sources of {node.src[0].dtype.name}, {node.src[2].dtype.name}"
+    computes = arg[0] != "set"
+    return "computes in no number" if computes and not _is_numeric(node.dtype) else _index_source(node)
+
+
+def _fold(node: UOp) -> str:
+    arg = node.arg
+    if not (_is_ints(arg) and len(arg) == 3 and min(arg) >= 0 and arg[2] >= 1):
+        return f"arg {arg!r} must be (id, steps, states)"
+    states = arg[2]
+    if node.dtype is not dt.void or len(node.src) < 2 * states:
+        return "is void, of an init and a body for each state"
+    pairs = zip(node.src[:states], node.src[-states:], strict=True)
+    odd = [f"{i.dtype.name} and {b.dtype.name}" for i, b in pairs if i.dtype != b.dtype]
+    return f"a state starts and goes on as {odd[0]}" if odd else ""
+
+
+def _get(node: UOp) -> str:
+    if len(node.src) != 1 or node.src[0].op is not Op.FOLD or type(node.arg) is not int:
+        return "takes a FOLD and the number of a state"
+    if not 0 <= node.arg < node.src[0].arg[2]:
+        return f"there is no state {node.arg} of {node.src[0].arg[2]}"
+    wanted = node.src[0].src[node.arg].dtype
+    return "" if node.dtype == wanted else f"is {node.dtype.name}, the state is {wanted.name}"
+
+
+def _hole(node: UOp) -> str:
+    arg = node.arg
+    if node.src or not (isinstance(arg, tuple) and len(arg) == 4 and isinstance(arg[1], HoleKind)):
+        return f"arg {arg!r} must be (fold id, HoleKind, number, shape), and there are no sources"
+    if type(arg[0]) is not int or type(arg[2]) is not int or min(arg[0], arg[2]) < 0 or not _is_ints(arg[3]):
+        return f"arg {arg!r} has a part of the wrong type"
+    return "has no value" if node.dtype is dt.void else ""
+
+
+def _assign(node: UOp) -> str:
+    if len(node.src) != 2 or node.src[0].op is not Op.BUFFER or node.arg is not None:
+        return "takes a BUFFER and its new value"
+    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+
+
+def _vector(node: UOp) -> str:
+    if len(node.src) < 2 or node.arg is not None:
+        return f"has {len(node.src)} lanes and arg {node.arg!r}"
     return _same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
@@ -222,9 +328,20 @@ def _checks(*pairs: tuple[frozenset[Op] | set[Op], Callable[[UOp], str]]) -> tup
 
 
 _VALUES = _checks((ELEMENTWISE - {Op.MULACC}, _elementwise), ({Op.CONST}, _const))
-_SHAPED = _VALUES + _checks(({Op.RESHAPE, Op.PERMUTE, Op.EXPAND}, _view), ({Op.REDUCE}, _reduce))
+_SHAPED = _VALUES + _checks(
+    ({Op.RESHAPE, Op.PERMUTE, Op.EXPAND, Op.FLIP}, _view),
+    ({Op.SHRINK, Op.PAD}, _triples),
+    ({Op.IOTA}, _iota),
+    ({Op.REDUCE}, _reduce),
+    ({Op.GATHER}, _gather),
+    ({Op.SCATTER}, _scatter),
+    ({Op.FOLD}, _fold),
+    ({Op.GET}, _get),
+    ({Op.HOLE}, _hole),
+)
 SPECS: dict[Level, tuple[Check, ...]] = {
-    Level.TENSOR: _SHAPED + _checks(({Op.BUFFER, Op.PARAM}, _memory), ({Op.CONTIGUOUS}, _contiguous)),
+    Level.TENSOR: _SHAPED
+    + _checks(({Op.BUFFER, Op.PARAM}, _memory), ({Op.CONTIGUOUS}, _contiguous), ({Op.ASSIGN}, _assign)),
     Level.DEFINITION: _SHAPED + _checks(({Op.PARAM}, _memory)),
     Level.KERNEL: _VALUES
     + _checks(
@@ -238,6 +355,7 @@ SPECS: dict[Level, tuple[Check, ...]] = {
         ({Op.END}, _end),
         ({Op.AFTER}, _after),
         ({Op.SINK}, _sink),
+        ({Op.VECTOR}, _vector),
     ),
 }
 _BY_OP = {
@@ -262,10 +380,35 @@ def shape_problem(node: UOp) -> str:
         shape = shape_of(node)
     except InvalidGraph as error:
         return str(error)
+    if node.op is Op.FOLD:
+        return _fold_shapes(node)
     if node.op is not Op.REDUCE or node.arg[0] not in (Op.MAX, Op.MIN):
         return ""
     empty = prod(shape) > 0 and prod(shape_of(node.src[0])) == 0
     return f"{node.arg[0].value} of no elements has no value" if empty else ""
+
+
+def _fold_shapes(node: UOp) -> str:
+    """Bodies keep the states' shapes, xs have the steps in front, holes are as what they stand for."""
+    id_, steps, states = node.arg
+    inits, xs = node.src[:states], node.src[states:-states]
+    bodies = node.src[-states:]
+    for init, body in zip(inits, bodies, strict=True):
+        if shape_of(init) != shape_of(body):
+            return f"a state starts as {shape_of(init)} and goes on as {shape_of(body)}"
+    for x in xs:
+        if shape_of(x)[:1] != (steps,):
+            return f"an x of shape {shape_of(x)} has not {steps} steps"
+    wanted = {(HoleKind.STATE, i): (s.dtype, shape_of(s)) for i, s in enumerate(inits)}
+    wanted |= {(HoleKind.X, i): (x.dtype, shape_of(x)[1:]) for i, x in enumerate(xs)}
+    wanted[HoleKind.STEP, 0] = (dt.int64, ())
+    for below in toposort(*bodies):
+        if below.op in (Op.BUFFER, Op.PARAM, Op.ASSIGN):
+            return f"a body is closed, but reads a {below.op.value}"
+        own = below.op is Op.HOLE and below.arg[0] == id_
+        if own and wanted.get((below.arg[1], below.arg[2])) != (below.dtype, tuple(below.arg[3])):
+            return f"its {below.arg[1].value} {below.arg[2]} is not as the HOLE says"
+    return ""
 
 
 def verify(root: UOp, level: Level, stage: str) -> None:

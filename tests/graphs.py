@@ -241,6 +241,7 @@ NUMPY: dict[Op, Callable[..., np.ndarray]] = {
     Op.AND: lambda a, b: a & b,
     Op.OR: lambda a, b: a | b,
     Op.XOR: lambda a, b: a ^ b,
+    Op.TRUNC: np.trunc,
     Op.WHERE: np.where,
 }
 

@@ -1,13 +1,12 @@
-"""The interpreter: the definition of every op, in NumPy. Slow, and right by being obvious.
+"""The interpreter: the definition of a kernel, in NumPy. Slow, and right by being obvious.
 
-Floats are float64 inside and rounded at CAST and at the output; integers are exact in their own width and wrap.
-x // 0 and x % 0 are 0, // and % floor, MAX and MIN propagate NaN, float → int truncates and saturates with
-NaN → 0. A result is computed in tiles that fit the caches, so that a big reduction needs little memory.
+What each op means is in engine.runtime.meaning. A result is computed in tiles that fit the caches, so that a big
+reduction needs little memory; SCATTER and FOLD, which have an order, are computed whole, and once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -15,88 +14,28 @@ from typing import Any
 
 import numpy as np
 
-from engine import dtype as dt
-from engine.dtype import DType
 from engine.errors import InvalidGraph
 from engine.ir import UOp, toposort
 from engine.kernel import Kernel
-from engine.ops import ELEMENTWISE, Op
-from engine.runtime.windows import Window, hull, lengths, own_window, slices, source_window, whole
+from engine.ops import ELEMENTWISE, HoleKind, Op
+from engine.runtime import meaning
+from engine.runtime.meaning import REDUCERS, apply, convert, identity, stored, working
+from engine.runtime.windows import (
+    Window,
+    hull,
+    lengths,
+    own_window,
+    pad_places,
+    slices,
+    source_window,
+    whole,
+)
 from engine.shapes import shape_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 TILE = 1 << 18  # elements of a node evaluated at a time: 2 MB of float64
 BLOCK = 1 << 22  # elements of the output computed at a time, with the reductions they need: 32 MB
-
-UFUNCS: dict[Op, Callable[..., Array]] = {
-    Op.NEG: np.negative,
-    Op.EXP: np.exp,
-    Op.LOG: np.log,
-    Op.SQRT: np.sqrt,
-    Op.SIN: np.sin,
-    Op.NOT: np.invert,
-    Op.ADD: np.add,
-    Op.SUB: np.subtract,
-    Op.MUL: np.multiply,
-    Op.DIV: np.divide,
-    Op.IDIV: np.floor_divide,  # of integers: x // 0 is 0 in NumPy
-    Op.MOD: np.remainder,  # of integers: x % 0 is 0 in NumPy
-    Op.MAX: np.maximum,
-    Op.MIN: np.minimum,
-    Op.LT: np.less,
-    Op.EQ: np.equal,
-    Op.NE: np.not_equal,
-    Op.AND: np.bitwise_and,
-    Op.OR: np.bitwise_or,
-    Op.XOR: np.bitwise_xor,
-    Op.WHERE: np.where,
-}
-REDUCERS: dict[Op, np.ufunc] = {Op.ADD: np.add, Op.MUL: np.multiply, Op.MAX: np.maximum, Op.MIN: np.minimum}
-
-
-def working(dtype: DType) -> np.dtype[Any]:
-    """The NumPy type a dtype's values have inside the interpreter: float64 for floats, else their own."""
-    return np.dtype(np.float64) if dtype.is_float else dtype.numpy
-
-
-def apply(op: Op, dtype: DType, values: Sequence[Array]) -> Array:
-    """One element-wise op on values in their working types. The caller silences floating-point warnings."""
-    if op is Op.CAST:
-        return convert(values[0], dtype)
-    if op is Op.MULACC:
-        return np.add(np.multiply(values[0], values[1]), values[2])
-    return UFUNCS[op](*values)
-
-
-def convert(value: Array, dtype: DType) -> Array:
-    """CAST: `value` (in a working type) rounded to `dtype`, in the working type of that."""
-    if dtype is dt.bool_:
-        return np.not_equal(value, 0)
-    if dtype.is_float:
-        return value.astype(dtype.numpy).astype(np.float64)
-    if value.dtype.kind == "f":
-        return _saturate(value, dtype)
-    return value.astype(dtype.numpy)
-
-
-def _saturate(value: Array, dtype: DType) -> Array:
-    limits = np.iinfo(dtype.numpy)
-    # 2.0 ** 63 is a float64 and the largest int64 is not, so the top is chosen, not clipped to.
-    top = float(limits.max) + (1.0 if dtype is dt.int32 else 0.0)
-    inside = np.where((value > limits.min) & (value < top), value, 0.0).astype(dtype.numpy)
-    return np.where(value >= top, limits.max, np.where(value <= limits.min, limits.min, inside))
-
-
-def identity(op: Op, dtype: DType) -> Any:
-    """What a reduction starts from: 0, 1, or the lowest or highest value."""
-    if op in (Op.ADD, Op.MUL):
-        return 0 if op is Op.ADD else 1
-    if dtype.is_float:
-        return -np.inf if op is Op.MAX else np.inf
-    limits = np.iinfo(dtype.numpy)
-    return limits.min if op is Op.MAX else limits.max
-
 
 # ------------------------------------------------------------------------------------------ whole kernels
 
@@ -124,15 +63,14 @@ def evaluate_rows(
 
 
 def _evaluate_window(kernel: Kernel, inputs: Sequence[Array], window: Window, exact: bool) -> Array:
-    leaves = _bind(kernel, inputs)
     final = np.dtype(np.float64) if exact else kernel.dtype.numpy
     output = np.empty(lengths(window), final)
-    plan = _plan(kernel.output)
     with np.errstate(all="ignore"):
+        leaves = _with_ordered(kernel.output, _bind(kernel, inputs))
+        plan = _plan(kernel.output, leaves)
         for block in _blocks(window):
             value = _run_block(plan, block, leaves)
-            # Rounds to nearest, and to an infinity beyond the largest float32: the output's own rounding.
-            output[slices(block, window)] = value
+            output[slices(block, window)] = value if exact else stored(value, kernel.dtype)
     return output
 
 
@@ -144,6 +82,72 @@ def _bind(kernel: Kernel, inputs: Sequence[Array]) -> dict[UOp, Array]:
             wanted, given = f"{node.dtype.name} {node.arg[1]}", f"{array.dtype} {array.shape}"
             raise InvalidGraph(f"is {given}; slot {slot} takes {wanted}", f"inputs[{slot}]")
     return dict(zip(kernel.params, inputs, strict=True))
+
+
+# ------------------------------------------------------------------------------------- SCATTER and FOLD
+
+
+def _with_ordered(root: UOp, leaves: Mapping[UOp, Array]) -> dict[UOp, Array]:
+    """`leaves` and the value of every SCATTER and FOLD under `root`, each computed whole."""
+    found = dict(leaves)
+    for node in _outside_bodies(root, found):
+        if node in found:
+            continue
+        if node.op is Op.SCATTER:
+            start, index, updates = (_whole(source, found) for source in node.src)
+            found[node] = meaning.scatter(start, index, updates, node.arg[1], node.arg[0])
+        elif node.op is Op.FOLD:
+            for number, state in enumerate(_run_fold(node, found)):
+                found[UOp(Op.GET, node.src[number].dtype, (node,), number)] = state
+    return found
+
+
+def _outside_bodies(root: UOp, known: Mapping[UOp, Array]) -> list[UOp]:
+    """The nodes under `root` that are not in the body of a FOLD, and not under a known one; sources first."""
+    done: dict[UOp, None] = {}
+    stack: list[tuple[UOp, bool]] = [(root, False)]
+    while stack:
+        node, ready = stack.pop()
+        if node in done:
+            continue
+        if ready or node in known:
+            done[node] = None
+            continue
+        stack.append((node, True))
+        read = node.src[: -node.arg[2]] if node.op is Op.FOLD else node.src
+        stack.extend((source, False) for source in reversed(read))
+    return list(done)
+
+
+def _whole(node: UOp, leaves: Mapping[UOp, Array]) -> Array:
+    """A node's value over all of its shape, in its working type."""
+    return _run_block(_plan(node, leaves), whole(shape_of(node)), leaves)
+
+
+def _run_fold(node: UOp, leaves: Mapping[UOp, Array]) -> list[Array]:
+    number, steps, count = node.arg
+    bodies = node.src[-count:]
+    states = [_whole(source, leaves) for source in node.src[:count]]
+    xs = [_whole(source, leaves) for source in node.src[count:-count]]
+    holes = [n for n in toposort(*bodies) if n.op is Op.HOLE and n.arg[0] == number]
+    outer = {n: leaves[n] for n in toposort(*bodies) if n.op is Op.HOLE and n in leaves}
+    for step in range(steps):
+        now = {HoleKind.STATE: states, HoleKind.X: [x[step] for x in xs], HoleKind.STEP: [np.int64(step)]}
+        bound = outer | {hole: np.asarray(now[hole.arg[1]][hole.arg[2]]) for hole in holes}
+        states = _together(bodies, bound)
+    return states
+
+
+def _together(roots: Sequence[UOp], leaves: Mapping[UOp, Array]) -> list[Array]:
+    """The roots' values, what they share computed once: the SCATTERs, FOLDs and REDUCEs, then the rest whole."""
+    values = dict(leaves)
+    for root in roots:
+        for node in _outside_bodies(root, values):
+            if node not in values and node.op is not Op.GET:
+                values = _with_ordered(node, values) if node.op in (Op.SCATTER, Op.FOLD) else values
+                if node.op is not Op.FOLD and node not in values:
+                    values[node] = _whole(node, values)
+    return [values[root] for root in roots]
 
 
 def _blocks(window: Window) -> Iterator[Window]:
@@ -177,18 +181,23 @@ class _Segment:
     order: list[UOp]
     reduce: UOp | None
     last_use: dict[UOp, int]
+    given: frozenset[UOp]
 
 
-def _plan(output: UOp) -> list[_Segment]:
-    reduces = [node for node in toposort(output) if node.op is Op.REDUCE]
-    segments = [_segment(node.src[0], node) for node in reduces]
-    return segments if output.op is Op.REDUCE else [*segments, _segment(output, None)]
+def _plan(output: UOp, leaves: Mapping[UOp, Array]) -> list[_Segment]:
+    order = toposort(output, enter=lambda node: node not in leaves)
+    reduces = [node for node in order if node.op is Op.REDUCE and node not in leaves]
+    segments = [_segment(node.src[0], node, leaves) for node in reduces]
+    return segments if output in reduces else [*segments, _segment(output, None, leaves)]
 
 
-def _segment(root: UOp, reduce: UOp | None) -> _Segment:
-    order = toposort(root, enter=lambda node: node.op is not Op.REDUCE)
-    last_use = {source: i for i, node in enumerate(order) if node.op is not Op.REDUCE for source in node.src}
-    return _Segment(root, order, reduce, last_use)
+def _segment(root: UOp, reduce: UOp | None, leaves: Mapping[UOp, Array]) -> _Segment:
+    def is_inner(node: UOp) -> bool:
+        return node.op is not Op.REDUCE and node not in leaves
+
+    order = toposort(root, enter=is_inner)
+    last_use = {source: i for i, node in enumerate(order) if is_inner(node) for source in node.src}
+    return _Segment(root, order, reduce, last_use, frozenset(node for node in order if not is_inner(node)))
 
 
 def _run_block(plan: list[_Segment], block: Window, leaves: Mapping[UOp, Array]) -> Array:
@@ -226,7 +235,7 @@ def _demands(segment: _Segment, window: Window) -> dict[UOp, Window]:
     """Which window of each node of the segment the root's `window` needs."""
     found: dict[UOp, Window] = {segment.root: window}
     for node in reversed(segment.order):
-        if node.op is Op.REDUCE:
+        if node in segment.given:
             continue
         found[node] = own_window(node, found[node])
         for source, needed in _needs(node, found[node]):
@@ -306,6 +315,8 @@ def _value(node: UOp, windows: Mapping[UOp, Window], values: Mapping[UOp, Array]
     if node in known:
         array, held = known[node]
         return array[slices(window, held)].astype(working(node.dtype), copy=False)
+    if node.op is Op.IOTA:
+        return np.arange(*window[0], dtype=np.int64)
     if node.op is Op.CONST:
         return convert(np.asarray(node.arg, working(node.dtype)), node.dtype)
     sources = [
@@ -319,6 +330,23 @@ def _value(node: UOp, windows: Mapping[UOp, Window], values: Mapping[UOp, Array]
             return np.broadcast_to(sources[0], lengths(window))
         case Op.PERMUTE:
             return sources[0].transpose(node.arg)
+        case Op.SHRINK:
+            return sources[0][tuple(slice(None, None, step) for _, _, step in node.arg)]
+        case Op.FLIP:
+            return meaning.flip(sources[0], node.arg)
+        case Op.PAD:
+            return _pad(node, sources[0], window)
+        case Op.GATHER:
+            return meaning.gather(sources[0], sources[1], node.arg)
         case Op.CONTIGUOUS:
             return sources[0]
-    return apply(node.op, node.dtype, sources)
+        case Op.ASSIGN:
+            return sources[1]
+    return apply(node.op, node.dtype, sources, node.src[0].dtype)
+
+
+def _pad(node: UOp, value: Array, window: Window) -> Array:
+    source, target = pad_places(node, window, source_window(node, 0, window))
+    found = np.zeros(lengths(window), value.dtype)
+    found[target] = value[source]
+    return found

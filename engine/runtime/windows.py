@@ -34,7 +34,9 @@ def slices(window: Window, inside: Window) -> tuple[slice, ...]:
 
 def own_window(node: UOp, wanted: Window) -> Window:
     """The window `node` is evaluated on when `wanted` is asked: a RESHAPE may need whole rows, so more."""
-    return _reshape_windows(node, wanted)[0] if node.op is Op.RESHAPE else wanted
+    if node.op is Op.RESHAPE:
+        return _reshape_windows(node, wanted)[0]
+    return wanted
 
 
 def source_window(node: UOp, number: int, window: Window) -> Window:
@@ -47,11 +49,47 @@ def source_window(node: UOp, number: int, window: Window) -> Window:
             return tuple((0, 1) if old == 1 != new else part for old, new, part in sizes)
         case Op.RESHAPE:
             return _reshape_windows(node, window)[1]
+        case Op.SHRINK:
+            parts = zip(window, node.arg, strict=True)
+            return tuple(
+                (first + a * step, first + max(b - 1, a) * step + (b > a))
+                for (a, b), (first, _, step) in parts
+            )
+        case Op.FLIP:
+            return tuple(
+                (n - b, n - a) if axis in node.arg else (a, b)
+                for axis, ((a, b), n) in enumerate(zip(window, shape_of(node), strict=True))
+            )
+        case Op.PAD:
+            entries = zip(window, shape_of(node.src[0]), node.arg, strict=True)
+            return tuple(_padded_window(part, n, low, between + 1) for part, n, (low, _, between) in entries)
+        case Op.GATHER if number == 0:
+            n = shape_of(node.src[0])[node.arg]
+            return tuple((0, n) if axis == node.arg else part for axis, part in enumerate(window))
         case Op.REDUCE:
             left = iter(window)
             shape = shape_of(node.src[0])
             return tuple((0, n) if axis in node.arg[1] else next(left) for axis, n in enumerate(shape))
     return window
+
+
+def _padded_window(window: tuple[int, int], n: int, low: int, step: int) -> tuple[int, int]:
+    """The elements of an axis of `n` that lie in a window of the padded one; at least one, if there is one."""
+    first = min(max(-(-(window[0] - low) // step), 0), max(n - 1, 0))
+    return first, max(min((window[1] - 1 - low) // step + 1, n), min(first + 1, n))
+
+
+def pad_places(node: UOp, window: Window, held: Window) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """(from, to): which part of the source's window `held` goes where in a PAD's `window`."""
+    source, target = [], []
+    for (start, stop), (first, last), (low, _, between) in zip(window, held, node.arg, strict=True):
+        step = between + 1
+        a = max(first, -(-(start - low) // step))
+        b = max(a, min(last, (stop - 1 - low) // step + 1))
+        source.append(slice(a - first, b - first))
+        place = low + a * step - start
+        target.append(slice(place, place + (b - a - 1) * step + 1, step) if b > a else slice(0, 0))
+    return tuple(source), tuple(target)
 
 
 Group = tuple[tuple[int, ...], tuple[int, ...]]  # axes of the old and of the new shape with equal products

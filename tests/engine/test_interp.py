@@ -62,13 +62,22 @@ def test_binary_integer_ops_wrap_floor_and_divide_by_zero_to_zero(op: Op) -> Non
 
 
 def _integer(op: Op, x: int, y: int) -> int | bool:
-    if op in INT_ONLY:
+    if op in (Op.SHL, Op.SHR):
+        exact = _shifted(op, x, y)
+    elif op in INT_ONLY:
         exact = 0 if y == 0 else x // y if op is Op.IDIV else x % y
     elif op in (Op.MAX, Op.MIN):
         exact = max(x, y) if op is Op.MAX else min(x, y)
     else:
         exact = NUMPY[op](x, y)
     return exact if op in COMPARE else (exact + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
+def _shifted(op: Op, x: int, y: int) -> int:
+    """By the width or more, or by less than nothing: 0, or the sign."""
+    if 0 <= y < 32:
+        return x << y if op is Op.SHL else x >> y
+    return -1 if op is Op.SHR and x < 0 else 0
 
 
 @pytest.mark.parametrize("op", [Op.MAX, Op.MIN])

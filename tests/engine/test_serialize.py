@@ -135,7 +135,7 @@ def changed(path: list[Any], value: Any) -> dict[str, Any]:
         (changed(["nodes", 0, 0], "MULACC"), "nodes[0]"),
         (changed(["nodes", 0, 0], "CALL"), "nodes[0]"),
         (changed(["nodes", 0, 0], 3), "nodes[0]"),
-        (changed(["nodes", 0, 1], "float64"), "nodes[0]"),
+        (changed(["nodes", 0, 1], "complex64"), "nodes[0]"),
         (changed(["nodes", 0, 1], "void"), "nodes[0]"),
         (changed(["nodes", 0, 1], []), "nodes[0]"),
         (changed(["nodes", 0, 2], [0]), "nodes[0].src"),

@@ -45,7 +45,7 @@ def value_at(root: UOp, point: dict[UOp, int]) -> int:
             elif node.op is Op.CONST:
                 values[node] = np.asarray(node.arg, node.dtype.numpy)
             else:
-                values[node] = apply(node.op, node.dtype, [values[s] for s in node.src])
+                values[node] = apply(node.op, node.dtype, [values[s] for s in node.src], node.src[0].dtype)
     return int(values[root])
 
 
