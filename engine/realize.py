@@ -20,6 +20,7 @@ from engine.order import Step, fresh_buffer, order
 from engine.shapes import shape_of
 from engine.simplify import simplify_all
 from engine.spec import Level, verify
+from engine.unfold import unfold
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -53,7 +54,7 @@ def realize(roots: Sequence[UOp], device: Device) -> tuple[UOp, ...]:
     known = _reuse(tuple(roots))
     for root in known:
         verify(root, Level.TENSOR, "the tensor graph")
-    simple = simplify_all(known)
+    simple = unfold(simplify_all(known))
     for root in simple:
         verify(root, Level.TENSOR, "simplify")
     bases = [_viewed(root) for root in simple]

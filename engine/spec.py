@@ -314,6 +314,9 @@ def _end(node: UOp) -> str:
 def _after(node: UOp) -> str:
     if not node.src or node.dtype != node.src[0].dtype:
         return "has its first source's dtype"
+    # Memory may wait for values: what is read from it must be read before it changes.
+    if _behind_after(node).op in (Op.PARAM, Op.ACC):
+        return ""
     odd = [s.op.value for s in node.src[1:] if not _is_effect(s) and s.op is not Op.RANGE]
     return f"waits for {odd[0]}, which is no effect" if odd else ""
 

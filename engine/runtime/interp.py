@@ -90,7 +90,7 @@ def _bind(kernel: Kernel, inputs: Sequence[Array]) -> dict[UOp, Array]:
 def _with_ordered(root: UOp, leaves: Mapping[UOp, Array]) -> dict[UOp, Array]:
     """`leaves` and the value of every SCATTER and FOLD under `root`, each computed whole."""
     found = dict(leaves)
-    for node in _outside_bodies(root, found):
+    for node in toposort(root, enter=lambda n: n not in leaves, bodies=False):
         if node in found:
             continue
         if node.op is Op.SCATTER:
@@ -100,23 +100,6 @@ def _with_ordered(root: UOp, leaves: Mapping[UOp, Array]) -> dict[UOp, Array]:
             for number, state in enumerate(_run_fold(node, found)):
                 found[UOp(Op.GET, node.src[number].dtype, (node,), number)] = state
     return found
-
-
-def _outside_bodies(root: UOp, known: Mapping[UOp, Array]) -> list[UOp]:
-    """The nodes under `root` that are not in the body of a FOLD, and not under a known one; sources first."""
-    done: dict[UOp, None] = {}
-    stack: list[tuple[UOp, bool]] = [(root, False)]
-    while stack:
-        node, ready = stack.pop()
-        if node in done:
-            continue
-        if ready or node in known:
-            done[node] = None
-            continue
-        stack.append((node, True))
-        read = node.src[: -node.arg[2]] if node.op is Op.FOLD else node.src
-        stack.extend((source, False) for source in reversed(read))
-    return list(done)
 
 
 def _whole(node: UOp, leaves: Mapping[UOp, Array]) -> Array:
@@ -142,7 +125,7 @@ def _together(roots: Sequence[UOp], leaves: Mapping[UOp, Array]) -> list[Array]:
     """The roots' values, what they share computed once: the SCATTERs, FOLDs and REDUCEs, then the rest whole."""
     values = dict(leaves)
     for root in roots:
-        for node in _outside_bodies(root, values):
+        for node in toposort(root, enter=lambda n: n not in leaves, bodies=False):
             if node not in values and node.op is not Op.GET:
                 values = _with_ordered(node, values) if node.op in (Op.SCATTER, Op.FOLD) else values
                 if node.op is not Op.FOLD and node not in values:
