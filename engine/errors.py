@@ -19,6 +19,14 @@ class IllegalOpt(InvalidGraph):
     """An opt that may not be applied to this kernel in this state."""
 
 
+class InvalidOption(EngineError):
+    """An environment variable that is set to what it cannot be; the message says what to set instead."""
+
+    def __init__(self, variable: str, given: str, fix: str) -> None:
+        super().__init__(f"{variable}={given!r}: {fix}")
+        self.variable = variable
+
+
 class VerifyError(EngineError):
     """A pass produced a graph outside the spec: our bug. Names the pass and the offending op."""
 

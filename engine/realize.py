@@ -12,8 +12,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from engine.build import reshape
-from engine.device import Device
+from engine.device.protocol import Absent, Device
 from engine.dtype import from_numpy
+from engine.errors import DeviceError
 from engine.ir import UOp, substitute, toposort
 from engine.ops import Op
 from engine.order import Step, fresh_buffer, order
@@ -36,9 +37,20 @@ def hold(array: Array) -> UOp:
 
 
 def elements(node: UOp) -> Array:
-    """The elements of a realized node (a BUFFER, perhaps reshaped): row-major and read-only, not a copy."""
+    """The elements of a realized node (a BUFFER, perhaps reshaped): row-major and read-only, not a copy.
+
+    DeviceError for what a device without memory (NULL) has "computed".
+    """
     source = node.src[0] if node.op is Op.RESHAPE else node
-    return _memory[source].reshape(shape_of(node))
+    return _data(_memory[source]).reshape(shape_of(node))
+
+
+def _data(array: Array) -> Array:
+    if isinstance(array, Absent):
+        raise DeviceError(
+            "read from NULL", "it computes nothing: there is no data to read; use CPU or INTERP"
+        )
+    return array
 
 
 def is_realized(node: UOp) -> bool:

@@ -198,7 +198,10 @@ class Tensor:
     def to(self, name: str) -> Tensor:
         """This tensor on another device: itself if it is there."""
         wanted = canonical(name)
-        return self if wanted == self.device else Tensor._of(self.realize()._node, wanted)
+        if wanted == self.device:
+            return self
+        elements(self.realize()._node)  # refuses a device that has nothing to copy
+        return Tensor._of(self._node, wanted)
 
     # -- views ----------------------------------------------------------------------------------------------
 
