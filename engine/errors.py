@@ -45,6 +45,10 @@ class CompileError(EngineError):
         self.log = log
 
 
+class CaptureError(EngineError):
+    """A function given to jit does what a replay could not repeat. The message says what to write instead."""
+
+
 class DeviceError(EngineError):
     """A device call failed, or a device is unknown (then the message lists those there are)."""
 

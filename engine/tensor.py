@@ -26,7 +26,9 @@ from engine.arguments import (
     python_type,
     sizes,
 )
+from engine.assign import assigned
 from engine.build import Scalar
+from engine.cell import Cell, watching
 from engine.device import canonical, get
 from engine.dtype import DType
 from engine.errors import DeviceError, InvalidGraph
@@ -42,7 +44,7 @@ Whole: TypeAlias = int
 Real: TypeAlias = float
 
 
-class Tensor:
+class Tensor(Cell):
     """An array of float32, int32, int64 or bool on a device, computed when it is asked for.
 
     `data`: a number, nested lists, a NumPy array (copied) or another Tensor. Python floats become float32 and
@@ -50,10 +52,8 @@ class Tensor:
     ValueError for data of another dtype, DeviceError for an unknown device.
     """
 
-    __slots__ = ("__weakref__", "_node", "device")
+    __slots__ = ("device",)
     __array_ufunc__ = None  # NumPy arrays leave the operators to us
-    _node: UOp
-    device: str
 
     def __init__(self, data: Any, dtype: DType | None = None, device: str | None = None) -> None:
         self.device = data.device if isinstance(data, Tensor) and device is None else canonical(device)
@@ -164,8 +164,24 @@ class Tensor:
                 tensor._node = node
         return self
 
+    def assign(self, value: Operand) -> Tensor:
+        """Let this tensor have the value of a tensor of its shape, dtype and device, or of a number; returns it.
+
+        Tensors are values: whatever was written down before reads the old elements, also when it is computed
+        later, and no other tensor changes. InvalidGraph if `value` does not fit, or if this is a view of realized
+        elements (assigning to that would not change what it views: write base[…] = value).
+        """
+        node = self._operand(value)
+        if not isinstance(value, Tensor):
+            node = build.broadcast(build.cast(node, self.dtype), self.shape)
+        self._node = assigned(self._node, node)
+        return self
+
     def numpy(self) -> Array:
-        """The elements as a NumPy array of their own."""
+        """The elements as a NumPy array of their own. DeviceError on NULL, which computes nothing."""
+        watch = watching()
+        if watch is not None:
+            watch.read_on_host("numpy()")
         return elements(self.realize()._node).copy()
 
     def __array__(self, dtype: Any = None, copy: Flag | None = None) -> Array:
