@@ -33,6 +33,8 @@ from engine.programs import random_inputs
 from engine.runtime.cpu import CpuRuntime
 from engine.runtime.interp import evaluate
 from engine.schedule import replay
+from engine.shrink import shrink as shrink_kernel
+from engine.spec import Level, verify
 from engine.target import detect
 
 X = param(0, (5, 37), dt.float32)
@@ -135,3 +137,11 @@ def test_the_updates_of_a_scatter_are_not_shared_among_threads() -> None:
     kernel = _with_slots(CASES["scatter set"])
     with pytest.raises(IllegalOpt, match="order"):
         replay(kernel, (Opt(OptKind.THREAD, "out", 0, 2),))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_shrunk_kernel_is_a_kernel(name: str) -> None:
+    small = shrink_kernel(_with_slots(CASES[name]))
+    verify(small.output, Level.DEFINITION, "shrink")
+    assert [n.op for n in toposort(small.output)] == [n.op for n in toposort(_with_slots(CASES[name]).output)]
+    evaluate(small, inputs_of(small))
