@@ -29,9 +29,8 @@ class Value(Cell):
     """A node on a device; see Tensor, which is this with all its methods."""
 
     __array_ufunc__ = None  # NumPy arrays leave the operators to us
-    __slots__ = ("device", "grad", "requires_grad")
+    __slots__ = ("device", "requires_grad")
     requires_grad: bool
-    grad: Self | None
 
     def __init__(
         self, data: Any, dtype: DType | None = None, device: str | None = None, requires_grad: bool = False
@@ -115,7 +114,7 @@ class Value(Cell):
             here = [tensor for tensor in tensors if tensor.device == name]
             found = realize([tensor._node for tensor in here], get(name))
             for tensor, node in zip(here, found, strict=True):
-                tensor._node = node
+                tensor._computed(node)
         return self
 
     def assign(self, value: Operand) -> Self:
@@ -128,7 +127,7 @@ class Value(Cell):
         node = self._operand(value)
         if not isinstance(value, Value):
             node = build.broadcast(build.cast(node, self.dtype), self.shape)
-        self._node = assigned(self._node, node)
+        self._value = assigned(self._value, node)
         return self
 
     def numpy(self) -> Array:

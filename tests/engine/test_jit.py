@@ -177,6 +177,33 @@ def test_realizing_in_the_middle_is_recorded_too() -> None:
     assert [step(Tensor([float(i)])).tolist() for i in range(5)] == [[0.0], [4.0], [10.0], [18.0], [28.0]]
 
 
+def test_gradients_that_gather_are_replayed_and_so_are_those_taken_away() -> None:
+    """`grad` is a tensor that a tensor has: a replay gives it a new one, as the function would."""
+    weight = Tensor([1.0])
+
+    def gather(x: Tensor) -> Tensor:
+        weight.grad = x * 2 if weight.grad is None else weight.grad + x * 2
+        return weight * x
+
+    def learn() -> None:
+        weight.assign(weight - weight.grad)
+        weight.grad = None
+
+    fast_gather, calls = counted(gather)
+    fast_learn = jit(learn)
+    wanted = 1.0
+    for _ in range(5):
+        for x in (1.0, 2.0, 3.0, 4.0):
+            assert fast_gather(Tensor([x])).tolist() == [wanted * x]
+        assert weight.grad is not None
+        assert weight.grad.tolist() == [20.0]
+        fast_learn()
+        assert weight.grad is None
+        wanted -= 20
+    assert weight.tolist() == [wanted]
+    assert len(calls) > 2  # with and without a gradient before are recorded apart
+
+
 class Pair(NamedTuple):
     left: Tensor
     right: Tensor
