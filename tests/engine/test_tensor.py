@@ -17,6 +17,7 @@ from engine import dtype as dt
 from engine.dtype import DType
 from engine.errors import DeviceError, EngineError, InvalidGraph
 from engine.ops import Op
+from engine.options import Options
 from engine.realize import elements, hold, is_realized
 from engine.tensor import Tensor
 from tests.graphs import assert_close, by_numpy, random_graph
@@ -486,6 +487,6 @@ def _leaves(root: Any) -> list[Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [8, pytest.param(60, marks=pytest.mark.soak)])
 def test_random_graphs_on_the_cpu_are_numpys(seeds: int, tmp_path: Path) -> None:
-    cpu = device.Cpu(tmp_path)
+    cpu = device.get("CPU", Options(cache=tmp_path))
     for seed in range(seeds):
         _check_random(seed, cpu)
