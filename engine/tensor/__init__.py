@@ -1,0 +1,11 @@
+"""The lazy tensor: operations only write the graph down; `realize`, `numpy` and `item` compute it.
+
+Conventions are PyTorch's: bool < int < float, a Python number lifts the category and never the width, sums of
+bool and integers are int64, int / int is float32; broadcasting and indexing are NumPy's. Methods that take an
+`axis` take PyTorch's `dim` as well. One file per noun: each a class of thin methods over engine.functions, all of
+them joined in `Tensor`.
+"""
+
+from engine.tensor.tensor import Tensor
+
+__all__ = ["Tensor"]

@@ -1,0 +1,35 @@
+"""Tensor: all methods together."""
+
+from __future__ import annotations
+
+from engine.tensor.activation import Activation
+from engine.tensor.casting import Casting
+from engine.tensor.creation import Creation
+from engine.tensor.elementwise import Elementwise
+from engine.tensor.linear import Linear
+from engine.tensor.movement import Movement
+from engine.tensor.operators import Operators
+from engine.tensor.randomness import Randomness
+from engine.tensor.reduction import Reduction
+
+
+class Tensor(
+    Creation,
+    Randomness,
+    Activation,
+    Reduction,
+    Casting,
+    Elementwise,
+    Operators,
+    Movement,
+    Linear,
+):
+    """An array on a device, computed when it is asked for.
+
+    `data`: a number, nested lists, a NumPy array (copied) or another Tensor. Python floats become float32 and
+    Python integers int64; `dtype` says otherwise. `device`: see engine.device; None is the environment's DEV.
+    `requires_grad`: whether `backward` of what is made of it leaves a gradient here.
+    ValueError for data of another dtype, DeviceError for an unknown device.
+    """
+
+    __slots__ = ()

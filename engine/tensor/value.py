@@ -1,0 +1,187 @@
+"""What a tensor is before it can do anything: a node on a device, and its elements once they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, Self
+
+import numpy as np
+
+from engine import build
+from engine.arguments import constant, data_node
+from engine.build import Scalar
+from engine.device import canonical, get
+from engine.dtype import DType
+from engine.errors import DeviceError
+from engine.functions import arithmetic
+from engine.ir import UOp
+from engine.ops import Op
+from engine.realize import Array, elements, is_realized, realize
+from engine.shapes import Shape, shape_of
+
+Operand = Any  # a Tensor, a number, a NumPy array
+
+
+class Value:
+    """A node on a device; see Tensor, which is this with all its methods."""
+
+    __array_ufunc__ = None  # NumPy arrays leave the operators to us
+    __slots__ = ("__weakref__", "_node", "device", "grad", "requires_grad")
+    _node: UOp
+    device: str
+    requires_grad: bool
+    grad: Self | None
+
+    def __init__(
+        self, data: Any, dtype: DType | None = None, device: str | None = None, requires_grad: bool = False
+    ) -> None:
+        self.device = data.device if isinstance(data, Value) and device is None else canonical(device)
+        self.requires_grad, self.grad = requires_grad, None
+        if isinstance(data, Value):
+            data = data.to(self.device)
+            self._node = build.cast(data.node, dtype or data.dtype)
+        else:
+            self._node = data_node(data, dtype)
+
+    @classmethod
+    def _of(cls, node: UOp, device: str) -> Self:
+        tensor = cls.__new__(cls)
+        tensor._node, tensor.device = node, device
+        tensor.requires_grad, tensor.grad = False, None
+        return tensor
+
+    # -- what it is -----------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> Shape:
+        """The size of each axis."""
+        return shape_of(self._node)
+
+    def size(self, axis: int | None = None) -> Any:
+        """The shape, or the size of one axis."""
+        return self.shape if axis is None else self.shape[axis]
+
+    @property
+    def dtype(self) -> DType:
+        """The element type."""
+        return self._node.dtype
+
+    @property
+    def node(self) -> UOp:
+        """The graph node that this tensor stands for."""
+        return self._node
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    def dim(self) -> int:
+        """The number of axes, as PyTorch names it."""
+        return self.ndim
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return prod(self.shape)
+
+    def element_size(self) -> int:
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.numel() * self.dtype.itemsize
+
+    def is_floating_point(self) -> bool:
+        """True for float dtypes."""
+        return self.dtype.is_float
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a 0-d tensor has no length")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        state = "realized" if is_realized(self._node) else "lazy"
+        return f"Tensor(shape={self.shape}, dtype={self.dtype.name}, device={self.device}, {state})"
+
+    # -- computing it ---------------------------------------------------------------------------------------
+
+    def realize(self, *others: Value) -> Self:
+        """Compute this tensor (and `others`, sharing work) now; returns it."""
+        tensors: tuple[Value, ...] = (self, *others)
+        for name in dict.fromkeys(tensor.device for tensor in tensors):
+            here = [tensor for tensor in tensors if tensor.device == name]
+            found = realize([tensor._node for tensor in here], get(name))
+            for tensor, node in zip(here, found, strict=True):
+                tensor._node = node
+        return self
+
+    def numpy(self) -> Array:
+        """The elements as a NumPy array of their own."""
+        return elements(self.realize()._node).copy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return self.numpy().astype(dtype, copy=False)
+
+    def tolist(self) -> Any:
+        """The elements as nested lists of Python numbers (a number for a 0-d tensor)."""
+        return self.numpy().tolist()
+
+    def item(self) -> Scalar:
+        """The one element as a Python number; ValueError unless there is exactly one."""
+        if self.numel() != 1:
+            raise ValueError(f"item() needs one element, shape {self.shape} has {self.numel()}")
+        value: Scalar = self.numpy().item()
+        return value
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if not self.dtype.is_int:
+            raise TypeError(f"only integers are indices, not {self.dtype.name}")
+        return int(self.item())
+
+    def contiguous(self) -> Self:
+        """The same values; where they are computed into memory of their own before they are read."""
+        return self._new(UOp(Op.CONTIGUOUS, self.dtype, (self._node,), "global"))
+
+    def to(self, where: str | DType) -> Self:
+        """This tensor on another device (itself if it is there), or cast to a dtype."""
+        if isinstance(where, DType):
+            return self._new(build.cast(self._node, where))
+        wanted = canonical(where)
+        return self if wanted == self.device else type(self)._of(self.realize()._node, wanted)
+
+    # -- what methods are made with -------------------------------------------------------------------------
+
+    def _new(self, node: UOp) -> Self:
+        shape_of(node)  # a shape that does not fit is refused here, not when it is computed
+        return type(self)._of(node, self.device)
+
+    def _operand(self, other: Operand) -> UOp:
+        """The node of what stands beside this tensor: a number takes this tensor's type, but for its category."""
+        if isinstance(other, Value):
+            if other.device != self.device:
+                where = f"operands on {self.device} and {other.device}"
+                raise DeviceError(where, "move one with .to(device)")
+            return other._node
+        if isinstance(other, np.generic):
+            other = other.item()
+        if isinstance(other, bool | int | float):
+            return constant(other, arithmetic.scalar_type(other, self.dtype), ())
+        return data_node(other, None)
+
+    def _with(self, function: Callable[[UOp, UOp], UOp], other: Operand) -> Self:
+        return self._new(function(self._node, self._operand(other)))
+
+    def _after(self, function: Callable[[UOp, UOp], UOp], other: Operand) -> Self:
+        return self._new(function(self._operand(other), self._node))
