@@ -35,8 +35,8 @@ def nearest(value: float, dtype: DType) -> float:
     exact, bias = Fraction(value), (1 << (dtype.exponent - 1)) - 1
     unit = Fraction(2) ** (max(_exponent(abs(exact)), 1 - bias) - dtype.mantissa)
     found = round(exact / unit) * unit  # Python rounds a Fraction's half to even
-    top = Fraction(_top(dtype))
-    if abs(found) > top:
+    most = Fraction(top(dtype))
+    if abs(found) > most:
         return math.copysign(math.inf, value) if dtype.has_infinity else math.nan
     return math.copysign(float(abs(found)), value)
 
@@ -48,7 +48,8 @@ def _exponent(value: Fraction) -> int:
 
 
 @lru_cache
-def _top(dtype: DType) -> float:
+def top(dtype: DType) -> float:
+    """The largest finite number of a float type."""
     if dtype in (dt.float32, dt.float64):
         return float(np.finfo(dtype.numpy).max)
     return float(finite_numbers(dtype)[-1])
@@ -212,7 +213,7 @@ def _special_floats(dtype: DType) -> Array:
     bias = (1 << (dtype.exponent - 1)) - 1
     tiny, denormal = 2.0 ** (1 - bias), 2.0 ** (1 - bias - dtype.mantissa)
     found = [0.0, 0.5, 1.0, 1 + 2.0**-dtype.mantissa, 2.5, 3.0, 100.0, tiny, denormal, 3 * denormal]
-    found += [_top(dtype), 0.7, 127.9, 255.5] + ([math.inf] if dtype.has_infinity else [])
+    found += [top(dtype), 0.7, 127.9, 255.5] + ([math.inf] if dtype.has_infinity else [])
     with np.errstate(all="ignore"):
         values = np.array([nearest(v, dtype) for v in found], np.float64)
         return np.concatenate((values, -values, [math.nan])).astype(dtype.numpy)

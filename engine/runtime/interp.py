@@ -112,25 +112,30 @@ def _run_fold(node: UOp, leaves: Mapping[UOp, Array]) -> list[Array]:
     bodies = node.src[-count:]
     states = [_whole(source, leaves) for source in node.src[:count]]
     xs = [_whole(source, leaves) for source in node.src[count:-count]]
-    holes = [n for n in toposort(*bodies) if n.op is Op.HOLE and n.arg[0] == number]
-    outer = {n: leaves[n] for n in toposort(*bodies) if n.op is Op.HOLE and n in leaves}
+    order = toposort(*bodies, bodies=False)
+    windows = {n: whole(shape_of(n)) for n in order}
+    below = [n for n in toposort(*bodies) if n.op is Op.HOLE]
+    holes = [n for n in below if n.arg[0] == number]
+    outer = {n: leaves[n] for n in below if n in leaves}
     for step in range(steps):
         now = {HoleKind.STATE: states, HoleKind.X: [x[step] for x in xs], HoleKind.STEP: [np.int64(step)]}
-        bound = outer | {hole: np.asarray(now[hole.arg[1]][hole.arg[2]]) for hole in holes}
-        states = _together(bodies, bound)
+        values = outer | {hole: np.asarray(now[hole.arg[1]][hole.arg[2]]) for hole in holes}
+        for n in order:
+            _add_whole(n, windows, values)
+        states = [values[body] for body in bodies]
     return states
 
 
-def _together(roots: Sequence[UOp], leaves: Mapping[UOp, Array]) -> list[Array]:
-    """The roots' values, what they share computed once: the SCATTERs, FOLDs and REDUCEs, then the rest whole."""
-    values = dict(leaves)
-    for root in roots:
-        for node in toposort(root, enter=lambda n: n not in leaves, bodies=False):
-            if node not in values and node.op is not Op.GET:
-                values = _with_ordered(node, values) if node.op in (Op.SCATTER, Op.FOLD) else values
-                if node.op is not Op.FOLD and node not in values:
-                    values[node] = _whole(node, values)
-    return [values[root] for root in roots]
+def _add_whole(node: UOp, windows: Mapping[UOp, Window], values: dict[UOp, Array]) -> None:
+    """Add a node's value over all of its shape to `values`, which has its sources'; of a FOLD, its GETs'."""
+    if node in values or node.op is Op.GET:
+        return
+    if node.op in (Op.SCATTER, Op.FOLD):
+        values.update(_with_ordered(node, values))
+    elif node.op is Op.REDUCE:
+        values[node] = _whole(node, values)
+    else:
+        values[node] = _value(node, windows, values, {})
 
 
 def _blocks(window: Window) -> Iterator[Window]:
