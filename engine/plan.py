@@ -21,7 +21,7 @@ from engine.tensor import Tensor
 
 def settled(cells: Sequence[Cell]) -> list[UOp]:
     """For each cell a realized node of what it holds; those of one device are computed together."""
-    lazy = {id(cell): cell for cell in cells if not is_realized(cell._value)}.values()
+    lazy = {id(cell): cell for cell in cells if not is_realized(cell._value, cell.device)}.values()
     for name in dict.fromkeys(cell.device for cell in lazy):
         here = [cell for cell in lazy if cell.device == name]
         for cell, node in zip(here, realize([cell._value for cell in here], get(name)), strict=True):
