@@ -81,7 +81,8 @@ def scatter(start: UOp, index: UOp, updates: UOp, axis: int, how: str) -> UOp:
 
 def detach(node: UOp) -> UOp:
     """The same values, through which no gradient goes."""
-    return node if node.op is Op.DETACH else UOp(Op.DETACH, node.dtype, (node,))
+    marked = node.op is Op.DETACH and node.arg is None
+    return node if marked else UOp(Op.DETACH, node.dtype, (node,))
 
 
 def bitcast(node: UOp, dtype: DType) -> UOp:

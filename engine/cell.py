@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from engine.ir import UOp
 
@@ -37,25 +37,50 @@ _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
 
 class Cell:
-    """Holds a node. `_held` is the plain field; `_node` is the same as whoever watches would have it."""
+    """Holds a node. `_held` is the plain field; `_value` is the same as whoever watches would have it."""
 
-    __slots__ = ("__weakref__", "_born", "_held")
+    __slots__ = ("__weakref__", "_born", "_gradient", "_held")
     _born: object  # the mark of the watch during which it was made, if any
     _held: UOp
+    _gradient: Self | None
     device: str
 
     @property
-    def _node(self) -> UOp:
+    def _value(self) -> UOp:
         watch = _watch.get()
         return self._held if watch is None else watch.read(self)
 
-    @_node.setter
-    def _node(self, node: UOp) -> None:
+    @_value.setter
+    def _value(self, node: UOp) -> None:
         watch = _watch.get()
         if watch is None:
             self._held = node
         else:
             watch.write(self, node)
+
+    @property
+    def grad(self) -> Self | None:
+        """The gradient that `backward` has gathered here; None before it has, and where it never will."""
+        self._touch()
+        return self._gradient
+
+    @grad.setter
+    def grad(self, gradient: Self | None) -> None:
+        self._touch()
+        self._gradient = gradient
+
+    def _touch(self) -> None:
+        """Whoever watches sees the cell before its gradient changes."""
+        watch = _watch.get()
+        if watch is not None and hasattr(self, "_held"):
+            watch.read(self)
+
+    # What graphs are made of: the value, until a subclass marks it.
+    _node = _value
+
+    def _computed(self, node: UOp) -> None:
+        """`node` is this cell's value, computed: the graph that gave it is let go."""
+        self._value = node
 
 
 def watching() -> Watch | None:

@@ -61,6 +61,11 @@ def gradients(roots: Sequence[UOp], seeds: Sequence[UOp], targets: Sequence[UOp]
     return tuple(found.get(target) for target in targets)
 
 
+def differentiated(node: UOp) -> list[UOp]:
+    """The sources that a gradient of the node goes to."""
+    return [source for source, _ in _parts(node)]
+
+
 def _check_seed(root: UOp, seed: UOp) -> None:
     if not root.dtype.is_float:
         raise InvalidGraph(f"of {root.dtype.name} there is none: only floats have gradients", "gradient")

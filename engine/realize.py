@@ -39,7 +39,7 @@ def hold(array: Array) -> UOp:
 
 
 def elements(node: UOp) -> Array:
-    """The elements of a realized node (a BUFFER, perhaps reshaped): row-major and read-only, not a copy.
+    """The elements of a realized node: row-major and read-only, not a copy.
 
     DeviceError for what a device without memory (NULL) has "computed".
     """
@@ -52,8 +52,15 @@ def elements(node: UOp) -> Array:
 
 
 def is_realized(node: UOp) -> bool:
-    """True for a BUFFER, perhaps reshaped: `elements` gives its value at once."""
-    return node.op is Op.BUFFER or (node.op is Op.RESHAPE and node.src[0].op is Op.BUFFER)
+    """True for what was computed and for a BUFFER, perhaps reshaped: `elements` gives its value at once."""
+    return _behind(node).op is Op.BUFFER
+
+
+def _behind(node: UOp) -> UOp:
+    """The BUFFER that holds the node's elements in its order, if there is one."""
+    while node in _realized or node.op in (Op.RESHAPE, Op.DETACH):
+        node = _realized[node] if node in _realized else node.src[0]
+    return node
 
 
 def alias(node: UOp) -> UOp:
@@ -68,8 +75,7 @@ def adopt(array: Array) -> UOp:
 
 def memory(node: UOp) -> Array:
     """`elements` for passing on to the device that computed them, which may be one that has no data."""
-    source = node.src[0] if node.op is Op.RESHAPE else node
-    return _memory[source].reshape(shape_of(node))
+    return _memory[_behind(node)].reshape(shape_of(node))
 
 
 def realize(roots: Sequence[UOp], device: Device) -> tuple[UOp, ...]:

@@ -256,8 +256,8 @@ def _contiguous(node: UOp) -> str:
 
 
 def _detach(node: UOp) -> str:
-    if len(node.src) != 1 or node.arg is not None:
-        return f"needs one source and no arg, has {len(node.src)} and {node.arg!r}"
+    if len(node.src) != 1 or not (node.arg is None or (type(node.arg) is int and node.arg >= 0)):
+        return f"needs one source and None or a leaf's number, has {len(node.src)} and {node.arg!r}"
     return _same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
