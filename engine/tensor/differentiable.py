@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Self
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from engine.autograd import is_leaf, leaf, leaves_of, needs_gradient, next_leaf
 from engine.build import const, detach
@@ -110,6 +110,7 @@ class Differentiable(Cell):
             tensor = _leaves.get(node.arg)
             if tensor is not None and found is not None:
                 tensor._receive(found)
+        carry(self)
 
     def _seed(self, gradient: Self | None) -> UOp:
         shape = shape_of(self._value)
@@ -128,5 +129,22 @@ class Differentiable(Cell):
         self.grad = self._of(detach(total), self.device)
 
 
+def carry(tensor: Differentiable) -> None:
+    """Have `tensor` computed with the next step of an optimizer, if it is alive then: they share work.
+
+    Running statistics are carried so that the graph of one batch does not become part of the next; a loss, so that
+    printing it after the step costs nothing.
+    """
+    _carried.add(tensor)
+
+
+def carried(device: str) -> list[Differentiable]:
+    """What is to be computed on a device now; it is handed out once."""
+    found = [tensor for tensor in _carried if tensor.device == device]
+    _carried.difference_update(found)
+    return found
+
+
+_carried: WeakSet[Differentiable] = WeakSet()
 # By number; a leaf that nobody holds any more gets no gradients.
 _leaves: WeakValueDictionary[int, Differentiable] = WeakValueDictionary()
