@@ -44,7 +44,7 @@ def safe_save(
     if tensors:
         first, *others = tensors.values()
         first.realize(*others)
-    arrays = {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items()}
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     save_file(arrays, path, dict(metadata) if metadata else None)
 
 

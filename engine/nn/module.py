@@ -74,7 +74,7 @@ class Module:
         if problems:
             raise InvalidGraph("; ".join(problems), "load_state_dict")
         for name in own.keys() & state.keys():
-            own[name].assign(_tensor(state[name], own[name].device))
+            own[name].assign(_tensor(state[name], own[name].device).cast(own[name].dtype))
 
 
 def _tensor(value: Any, device: str) -> Tensor:
