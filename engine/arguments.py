@@ -34,6 +34,25 @@ def integers(values: tuple[Any, ...], name: str) -> tuple[int, ...]:
     return tuple(int(value) for value in values)
 
 
+def numbers(value: Any, name: str = "axes") -> tuple[int, ...]:
+    """One integer or several, as a tuple."""
+    return integers((value,), name)
+
+
+def pairs(padding: Sequence[Any], ndim: int) -> list[tuple[int, int]]:
+    """(low, high) for each axis, from pairs (None for none) or from flat numbers, the last axis first."""
+    if padding and all(entry is None or isinstance(entry, Sequence) for entry in padding):
+        given = [(0, 0) if entry is None else integers((entry,), "padding") for entry in padding]
+        if len(given) != ndim or any(len(entry) != 2 for entry in given):
+            raise InvalidGraph(f"{padding} is not a pair for each of the {ndim} axes", "padding")
+        return [(low, high) for low, high in given]
+    flat = integers((tuple(padding),), "padding")
+    if len(flat) % 2 or len(flat) > 2 * ndim:
+        raise InvalidGraph(f"{len(flat)} numbers are not pairs for at most {ndim} axes", "padding")
+    named = [(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
+    return [*[(0, 0)] * (ndim - len(named)), *reversed(named)]
+
+
 def sizes(values: tuple[Any, ...]) -> Shape:
     """The shape of a new tensor from `f(2, 3)` or `f((2, 3))`; InvalidGraph for a negative size."""
     shape = integers(values, "shape")

@@ -130,7 +130,8 @@ def exp2(x: UOp) -> UOp:
     fraction = clamp(subtract(x, whole), -1.0, 2.0)
     half = floor(multiply(whole, 0.5))
     scaled = multiply(elementwise(Op.EXP, multiply(fraction, log(2.0))), _power_of_two(half))
-    return multiply(scaled, _power_of_two(subtract(whole, half)))
+    found = multiply(scaled, _power_of_two(subtract(whole, half)))
+    return where(equal(x, float("inf")), x, found)
 
 
 def _power_of_two(n: UOp) -> UOp:
