@@ -18,6 +18,7 @@ from engine.device import canonical, get
 from engine.dtype import DType
 from engine.errors import DeviceError
 from engine.functions import arithmetic
+from engine.functions.arithmetic import Term
 from engine.ir import UOp
 from engine.ops import Op
 from engine.realize import Array, elements, is_realized, realize
@@ -199,6 +200,12 @@ class Value(Differentiable):
         if isinstance(other, bool | int | float):
             return constant(other, arithmetic.scalar_type(other, self.dtype), ())
         return data_node(other, None)
+
+    def _term(self, other: Operand) -> Term:
+        """As `_operand`, but a number stays one: the function it is given to finds its type."""
+        if isinstance(other, np.generic):
+            other = other.item()
+        return other if isinstance(other, bool | int | float) else self._operand(other)
 
     def _with(self, function: Callable[[UOp, UOp], UOp], other: Operand) -> Self:
         return self._new(function(self._node, self._operand(other)))
