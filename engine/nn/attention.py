@@ -6,7 +6,6 @@ from math import sqrt
 
 import numpy as np
 
-from engine import build
 from engine import dtype as dt
 from engine.dtype import DType
 from engine.errors import InvalidGraph
@@ -82,7 +81,7 @@ def rotate(x: Tensor, tables: Rotary) -> Tensor:
     """x (…, length, width) turned by its position; the tables may be of more positions."""
     *batch, length, width = x.shape
     halves = x.reshape(*batch, length, 2, width // 2)
-    swapped = Tensor._of(build.flip(halves.node, (halves.ndim - 2,)), x.device).reshape(x.shape)
+    swapped = halves.flip(-2).reshape(x.shape)
     cosine, sine = (_first(table, length).cast(x.dtype) for table in tables)
     return x * cosine + swapped * sine
 
@@ -90,8 +89,7 @@ def rotate(x: Tensor, tables: Rotary) -> Tensor:
 def _first(table: Tensor, length: int) -> Tensor:
     if table.shape[0] < length:
         raise InvalidGraph(f"the tables are of {table.shape[0]} positions, x has {length}", "rotate")
-    part = build.shrink(table.node, [(0, length, 1), (0, table.shape[1], 1)])
-    return Tensor._of(part, table.device)
+    return table.narrow(0, 0, length)
 
 
 class MultiHeadAttention(Module):

@@ -17,13 +17,7 @@ def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
         raise InvalidGraph(f"takes (examples, kinds) and integers (examples,), not {given}", "cross_entropy")
     kinds = Tensor.arange(logits.shape[1], dtype=classes.dtype, device=logits.device)
     chosen = (classes.reshape(-1, 1) == kinds).cast(logits.dtype)
-    return -(log_softmax(logits) * chosen).sum() / chosen.sum()
-
-
-def log_softmax(x: Tensor) -> Tensor:
-    """x - log Σ exp(x) along the last axis."""
-    shifted = x - x.detach().max(-1, keepdim=True)  # a constant to the gradient: it cancels
-    return shifted - shifted.exp().sum(-1, keepdim=True).log()
+    return -(logits.log_softmax(-1) * chosen).sum() / chosen.sum()
 
 
 def mse_loss(x: Tensor, y: Tensor) -> Tensor:

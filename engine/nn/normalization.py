@@ -78,8 +78,8 @@ class BatchNorm(_Affine):
         super().__init__((num_features,), affine, affine, dtype)
         self.eps, self.momentum = eps, momentum
         shape = (num_features,) if track_running_stats else None
-        self.running_mean = Tensor.zeros(*shape).realize() if shape else None
-        self.running_var = Tensor.ones(*shape).realize() if shape else None
+        self.running_mean = Tensor.zeros(*shape, dtype=dtype).realize() if shape else None
+        self.running_var = Tensor.ones(*shape, dtype=dtype).realize() if shape else None
         self.num_batches_tracked = Tensor(np.array(0, np.int64)) if shape else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class BatchNorm(_Affine):
             (self.running_var, variance * (count / (count - 1))),
         ):
             moved = running * (1 - self.momentum) + batch.reshape(running.shape) * self.momentum
-            running.assign(moved)
+            running.assign(moved.cast(running.dtype))
         self.num_batches_tracked.assign(self.num_batches_tracked + 1)
         for tensor in (self.running_mean, self.running_var, self.num_batches_tracked):
             carry(tensor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Self
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 from engine.autograd import is_leaf, leaf, leaves_of, needs_gradient, next_leaf
 from engine.build import const, detach
@@ -135,16 +135,18 @@ def carry(tensor: Differentiable) -> None:
     Running statistics are carried so that the graph of one batch does not become part of the next; a loss, so that
     printing it after the step costs nothing.
     """
-    _carried.add(tensor)
+    _carried[id(tensor)] = tensor
 
 
 def carried(device: str) -> list[Differentiable]:
     """What is to be computed on a device now; it is handed out once."""
-    found = [tensor for tensor in _carried if tensor.device == device]
-    _carried.difference_update(found)
+    found = [tensor for tensor in list(_carried.values()) if tensor.device == device]
+    for tensor in found:
+        del _carried[id(tensor)]
     return found
 
 
-_carried: WeakSet[Differentiable] = WeakSet()
+# By id: a set would ask whether two tensors are equal, which is a tensor.
+_carried: WeakValueDictionary[int, Differentiable] = WeakValueDictionary()
 # By number; a leaf that nobody holds any more gets no gradients.
 _leaves: WeakValueDictionary[int, Differentiable] = WeakValueDictionary()
