@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from math import prod
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from engine.ir import UOp
 from engine.realize import Array, hold
 from engine.shapes import Shape
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 Axes = int | Sequence[int] | None
 
 
@@ -28,6 +32,25 @@ def integers(values: tuple[Any, ...], name: str) -> tuple[int, ...]:
         if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
             raise TypeError(f"{name}[{place}] must be an integer, not {value!r}")
     return tuple(int(value) for value in values)
+
+
+def numbers(value: Any, name: str = "axes") -> tuple[int, ...]:
+    """One integer or several, as a tuple."""
+    return integers((value,), name)
+
+
+def pairs(padding: Sequence[Any], ndim: int) -> list[tuple[int, int]]:
+    """(low, high) for each axis, from pairs (None for none) or from flat numbers, the last axis first."""
+    if padding and all(entry is None or isinstance(entry, Sequence) for entry in padding):
+        given = [(0, 0) if entry is None else integers((entry,), "padding") for entry in padding]
+        if len(given) != ndim or any(len(entry) != 2 for entry in given):
+            raise InvalidGraph(f"{padding} is not a pair for each of the {ndim} axes", "padding")
+        return [(low, high) for low, high in given]
+    flat = integers((tuple(padding),), "padding")
+    if len(flat) % 2 or len(flat) > 2 * ndim:
+        raise InvalidGraph(f"{len(flat)} numbers are not pairs for at most {ndim} axes", "padding")
+    named = [(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
+    return [*[(0, 0)] * (ndim - len(named)), *reversed(named)]
 
 
 def sizes(values: tuple[Any, ...]) -> Shape:
@@ -48,18 +71,32 @@ def inferred(shape: Shape, old: Shape) -> Shape:
     return tuple(prod(old) // known if n == -1 else n for n in shape)
 
 
+def takes_dim(method: Callable[P, R]) -> Callable[P, R]:
+    """`method` with PyTorch's `dim` as another name for `axis`."""
+
+    @wraps(method)
+    def renamed(*args: P.args, **kwargs: P.kwargs) -> R:
+        if "dim" in kwargs:
+            kwargs["axis"] = kwargs.pop("dim")
+        return method(*args, **kwargs)
+
+    return renamed
+
+
 def axis_of(axis: int, ndim: int) -> int:
-    """An axis counted from the front; IndexError when there is none such."""
+    """An axis counted from the front; IndexError when there is none such, TypeError when it is no integer."""
+    if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
+        raise TypeError(f"axis must be an integer, not {axis!r}")
     if not -ndim <= axis < ndim:
         raise IndexError(f"axis {axis} does not exist: there are {ndim} axes")
-    return axis % ndim
+    return int(axis) % ndim
 
 
 def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
     """Distinct axes counted from the front, in order; None means all."""
     if axis is None:
         return tuple(range(ndim))
-    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    given = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
     found = sorted(axis_of(a, ndim) for a in given)
     if len(set(found)) != len(found):
         raise ValueError(f"axis {axis} names an axis twice")

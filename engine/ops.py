@@ -23,6 +23,7 @@ class Op(StrEnum):
     PAD = "PAD"  # arg (low, high, between) for each axis: zeros before, behind and between the elements
     REDUCE = "REDUCE"  # arg (Op.ADD | Op.MUL | Op.MAX | Op.MIN, axes): the axes disappear
     CONTIGUOUS = "CONTIGUOUS"  # arg "global": identity; a kernel boundary
+    DETACH = "DETACH"  # arg None or the number of a leaf: identity, but no gradient goes through it
     GATHER = (
         "GATHER"  # src (values, index), arg axis: values at index along axis; 0 where there is no such index
     )

@@ -70,7 +70,7 @@ def _followed(node: UOp, device: str | None) -> UOp:
         known, where = _realized.get(node, (None, device))
         if known is not None and (device is None or where == device):
             node = known
-        elif node.op is Op.RESHAPE:
+        elif node.op in (Op.RESHAPE, Op.DETACH):
             node = node.src[0]
         else:
             return node

@@ -62,7 +62,7 @@ def _rule(node: UOp, src: tuple[Shape, ...]) -> Shape:
             return _state_shape(node)
         case Op.ASSIGN:
             return _assign(src)
-        case Op.CONTIGUOUS:
+        case Op.CONTIGUOUS | Op.DETACH:
             return src[0]
         case op if op in ELEMENTWISE:
             return _elementwise(op, src)

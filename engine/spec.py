@@ -255,6 +255,12 @@ def _contiguous(node: UOp) -> str:
     return _same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
+def _detach(node: UOp) -> str:
+    if len(node.src) != 1 or not (node.arg is None or (type(node.arg) is int and node.arg >= 0)):
+        return f"needs one source and None or a leaf's number, has {len(node.src)} and {node.arg!r}"
+    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+
+
 def _range(node: UOp) -> str:
     arg = node.arg
     if node.dtype is not dt.int64 or len(node.src) > 1 or any(s.dtype is not dt.int64 for s in node.src):
@@ -409,7 +415,12 @@ _WIDE = tuple(Check(check.pattern, _wide(check.test)) for check in _KERNEL)
 _LANES = tuple(Check(check.pattern, _settled(check.test)) for check in _WIDE)
 SPECS: dict[Level, tuple[Check, ...]] = {
     Level.TENSOR: _SHAPED
-    + _checks(({Op.BUFFER, Op.PARAM}, _memory), ({Op.CONTIGUOUS}, _contiguous), ({Op.ASSIGN}, _assign)),
+    + _checks(
+        ({Op.BUFFER, Op.PARAM}, _memory),
+        ({Op.CONTIGUOUS}, _contiguous),
+        ({Op.DETACH}, _detach),
+        ({Op.ASSIGN}, _assign),
+    ),
     Level.DEFINITION: _SHAPED + _checks(({Op.PARAM}, _memory)),
     Level.KERNEL: _KERNEL,
     Level.WIDE: _WIDE,

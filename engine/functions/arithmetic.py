@@ -1,14 +1,25 @@
-"""What the operators of Tensor mean in ops of the graph: promotion, broadcasting, and what is made of simpler ops."""
+"""What the operators of Tensor mean in ops of the graph: promotion, broadcasting, and what is made of simpler ops.
+
+Where a function takes a Term, a Python number may stand for a node: it takes the dtype of what it meets, lifted in
+category but never in width.
+"""
 
 from __future__ import annotations
 
+from math import isfinite
+
 from engine import dtype as dt
+from engine.bounds import limits
 from engine.build import Scalar, broadcast, broadcast_shape, cast, const, elementwise
 from engine.dtype import DType, promote
 from engine.errors import InvalidGraph
 from engine.ir import UOp
 from engine.ops import Op
 from engine.shapes import shape_of
+
+Term = UOp | Scalar
+
+# ---------------------------------------------------------------------------------------------- promotion
 
 
 def scalar_type(value: Scalar, other: DType) -> DType:
@@ -20,11 +31,50 @@ def scalar_type(value: Scalar, other: DType) -> DType:
     return other if other.is_float else dt.float32
 
 
-def together(*nodes: UOp) -> tuple[UOp, ...]:
-    """The nodes in their common dtype (bool < int < float) and broadcast to their common shape."""
-    dtype = nodes[0].dtype
-    for node in nodes[1:]:
-        dtype = promote(dtype, node.dtype)
+def common_type(*nodes: UOp) -> DType:
+    """The dtype the nodes meet in. A 0-d node lifts the category of those with axes, and never their width.
+
+    InvalidGraph where there is no such dtype, and for 8-bit floats, which are for storage.
+    """
+    large = [node.dtype for node in nodes if shape_of(node)]
+    small = [node.dtype for node in nodes if not shape_of(node)]
+    found = _promoted(large or small)
+    if large and small:
+        other = _promoted(small)
+        if found is dt.bool_ or (other.is_float and not found.is_float):
+            found = promote(found, other)
+    if found.is_storage:
+        raise InvalidGraph(f"{found.name} is for storage: cast it to a float to compute in", "dtype")
+    return found
+
+
+def _promoted(types: list[DType]) -> DType:
+    found = types[0]
+    for other in types[1:]:
+        found = promote(found, other)
+    return found
+
+
+def terms(*values: Term) -> tuple[UOp, ...]:
+    """Nodes for the values; numbers among them take the nodes' dtype, and all of them together one of their own."""
+    nodes = [value for value in values if isinstance(value, UOp)]
+    beside = common_type(*nodes) if nodes else dt.bool_
+    return tuple(v if isinstance(v, UOp) else constant(v, scalar_type(v, beside)) for v in values)
+
+
+def constant(value: Scalar, dtype: DType) -> UOp:
+    """A 0-d constant; ValueError for an integer that `dtype` cannot hold."""
+    if dtype.is_int:
+        low, high = limits(dtype)
+        if not low <= value <= high:
+            raise ValueError(f"{value} does not fit {dtype.name}")
+    return const(value, dtype)
+
+
+def together(*values: Term) -> tuple[UOp, ...]:
+    """The values in their common dtype and broadcast to their common shape."""
+    nodes = terms(*values)
+    dtype = common_type(*nodes)
     shape = broadcast_shape(*map(shape_of, nodes))
     return tuple(broadcast(cast(node, dtype), shape) for node in nodes)
 
@@ -35,8 +85,8 @@ def like(value: Scalar, node: UOp) -> UOp:
 
 
 def as_float(node: UOp) -> UOp:
-    """`node` itself if it is a float, else cast to float32."""
-    return node if node.dtype.is_float else cast(node, dt.float32)
+    """`node` itself if it is a float, else cast to float32. InvalidGraph for 8-bit floats."""
+    return cast(node, common_type(node)) if node.dtype.is_float else cast(node, dt.float32)
 
 
 def as_number(node: UOp) -> UOp:
@@ -44,84 +94,172 @@ def as_number(node: UOp) -> UOp:
     return cast(node, dt.int32) if node.dtype is dt.bool_ else node
 
 
+def wider(node: UOp) -> UOp:
+    """A half-width float as float32, in which sums and compositions of its kind are computed."""
+    return cast(node, dt.float32) if node.dtype in (dt.float16, dt.bfloat16) else node
+
+
 def _refuse_bool(op: str, node: UOp) -> None:
     if node.dtype is dt.bool_:
         raise InvalidGraph(f"{op} is not defined for bool; cast an operand with .int() or .float()", op)
 
 
-def add(a: UOp, b: UOp) -> UOp:
+# ---------------------------------------------------------------------------------------------- operators
+
+
+def add(a: Term, b: Term) -> UOp:
     """a + b; of bools, a | b."""
-    a, b = together(a, b)
-    return elementwise(Op.OR if a.dtype is dt.bool_ else Op.ADD, a, b)
+    x, y = together(a, b)
+    return elementwise(Op.OR if x.dtype is dt.bool_ else Op.ADD, x, y)
 
 
-def subtract(a: UOp, b: UOp) -> UOp:
+def subtract(a: Term, b: Term) -> UOp:
     """a - b; InvalidGraph for two bools, as in PyTorch."""
-    a, b = together(a, b)
-    _refuse_bool("SUB", a)
-    return elementwise(Op.SUB, a, b)
+    x, y = together(a, b)
+    _refuse_bool("SUB", x)
+    return elementwise(Op.SUB, x, y)
 
 
-def multiply(a: UOp, b: UOp) -> UOp:
+def multiply(a: Term, b: Term) -> UOp:
     """a * b; of bools, a & b."""
-    a, b = together(a, b)
-    return elementwise(Op.AND if a.dtype is dt.bool_ else Op.MUL, a, b)
+    x, y = together(a, b)
+    return elementwise(Op.AND if x.dtype is dt.bool_ else Op.MUL, x, y)
 
 
-def divide(a: UOp, b: UOp) -> UOp:
+def divide(a: Term, b: Term) -> UOp:
     """a / b, always a float: x / 0 is an infinity or NaN."""
-    a, b = together(as_float(a), as_float(b))
-    return elementwise(Op.DIV, a, b)
-
-
-def floor_divide(a: UOp, b: UOp) -> UOp:
-    """a // b, rounded down: exact for integers (x // 0 is 0); for floats floor(a / b)."""
-    a, b = together(as_number(a), as_number(b))
-    return floor(divide(a, b)) if a.dtype.is_float else elementwise(Op.IDIV, a, b)
-
-
-def remainder(a: UOp, b: UOp) -> UOp:
-    """a % b, of b's sign: for integers x % 0 is 0; for floats a - floor(a / b) * b."""
-    a, b = together(as_number(a), as_number(b))
-    if a.dtype.is_float:
-        return elementwise(Op.SUB, a, elementwise(Op.MUL, floor_divide(a, b), b))
-    return elementwise(Op.MOD, a, b)
-
-
-def floor(x: UOp) -> UOp:
-    """The greatest whole number not above x. Floats of 2**23 and more are whole already, and NaN stays NaN."""
-    if not x.dtype.is_float:
-        return x
-    cut = cast(cast(x, dt.int64), x.dtype)
-    down = elementwise(Op.SUB, cut, cast(elementwise(Op.LT, x, cut), x.dtype))
-    return elementwise(Op.WHERE, elementwise(Op.LT, absolute(x), like(2.0**23, x)), down, x)
-
-
-def absolute(x: UOp) -> UOp:
-    """|x|; the lowest integer stays itself, as nothing else fits."""
-    return x if x.dtype is dt.bool_ else elementwise(Op.MAX, x, negate(x))
+    x, y = together(a, b)
+    return elementwise(Op.DIV, as_float(x), as_float(y))
 
 
 def negate(x: UOp) -> UOp:
     """-x; InvalidGraph for bool, as in PyTorch."""
     _refuse_bool("NEG", x)
+    common_type(x)
     return elementwise(Op.NEG, x)
 
 
-def power(x: UOp, exponent: Scalar) -> UOp:
-    """x ** exponent for a whole number (by squaring) or 0.5; of integers, a whole number of 0 or more."""
-    if exponent == 0.5:
-        return elementwise(Op.SQRT, as_float(x))
-    if exponent != int(exponent):
-        raise InvalidGraph(f"exponent {exponent} must be whole or 0.5; use (x.log() * exponent).exp()", "**")
-    x, times = as_number(x), int(exponent)
+def floor_divide(a: Term, b: Term) -> UOp:
+    """a // b, rounded down: exact for integers (x // 0 is 0); for floats see `_float_division`, x // 0 is x / 0."""
+    x, y = map(as_number, together(a, b))
+    return _float_division(x, y)[0] if x.dtype.is_float else elementwise(Op.IDIV, x, y)
+
+
+def remainder(a: Term, b: Term) -> UOp:
+    """a % b, of b's sign: for integers x % 0 is 0, for floats NaN."""
+    x, y = map(as_number, together(a, b))
+    return _float_division(x, y)[1] if x.dtype.is_float else elementwise(Op.MOD, x, y)
+
+
+def truncated_remainder(a: Term, b: Term) -> UOp:
+    """C's fmod: the remainder of a's sign."""
+    x, y = map(as_number, together(a, b))
+    if x.dtype.is_float:
+        return cast(_truncating(*_exact(x, y))[1], x.dtype)
+    found = elementwise(Op.MOD, x, y)
+    apart = elementwise(Op.NE, less(found, 0), less(x, 0))
+    return where(logical_and(apart, not_equal(found, 0)), subtract(found, y), found)
+
+
+def _exact(x: UOp, y: UOp) -> tuple[UOp, UOp]:
+    """Floats in a type whose quotients of them cannot round up to a whole number that they are below."""
+    wide = dt.float32 if x.dtype.itemsize == 2 else dt.float64
+    return cast(x, wide), cast(y, wide)
+
+
+def _truncating(x: UOp, y: UOp) -> tuple[UOp, UOp]:
+    """(quotient towards zero, remainder of x's sign) of floats; by an infinity nothing is divided."""
+    beyond = equal(absolute(y), float("inf"))
+    quotient = truncate(elementwise(Op.DIV, x, y))
+    rest = subtract(x, multiply(quotient, y))
+    return quotient, where(logical_and(beyond, is_finite(x)), x, rest)
+
+
+def _float_division(x: UOp, y: UOp) -> tuple[UOp, UOp]:
+    """(floor of the quotient, remainder) of floats: exact for float32 and narrower while |x / y| < 2**29.
+
+    float64 has no wider type to divide in: its quotient may be rounded up to a whole number.
+    """
+    a, b = _exact(x, y)
+    quotient, rest = _truncating(a, b)
+    below = logical_and(not_equal(rest, 0), elementwise(Op.NE, less(rest, 0), less(b, 0)))
+    below = logical_and(below, equal(rest, rest))
+    down = where(below, subtract(quotient, 1), quotient)
+    down = where(logical_and(not_equal(rest, rest), not_equal(b, 0)), rest, down)
+    return cast(down, x.dtype), cast(where(below, add(rest, b), rest), x.dtype)
+
+
+# ----------------------------------------------------------------------------------------------- rounding
+
+
+def truncate(x: UOp) -> UOp:
+    """Rounded towards zero to a whole number."""
+    return elementwise(Op.TRUNC, as_float(x)) if x.dtype.is_float else x
+
+
+def floor(x: UOp) -> UOp:
+    """The greatest whole number not above x."""
+    if not x.dtype.is_float:
+        return x
+    cut = truncate(x)
+    return elementwise(Op.SUB, cut, cast(elementwise(Op.LT, x, cut), x.dtype))
+
+
+def ceil(x: UOp) -> UOp:
+    """The least whole number not below x."""
+    if not x.dtype.is_float:
+        return x
+    cut = truncate(x)
+    return elementwise(Op.ADD, cut, cast(elementwise(Op.LT, cut, x), x.dtype))
+
+
+def nearest(x: UOp) -> UOp:
+    """The nearest whole number; of two the even one."""
+    if not x.dtype.is_float:
+        return x
+    down = floor(x)
+    above = subtract(x, down)  # exact, from 0 to below 1
+    odd = not_equal(multiply(truncate(multiply(down, 0.5)), 2.0), down)
+    up = logical_or(less(0.5, above), logical_and(equal(above, 0.5), odd))
+    return where(up, add(down, 1.0), where(equal(absolute(x), float("inf")), x, down))
+
+
+def absolute(x: UOp) -> UOp:
+    """|x|; the lowest integer stays itself, as nothing else fits."""
+    if x.dtype is dt.bool_ or x.dtype.is_unsigned:
+        return x
+    return elementwise(Op.MAX, x, negate(x))
+
+
+# ------------------------------------------------------------------------------------------------- powers
+
+
+def power(a: Term, b: Term) -> UOp:
+    """a ** b: a whole number b by squaring, 0.5 by the square root; see `_float_power` and `_integer_power`.
+
+    InvalidGraph for integers to a negative number.
+    """
+    if isinstance(b, UOp) or not isfinite(b):
+        return _any_power(*together(a, b))
+    (x,) = terms(a)
+    times = int(b)
+    if b == times and abs(times) < 1 << 20:
+        return _whole_scalar_power(as_number(x if isinstance(b, int) else as_float(x)), times)
+    x = as_float(x)
+    if abs(b) == 0.5:
+        root = elementwise(Op.SQRT, x)
+        return root if b > 0 else divide(1.0, root)
+    return _any_power(*together(x, b))
+
+
+def _whole_scalar_power(x: UOp, times: int) -> UOp:
     if times < 0 and not x.dtype.is_float:
-        raise InvalidGraph(f"an integer to the {exponent} is no integer; use .float() first", "**")
-    found = _whole_power(x, abs(times))
-    return elementwise(Op.DIV, like(1, x), found) if times < 0 else found
+        raise InvalidGraph(f"an integer to the {times} is no integer; use .float() first", "**")
+    found = _squared(wider(x), abs(times))
+    return cast(divide(1.0, found) if times < 0 else found, x.dtype)
 
 
-def _whole_power(x: UOp, times: int) -> UOp:
+def _squared(x: UOp, times: int) -> UOp:
     found: UOp | None = None
     square = x
     while times:
@@ -132,46 +270,128 @@ def _whole_power(x: UOp, times: int) -> UOp:
     return like(1, x) if found is None else found
 
 
-def less(a: UOp, b: UOp) -> UOp:
+def _any_power(x: UOp, y: UOp) -> UOp:
+    x, y = as_number(x), as_number(y)
+    return _float_power(x, y) if x.dtype.is_float else _integer_power(x, y)
+
+
+def _integer_power(x: UOp, y: UOp) -> UOp:
+    """By squaring, bit by bit; to a negative number it is 0, or ±1 of ±1, as in PyTorch."""
+    found, square = like(1, x), x
+    for bit in range(x.dtype.bits - 1):
+        chosen = not_equal(elementwise(Op.AND, y, like(1 << bit, y)), 0)
+        found = where(chosen, multiply(found, square), found)
+        square = multiply(square, square)
+    if x.dtype.is_unsigned:
+        chosen = not_equal(elementwise(Op.AND, y, like(1 << (x.dtype.bits - 1), y)), 0)
+        return where(chosen, multiply(found, square), found)
+    odd = not_equal(elementwise(Op.AND, y, like(1, y)), 0)
+    of_minus_one = where(equal(x, -1), where(odd, like(-1, x), like(1, x)), like(0, x))
+    return where(less(y, 0), where(equal(x, 1), like(1, x), of_minus_one), found)
+
+
+def _float_power(x: UOp, y: UOp) -> UOp:
+    """By exp and log in float64, which leaves float32 and narrower right to the last bit or so.
+
+    float64 itself is good to about |y log x| ulp, and by squaring where y is whole and below 64. A negative
+    number to one that is not whole is NaN; anything to the 0, and 1 to anything, is 1.
+    """
+    a, b = cast(x, dt.float64), cast(y, dt.float64)
+    size = absolute(a)
+    logarithm = elementwise(Op.LOG, where(equal(size, 0.0), 1.0, size))
+    found = elementwise(Op.EXP, multiply(b, logarithm))
+    whole = equal(b, truncate(b))
+    if x.dtype is dt.float64:
+        found = where(logical_and(whole, less(absolute(b), 64.0)), _small_power(size, b), found)
+    found = where(equal(size, 0.0), where(less(b, 0.0), float("inf"), where(less(0.0, b), 0.0, b)), found)
+    odd = equal(absolute(subtract(b, multiply(2.0, truncate(multiply(b, 0.5))))), 1.0)
+    signed = where(whole, where(odd, negate(found), found), float("nan"))
+    signed = where(equal(size, float("inf")), where(odd, negate(found), found), signed)
+    found = where(less(a, 0.0), signed, found)
+    one = logical_or(equal(a, 1.0), equal(b, 0.0))
+    one = logical_or(one, logical_and(equal(a, -1.0), equal(absolute(b), float("inf"))))
+    return cast(where(one, 1.0, found), x.dtype)
+
+
+def _small_power(x: UOp, y: UOp) -> UOp:
+    times = cast(absolute(y), dt.int32)
+    found, square = like(1.0, x), x
+    for bit in range(6):
+        chosen = not_equal(elementwise(Op.AND, times, like(1 << bit, times)), 0)
+        found = where(chosen, multiply(found, square), found)
+        square = multiply(square, square)
+    return where(less(y, 0.0), divide(1.0, found), found)
+
+
+# ---------------------------------------------------------------------------------------------- comparison
+
+
+def less(a: Term, b: Term) -> UOp:
     """a < b: false where either is NaN."""
-    a, b = together(a, b)
-    return elementwise(Op.LT, as_number(a), as_number(b))
+    x, y = together(a, b)
+    return elementwise(Op.LT, as_number(x), as_number(y))
 
 
-def less_or_equal(a: UOp, b: UOp) -> UOp:
+def less_or_equal(a: Term, b: Term) -> UOp:
     """a <= b: false where either is NaN."""
-    a, b = together(a, b)
-    return elementwise(Op.OR, less(a, b), elementwise(Op.EQ, a, b))
+    x, y = together(a, b)
+    return elementwise(Op.OR, less(x, y), elementwise(Op.EQ, x, y))
 
 
-def equal(a: UOp, b: UOp) -> UOp:
+def equal(a: Term, b: Term) -> UOp:
     """a == b."""
     return elementwise(Op.EQ, *together(a, b))
 
 
-def not_equal(a: UOp, b: UOp) -> UOp:
+def not_equal(a: Term, b: Term) -> UOp:
     """a != b: true where either is NaN."""
     return elementwise(Op.NE, *together(a, b))
 
 
-def maximum(a: UOp, b: UOp) -> UOp:
+def is_nan(x: UOp) -> UOp:
+    """True where x is no number."""
+    return elementwise(Op.NE, x, x) if x.dtype.is_float else const(False, dt.bool_, shape_of(x))
+
+
+def is_finite(x: UOp) -> UOp:
+    """True where x is neither NaN nor infinite."""
+    return less(absolute(x), float("inf")) if x.dtype.is_float else const(True, dt.bool_, shape_of(x))
+
+
+def is_infinite(x: UOp) -> UOp:
+    """True where x is an infinity."""
+    return equal(absolute(x), float("inf")) if x.dtype.is_float else const(False, dt.bool_, shape_of(x))
+
+
+def maximum(a: Term, b: Term) -> UOp:
     """The greater; NaN where either is NaN. Of bools, a | b."""
-    a, b = together(a, b)
-    return elementwise(Op.OR if a.dtype is dt.bool_ else Op.MAX, a, b)
+    x, y = together(a, b)
+    return elementwise(Op.OR if x.dtype is dt.bool_ else Op.MAX, x, y)
 
 
-def minimum(a: UOp, b: UOp) -> UOp:
+def minimum(a: Term, b: Term) -> UOp:
     """The lesser; NaN where either is NaN. Of bools, a & b."""
-    a, b = together(a, b)
-    return elementwise(Op.AND if a.dtype is dt.bool_ else Op.MIN, a, b)
+    x, y = together(a, b)
+    return elementwise(Op.AND if x.dtype is dt.bool_ else Op.MIN, x, y)
 
 
-def bitwise(op: Op, a: UOp, b: UOp) -> UOp:
+# --------------------------------------------------------------------------------------------------- bits
+
+
+def bitwise(op: Op, a: Term, b: Term) -> UOp:
     """AND, OR or XOR of bools or integers; InvalidGraph for floats."""
-    a, b = together(a, b)
-    if a.dtype.is_float:
+    x, y = together(a, b)
+    if x.dtype.is_float:
         raise InvalidGraph("is defined for bool and integers, not for floats", op.value)
-    return elementwise(op, a, b)
+    return elementwise(op, x, y)
+
+
+def shift(op: Op, a: Term, b: Term) -> UOp:
+    """SHL or SHR of integers: 0 where the shift is the width or more, or negative; the sign for SHR of signed ones."""
+    x, y = together(a, b)
+    if not x.dtype.is_int:
+        raise InvalidGraph(f"is defined for integers, not for {x.dtype.name}", op.value)
+    return elementwise(op, x, y)
 
 
 def invert(x: UOp) -> UOp:
@@ -181,9 +401,30 @@ def invert(x: UOp) -> UOp:
     return elementwise(Op.NOT, x)
 
 
-def where(condition: UOp, a: UOp, b: UOp) -> UOp:
+def logical_and(a: UOp, b: UOp) -> UOp:
+    """Both true, as bool; broadcast."""
+    return elementwise(Op.AND, *together(cast(a, dt.bool_), cast(b, dt.bool_)))
+
+
+def logical_or(a: UOp, b: UOp) -> UOp:
+    """Either true, as bool; broadcast."""
+    return elementwise(Op.OR, *together(cast(a, dt.bool_), cast(b, dt.bool_)))
+
+
+def logical_xor(a: UOp, b: UOp) -> UOp:
+    """Just one true, as bool; broadcast."""
+    return elementwise(Op.NE, *together(cast(a, dt.bool_), cast(b, dt.bool_)))
+
+
+def logical_not(x: UOp) -> UOp:
+    """Not true, as bool."""
+    return elementwise(Op.NOT, cast(x, dt.bool_))
+
+
+def where(condition: UOp, a: Term, b: Term) -> UOp:
     """a where the condition (cast to bool) holds, else b; broadcast, in the common dtype of a and b."""
-    a, b = together(a, b)
-    shape = broadcast_shape(shape_of(condition), shape_of(a))
+    x, y = terms(a, b)
+    dtype = x.dtype if x.dtype == y.dtype else common_type(x, y)
+    shape = broadcast_shape(shape_of(condition), shape_of(x), shape_of(y))
     chosen = broadcast(cast(condition, dt.bool_), shape)
-    return elementwise(Op.WHERE, chosen, broadcast(a, shape), broadcast(b, shape))
+    return elementwise(Op.WHERE, chosen, *(broadcast(cast(v, dtype), shape) for v in (x, y)))

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Self
 
 from engine import build
-from engine import dtype as dt
-from engine.functions import arithmetic
-from engine.ir import UOp
-from engine.ops import Op
+from engine.functions import arithmetic, mathematics
 from engine.tensor.value import Operand, Value
 
 
 class Elementwise(Value):
-    """Methods that look at one element at a time."""
+    """Methods that look at one element at a time. Floats stay what they are, integers and bool become float32."""
 
     __slots__ = ()
+
+    # -- choosing -------------------------------------------------------------------------------------------
 
     def maximum(self, other: Operand) -> Self:
         """The greater of the two, NaN where either is."""
@@ -26,46 +25,191 @@ class Elementwise(Value):
         return self._with(arithmetic.minimum, other)
 
     def where(self, if_true: Operand, if_false: Operand) -> Self:
-        """`if_true` where this tensor is true (not 0), else `if_false`."""
-        return self._new(arithmetic.where(self._node, *self._choices(if_true, if_false)))
+        """`if_true` where this tensor is true (not 0), else `if_false`; a number takes the type of what it meets."""
+        return self._new(arithmetic.where(self._node, self._term(if_true), self._term(if_false)))
 
-    def _choices(self, a: Operand, b: Operand) -> tuple[UOp, UOp]:
-        """Two values of `where`: a number beside a tensor takes its type, two numbers have one of their own."""
-        for value in (a, b):
-            if isinstance(value, Value):
-                return value._operand(a), value._operand(b)
-        beside = self._new(build.const(False, dt.bool_))
-        return beside._operand(a), beside._operand(b)
+    def masked_fill(self, mask: Operand, value: Operand) -> Self:
+        """This tensor, with `value` where `mask` is true; its dtype stays."""
+        filled = arithmetic.where(self._operand(mask), self._operand(value), self._node)
+        return self._new(build.cast(filled, self.dtype))
 
-    def _float_op(self, op: Op) -> Self:
-        return self._new(build.elementwise(op, arithmetic.as_float(self._node)))
+    def clamp(self, min: Operand = None, max: Operand = None) -> Self:
+        """Held between two limits, either of which may be None; `max` where they cross, NaN stays NaN."""
+        low, high = (None if limit is None else self._term(limit) for limit in (min, max))
+        return self._new(mathematics.clamp(self._node, low, high))
 
-    def exp(self) -> Self:
-        """e ** x; integers and bool as float32."""
-        return self._float_op(Op.EXP)
+    clip = clamp
 
-    def log(self) -> Self:
-        """The natural logarithm; -infinity of 0, NaN of less."""
-        return self._float_op(Op.LOG)
+    def lerp(self, end: Operand, weight: Operand) -> Self:
+        """self + weight (end - self)."""
+        return self._new(mathematics.lerp(self._node, self._operand(end), self._term(weight)))
 
-    def sqrt(self) -> Self:
-        """The square root; NaN of less than 0."""
-        return self._float_op(Op.SQRT)
-
-    def sin(self) -> Self:
-        """The sine of x in radians."""
-        return self._float_op(Op.SIN)
+    # -- rounding and sign ----------------------------------------------------------------------------------
 
     def floor(self) -> Self:
         """The greatest whole number not above x."""
         return self._new(arithmetic.floor(self._node))
 
-    def relu(self) -> Self:
-        """max(x, 0); NaN stays."""
-        return self.maximum(0)
+    def ceil(self) -> Self:
+        """The least whole number not below x."""
+        return self._new(arithmetic.ceil(self._node))
+
+    def trunc(self) -> Self:
+        """Towards 0 to a whole number."""
+        return self._new(arithmetic.truncate(self._node))
+
+    def frac(self) -> Self:
+        """x less `trunc` of it."""
+        return self._new(arithmetic.subtract(self._node, arithmetic.truncate(self._node)))
+
+    def round(self, decimals: int = 0) -> Self:
+        """To the nearest whole number, of two the even one; or so many decimals (negative: tens, hundreds, …)."""
+        return self._new(mathematics.rounded(self._node, decimals, arithmetic.nearest))
 
     def abs(self) -> Self:
         """|x|."""
         return self._new(arithmetic.absolute(self._node))
 
-    __abs__ = abs
+    def sign(self) -> Self:
+        """1, 0 or -1; 0 of NaN."""
+        return self._new(mathematics.sign(self._node))
+
+    def signbit(self) -> Self:
+        """True where x is negative, or -0."""
+        return self._new(mathematics.sign_bit(self._node))
+
+    def copysign(self, other: Operand) -> Self:
+        """|x| with the sign of `other`, -0 included."""
+        return self._with(mathematics.copy_sign, other)
+
+    # -- roots, powers, logarithms --------------------------------------------------------------------------
+
+    def square(self) -> Self:
+        """x · x."""
+        return self._new(arithmetic.multiply(self._node, self._node))
+
+    def sqrt(self) -> Self:
+        """The square root; NaN of less than 0."""
+        return self._new(mathematics.root(self._node))
+
+    def rsqrt(self) -> Self:
+        """1 / √x."""
+        return self._new(mathematics.reciprocal_root(self._node))
+
+    def reciprocal(self) -> Self:
+        """1 / x."""
+        return self._new(mathematics.reciprocal(self._node))
+
+    def exp(self) -> Self:
+        """e ** x."""
+        return self._new(mathematics.exp(self._node))
+
+    def exp2(self) -> Self:
+        """2 ** x, exact for whole x."""
+        return self._new(mathematics.exp2(self._node))
+
+    def expm1(self) -> Self:
+        """exp(x) - 1, right for small x too."""
+        return self._new(mathematics.expm1(self._node))
+
+    def log(self) -> Self:
+        """The natural logarithm; -infinity of 0, NaN of less."""
+        return self._new(mathematics.logarithm(self._node))
+
+    def log2(self) -> Self:
+        """The logarithm to base 2."""
+        return self._new(mathematics.log_2(self._node))
+
+    def log10(self) -> Self:
+        """The logarithm to base 10."""
+        return self._new(mathematics.log_10(self._node))
+
+    def log1p(self) -> Self:
+        """log(1 + x), right for small x too."""
+        return self._new(mathematics.log1p(self._node))
+
+    def logaddexp(self, other: Operand) -> Self:
+        """log(exp(x) + exp(other)) without overflow on the way."""
+        return self._with(mathematics.log_add_exp, other)
+
+    def hypot(self, other: Operand) -> Self:
+        """√(x² + other²) without overflow on the way."""
+        return self._with(mathematics.hypotenuse, other)
+
+    def erf(self) -> Self:
+        """The error function."""
+        return self._new(mathematics.erf(self._node))
+
+    # -- angles ---------------------------------------------------------------------------------------------
+
+    def sin(self) -> Self:
+        """The sine of x in radians."""
+        return self._new(mathematics.sine(self._node))
+
+    def cos(self) -> Self:
+        """The cosine of x in radians."""
+        return self._new(mathematics.cosine(self._node))
+
+    def tan(self) -> Self:
+        """The tangent of x in radians."""
+        return self._new(mathematics.tangent(self._node))
+
+    def asin(self) -> Self:
+        """The angle from -π/2 to π/2 whose sine is x; NaN beyond ±1."""
+        return self._new(mathematics.arcsine(self._node))
+
+    def acos(self) -> Self:
+        """The angle from 0 to π whose cosine is x; NaN beyond ±1."""
+        return self._new(mathematics.arccosine(self._node))
+
+    def atan(self) -> Self:
+        """The angle from -π/2 to π/2 whose tangent is x."""
+        return self._new(mathematics.arctangent(self._node))
+
+    def atan2(self, other: Operand) -> Self:
+        """The angle from -π to π of the point (other, self)."""
+        return self._with(mathematics.arctangent2, other)
+
+    def sinh(self) -> Self:
+        """The hyperbolic sine."""
+        return self._new(mathematics.sinh(self._node))
+
+    def cosh(self) -> Self:
+        """The hyperbolic cosine."""
+        return self._new(mathematics.cosh(self._node))
+
+    def tanh(self) -> Self:
+        """The hyperbolic tangent."""
+        return self._new(mathematics.tanh(self._node))
+
+    # -- what kind of number --------------------------------------------------------------------------------
+
+    def isnan(self) -> Self:
+        """True where x is NaN."""
+        return self._new(arithmetic.is_nan(self._node))
+
+    def isinf(self) -> Self:
+        """True where x is an infinity."""
+        return self._new(arithmetic.is_infinite(self._node))
+
+    def isfinite(self) -> Self:
+        """True where x is neither NaN nor an infinity."""
+        return self._new(arithmetic.is_finite(self._node))
+
+    def nan_to_num(self, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Self:
+        """NaN and the infinities replaced; those by the largest and lowest finite number where not said."""
+        return self._new(mathematics.nan_to_num(self._node, nan, posinf, neginf))
+
+    def isclose(
+        self, other: Operand, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+    ) -> Self:
+        """|x - other| <= atol + rtol |other|; infinities equal themselves, and with `equal_nan` NaN does."""
+        x, y = map(arithmetic.as_float, arithmetic.together(self._node, self._operand(other)))
+        room = arithmetic.add(arithmetic.multiply(arithmetic.absolute(y), rtol), atol)
+        near = arithmetic.less_or_equal(arithmetic.absolute(arithmetic.subtract(x, y)), room)
+        near = arithmetic.logical_and(near, arithmetic.is_finite(y))
+        near = arithmetic.logical_or(near, arithmetic.equal(x, y))
+        if equal_nan:
+            both = arithmetic.logical_and(arithmetic.is_nan(x), arithmetic.is_nan(y))
+            near = arithmetic.logical_or(near, both)
+        return self._new(near)

@@ -1,10 +1,9 @@
-"""Python's operators."""
+"""Python's operators, and the same by PyTorch's names."""
 
 from __future__ import annotations
 
 from typing import Self
 
-from engine.build import Scalar
 from engine.functions import arithmetic
 from engine.ops import Op
 from engine.tensor.value import Operand, Value
@@ -47,11 +46,22 @@ class Operators(Value):
     def __rmod__(self, other: Operand) -> Self:
         return self._after(arithmetic.remainder, other)
 
-    def __pow__(self, exponent: Scalar) -> Self:
-        return self._new(arithmetic.power(self._node, exponent))
+    def __pow__(self, exponent: Operand) -> Self:
+        if isinstance(exponent, bool | int | float):
+            return self._new(arithmetic.power(self._node, exponent))
+        return self._with(arithmetic.power, exponent)
+
+    def __rpow__(self, other: Operand) -> Self:
+        return self._after(arithmetic.power, other)
 
     def __neg__(self) -> Self:
         return self._new(arithmetic.negate(self._node))
+
+    def __pos__(self) -> Self:
+        return self
+
+    def __abs__(self) -> Self:
+        return self._new(arithmetic.absolute(self._node))
 
     def __invert__(self) -> Self:
         return self._new(arithmetic.invert(self._node))
@@ -66,6 +76,18 @@ class Operators(Value):
         return self._with(lambda a, b: arithmetic.bitwise(Op.XOR, a, b), other)
 
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def __lshift__(self, other: Operand) -> Self:
+        return self._with(lambda a, b: arithmetic.shift(Op.SHL, a, b), other)
+
+    def __rlshift__(self, other: Operand) -> Self:
+        return self._after(lambda a, b: arithmetic.shift(Op.SHL, a, b), other)
+
+    def __rshift__(self, other: Operand) -> Self:
+        return self._with(lambda a, b: arithmetic.shift(Op.SHR, a, b), other)
+
+    def __rrshift__(self, other: Operand) -> Self:
+        return self._after(lambda a, b: arithmetic.shift(Op.SHR, a, b), other)
 
     def __lt__(self, other: Operand) -> Self:
         return self._with(arithmetic.less, other)
@@ -86,3 +108,31 @@ class Operators(Value):
         return self._with(arithmetic.not_equal, other)
 
     __hash__ = object.__hash__  # == gives a Tensor, so a tensor is hashed by identity
+
+    add, sub, mul, div, pow, neg = __add__, __sub__, __mul__, __truediv__, __pow__, __neg__
+    subtract, multiply, divide, negative = __sub__, __mul__, __truediv__, __neg__
+    floor_divide, remainder = __floordiv__, __mod__
+    lt, le, gt, ge, eq, ne = __lt__, __le__, __gt__, __ge__, __eq__, __ne__
+    less, less_equal, greater, greater_equal, not_equal = __lt__, __le__, __gt__, __ge__, __ne__
+    bitwise_and, bitwise_or, bitwise_xor, bitwise_not = __and__, __or__, __xor__, __invert__
+    bitwise_left_shift, bitwise_right_shift = __lshift__, __rshift__
+
+    def fmod(self, other: Operand) -> Self:
+        """The remainder that has this tensor's sign; % has the divisor's."""
+        return self._with(arithmetic.truncated_remainder, other)
+
+    def logical_not(self) -> Self:
+        """True where x is 0."""
+        return self._new(arithmetic.logical_not(self._node))
+
+    def logical_and(self, other: Operand) -> Self:
+        """True where both are true (not 0)."""
+        return self._with(arithmetic.logical_and, other)
+
+    def logical_or(self, other: Operand) -> Self:
+        """True where either is true (not 0)."""
+        return self._with(arithmetic.logical_or, other)
+
+    def logical_xor(self, other: Operand) -> Self:
+        """True where just one is true (not 0)."""
+        return self._with(arithmetic.logical_xor, other)

@@ -11,43 +11,45 @@ import numpy as np
 from engine import build
 from engine.arguments import constant, data_node
 from engine.assign import assigned
+from engine.autograd import followed
 from engine.build import Scalar
-from engine.cell import Cell, watching
+from engine.cell import watching
 from engine.device import canonical, get
 from engine.dtype import DType
 from engine.errors import DeviceError
 from engine.functions import arithmetic
+from engine.functions.arithmetic import Term
 from engine.ir import UOp
 from engine.ops import Op
 from engine.realize import Array, elements, is_realized, realize
 from engine.shapes import Shape, shape_of
+from engine.tensor.differentiable import Differentiable
 
 Operand = Any  # a Tensor, a number, a NumPy array
 
 
-class Value(Cell):
+class Value(Differentiable):
     """A node on a device; see Tensor, which is this with all its methods."""
 
     __array_ufunc__ = None  # NumPy arrays leave the operators to us
-    __slots__ = ("device", "requires_grad")
-    requires_grad: bool
+    __slots__ = ("device",)
 
     def __init__(
         self, data: Any, dtype: DType | None = None, device: str | None = None, requires_grad: bool = False
     ) -> None:
         self.device = data.device if isinstance(data, Value) and device is None else canonical(device)
-        self.requires_grad, self.grad = requires_grad, None
         if isinstance(data, Value):
             data = data.to(self.device)
             self._node = build.cast(data.node, dtype or data.dtype)
         else:
             self._node = data_node(data, dtype)
+        if requires_grad:
+            self.requires_grad = True
 
     @classmethod
     def _of(cls, node: UOp, device: str) -> Self:
         tensor = cls.__new__(cls)
-        tensor._node, tensor.device = node, device
-        tensor.requires_grad, tensor.grad = False, None
+        tensor._node, tensor.device = followed(node), device
         return tensor
 
     # -- what it is -----------------------------------------------------------------------------------------
@@ -122,12 +124,13 @@ class Value(Cell):
 
         Tensors are values: whatever was written down before reads the old elements, also when it is computed
         later, and no other tensor changes. InvalidGraph if `value` does not fit, or if this is a view of realized
-        elements (assigning to that would not change what it views: write base[…] = value).
+        elements (assigning to that would not change what it views: write base[…] = value), or a leaf that is given
+        something with a gradient of its own: assign under no_grad().
         """
         node = self._operand(value)
         if not isinstance(value, Value):
             node = build.broadcast(build.cast(node, self.dtype), self.shape)
-        self._value = assigned(self._value, node)
+        self._put(assigned(self._value, node))
         return self
 
     def numpy(self) -> Array:
@@ -197,6 +200,12 @@ class Value(Cell):
         if isinstance(other, bool | int | float):
             return constant(other, arithmetic.scalar_type(other, self.dtype), ())
         return data_node(other, None)
+
+    def _term(self, other: Operand) -> Term:
+        """As `_operand`, but a number stays one: the function it is given to finds its type."""
+        if isinstance(other, np.generic):
+            other = other.item()
+        return other if isinstance(other, bool | int | float) else self._operand(other)
 
     def _with(self, function: Callable[[UOp, UOp], UOp], other: Operand) -> Self:
         return self._new(function(self._node, self._operand(other)))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from engine import device
+from engine import device, nn
 from engine.device.interpreter import Interpreter
 from engine.device.null import Null
 from engine.errors import CaptureError, DeviceError
@@ -202,6 +202,46 @@ def test_gradients_that_gather_are_replayed_and_so_are_those_taken_away() -> Non
         wanted -= 20
     assert weight.tolist() == [wanted]
     assert len(calls) > 2  # with and without a gradient before are recorded apart
+
+
+class Network:
+    """Two layers and an optimizer with state: what a training script has."""
+
+    def __init__(self, optimizer: Callable[[list[Tensor]], Any]) -> None:
+        rng = np.random.default_rng(5)
+        shapes = ((4, 8), (8,), (8, 1))
+        self.weights = [Tensor(rng.standard_normal(n, dtype=np.float32), requires_grad=True) for n in shapes]
+        self.optimizer = optimizer(self.weights)
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        self.optimizer.zero_grad()
+        first, bias, second = self.weights
+        loss = (((x @ first + bias).relu() @ second - y) ** 2).mean()
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+
+@pytest.mark.parametrize("optimizer", [nn.SGD, nn.Adam])
+def test_backward_and_an_optimizer_are_replayed(optimizer: Any) -> None:
+    make = (
+        (lambda w: nn.SGD(w, lr=0.05, momentum=0.9))
+        if optimizer is nn.SGD
+        else (lambda w: nn.Adam(w, lr=0.01))
+    )
+    plain, replayed = Network(make), Network(make)
+    step = jit(replayed.step)
+    for number in range(6):
+        x, y = array(6, 4), array(6, 1)
+        wanted = plain.step(Tensor(x), Tensor(y))
+        got = step(Tensor(x), Tensor(y))
+        np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=1e-6, err_msg=str(number))
+        for a, b in zip(plain.weights, replayed.weights, strict=True):
+            np.testing.assert_allclose(b.numpy(), a.numpy(), rtol=1e-6, atol=1e-7)
+            np.testing.assert_allclose(b.grad.numpy(), a.grad.numpy(), rtol=1e-5, atol=1e-6)
+            assert b.requires_grad
+    assert len(step.plans) == 1
+    assert not got.requires_grad
 
 
 class Pair(NamedTuple):
