@@ -292,6 +292,25 @@ def test_one_tensor_passed_twice_is_another_case_than_two() -> None:
         assert fast(x, x).tolist() == [16.0]
 
 
+@pytest.mark.skipif(not hasattr(Tensor, "__setitem__"), reason="Tensor has no indexing yet")
+def test_slices_are_assigned_under_jit() -> None:
+    cache = Tensor(np.zeros((4, 3), np.float32))
+    wanted = np.zeros((4, 3), np.float32)
+
+    @jit
+    def put(row: Tensor) -> Tensor:
+        cache[1:] = cache[:-1]
+        cache[0] = row
+        return cache.sum()
+
+    for i in range(6):
+        row = array(3)
+        wanted[1:] = wanted[:-1].copy()
+        wanted[0] = row
+        np.testing.assert_allclose(put(Tensor(row)).numpy(), wanted.sum(), rtol=1e-5, err_msg=str(i))
+        np.testing.assert_array_equal(cache.numpy(), wanted)
+
+
 @pytest.mark.parametrize("read", ["numpy", "item", "tolist", "__float__", "__bool__"])
 def test_reading_on_the_host_is_refused_and_changes_nothing(read: str) -> None:
     state = Tensor([0.0])
