@@ -49,6 +49,7 @@ PURE = (
     "fleet/plan.py",
     "fleet/agents/plan.py",
     "engine/dtype.py",
+    "engine/holes.py",
     "engine/ir.py",
     "engine/kernel.py",
     "engine/neighbours.py",
