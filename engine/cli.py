@@ -20,8 +20,9 @@ from rich.table import Table
 
 from engine import heuristic
 from engine.compare import NUMPY, Row, compare
-from engine.errors import EngineError, InvalidGraph
+from engine.errors import EngineError, InvalidGraph, InvalidOption
 from engine.kernel import Kernel
+from engine.options import current
 from engine.opts import Schedule, schedule_from_json, schedule_to_json
 from engine.programs import cost, program
 from engine.search import Progress as SearchProgress
@@ -195,14 +196,9 @@ def _row_name(text: str) -> str:
     return "schedule" if text.startswith("[") else text
 
 
-def _default_store() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "tinyfleet" / "engine"
-
-
 def _store(place: Path | None) -> Store:
     """The store, made if need be. Exit status 2, naming the option, where none can be."""
-    kept = Store(place or _default_store())
+    kept = Store(place or current().cache / "engine")
     try:
         kept.objects.mkdir(parents=True, exist_ok=True)
         if not os.access(kept.objects, os.W_OK | os.X_OK):
@@ -221,7 +217,7 @@ def _reported() -> Iterator[None]:
         yield
     except EngineError as error:
         typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2 if isinstance(error, InvalidGraph) else 1) from None
+        raise typer.Exit(2 if isinstance(error, InvalidGraph | InvalidOption) else 1) from None
 
 
 # -------------------------------------------------------------------------------------------- progress

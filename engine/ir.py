@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from threading import RLock
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -113,12 +113,18 @@ def consumers(order: list[UOp]) -> dict[UOp, list[UOp]]:
 
 def substitute(root: UOp, replacements: dict[UOp, UOp]) -> UOp:
     """`root` with nodes replaced, rebuilt bottom-up; a replacement is not looked into again."""
+    return substitute_all((root,), replacements)[0]
+
+
+def substitute_all(roots: Iterable[UOp], replacements: dict[UOp, UOp]) -> tuple[UOp, ...]:
+    """`substitute` of several roots: what they share is rebuilt once."""
+    roots = tuple(roots)
     memo: dict[UOp, UOp] = dict(replacements)
-    for node in toposort(root, enter=lambda n: n not in replacements):
+    for node in toposort(*roots, enter=lambda n: n not in replacements):
         if node not in memo:
             src = tuple(memo[source] for source in node.src)
             memo[node] = node if src == node.src else node.replace(src=src)
-    return memo[root]
+    return tuple(memo[root] for root in roots)
 
 
 def print_graph(root: UOp) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine import linearize, lower, places, schedule
+from engine import lanes, linearize, lower, places, schedule, small_floats
 from engine.ir import UOp
 from engine.kernel import Kernel
 from engine.opts import Schedule
@@ -30,14 +30,16 @@ class Rendered:
 def compile_source(
     kernel: Kernel, opts: Schedule, renderer: Renderer, features: Features, name: str = "kernel"
 ) -> Rendered:
-    """Replay, lower, linearize and render. IllegalOpt if the schedule does not fit; VerifyError is our bug."""
+    """Replay, lower, settle, linearize and render. IllegalOpt if the schedule does not fit; VerifyError is our bug."""
     verify(kernel.output, Level.DEFINITION, "definition")
     scheduled = schedule.replay(kernel, opts)
-    root = _pass("lower", lower.lower(kernel, scheduled, fma=features.fma))
-    root = _pass("settle_places", places.settle_places(root))
+    root = _pass("lower", Level.KERNEL, lower.lower(kernel, scheduled, fma=features.fma))
+    root = _pass("settle_places", Level.KERNEL, places.settle_places(root))
+    root = _pass("small_floats", Level.WIDE, small_floats.widen(root))
+    root = _pass("lanes", Level.LANES, lanes.settle_lanes(root))
     return Rendered(renderer.render(linearize.linearize(root), name), name, scheduled.tiles, scheduled)
 
 
-def _pass(stage: str, root: UOp) -> UOp:
-    verify(root, Level.KERNEL, stage)
+def _pass(stage: str, level: Level, root: UOp) -> UOp:
+    verify(root, level, stage)
     return root

@@ -12,6 +12,7 @@ from engine import dtype as dt
 from engine.dtype import DType
 from engine.errors import InvalidGraph, VerifyError
 from engine.ir import UOp, toposort
+from engine.lanes import lanes_of
 from engine.ops import (
     COMPARE,
     CONVERSIONS,
@@ -26,14 +27,20 @@ from engine.ops import (
 from engine.opts import RangeType
 from engine.rewrite import Pattern, pattern
 from engine.shapes import shape_of
+from engine.small_floats import is_small
 
 
 class Level(StrEnum):
-    """Which graph: what the user wrote, one kernel's definition, or a kernel with loops and memory."""
+    """Which graph: what the user wrote, one kernel's definition, or a kernel with loops and memory.
+
+    A kernel then loses its small floats (WIDE), and last its vector accesses are settled (LANES).
+    """
 
     TENSOR = "tensor"
     DEFINITION = "definition"
     KERNEL = "kernel"
+    WIDE = "wide"
+    LANES = "lanes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +278,10 @@ def _behind_after(node: UOp) -> UOp:
 
 
 def _index(node: UOp) -> str:
+    return "is of one element" if node.arg is not None else _address(node)
+
+
+def _address(node: UOp) -> str:
     if len(node.src) not in (2, 3):
         return f"has {len(node.src)} sources, not a memory, an offset and perhaps where it is valid"
     memory = _behind_after(node.src[0])
@@ -279,6 +290,45 @@ def _index(node: UOp) -> str:
     if node.dtype != memory.dtype or node.src[1].dtype is not dt.int64:
         return "takes its memory's dtype and an int64 offset"
     return "" if len(node.src) == 2 or node.src[2].dtype is dt.bool_ else "validity is not a bool"
+
+
+def _row(node: UOp) -> str:
+    """An INDEX whose lanes are settled: of one element, or of as many in a row as it says."""
+    if node.arg is not None and (type(node.arg) is not int or node.arg < 2):
+        return f"arg {node.arg!r} must be a number of elements, 2 or more"
+    if lanes_of(node.src[1]) > 1:
+        return "its offset differs between lanes"
+    if any(lanes_of(valid) != (node.arg or 1) for valid in node.src[2:]):
+        return f"its validity has not the {node.arg or 1} lanes of its elements"
+    return _address(node)
+
+
+def _lane(node: UOp) -> str:
+    if len(node.src) != 1 or type(node.arg) is not int or not 0 <= node.arg < lanes_of(node.src[0]):
+        return f"there is no lane {node.arg!r}"
+    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+
+
+def _wide(check: Callable[[UOp], str]) -> Callable[[UOp], str]:
+    """The check of a node that may no longer be a small float."""
+
+    def test(node: UOp) -> str:
+        return f"is {node.dtype.name} where it must be float32" if is_small(node.dtype) else check(node)
+
+    return test
+
+
+def _settled(check: Callable[[UOp], str]) -> Callable[[UOp], str]:
+    """The check of a node whose sources have as many lanes as it, or one."""
+
+    def test(node: UOp) -> str:
+        sources = node.src[:1] if node.op is Op.AFTER else node.src
+        counts = {lanes_of(source) for source in sources} - {1}
+        if len(counts) > 1 or (node.op is Op.STORE and max(counts, default=1) > lanes_of(node.src[0])):
+            return f"has sources of {', '.join(map(str, sorted(counts)))} lanes"
+        return check(node)
+
+    return test
 
 
 def _load(node: UOp) -> str:
@@ -342,24 +392,28 @@ _SHAPED = _VALUES + _checks(
     ({Op.GET}, _get),
     ({Op.HOLE}, _hole),
 )
+_KERNEL = _VALUES + _checks(
+    ({Op.MULACC}, _elementwise),
+    ({Op.PARAM}, _memory),
+    ({Op.RANGE}, _range),
+    ({Op.ACC}, _acc),
+    ({Op.INDEX}, _index),
+    ({Op.LOAD}, _load),
+    ({Op.STORE}, _store),
+    ({Op.END}, _end),
+    ({Op.AFTER}, _after),
+    ({Op.SINK}, _sink),
+    ({Op.VECTOR}, _vector),
+)
+_WIDE = tuple(Check(check.pattern, _wide(check.test)) for check in _KERNEL)
+_LANES = tuple(Check(check.pattern, _settled(check.test)) for check in _WIDE)
 SPECS: dict[Level, tuple[Check, ...]] = {
     Level.TENSOR: _SHAPED
     + _checks(({Op.BUFFER, Op.PARAM}, _memory), ({Op.CONTIGUOUS}, _contiguous), ({Op.ASSIGN}, _assign)),
     Level.DEFINITION: _SHAPED + _checks(({Op.PARAM}, _memory)),
-    Level.KERNEL: _VALUES
-    + _checks(
-        ({Op.MULACC}, _elementwise),
-        ({Op.PARAM}, _memory),
-        ({Op.RANGE}, _range),
-        ({Op.ACC}, _acc),
-        ({Op.INDEX}, _index),
-        ({Op.LOAD}, _load),
-        ({Op.STORE}, _store),
-        ({Op.END}, _end),
-        ({Op.AFTER}, _after),
-        ({Op.SINK}, _sink),
-        ({Op.VECTOR}, _vector),
-    ),
+    Level.KERNEL: _KERNEL,
+    Level.WIDE: _WIDE,
+    Level.LANES: _checks(({Op.INDEX}, _wide(_row)), ({Op.LANE}, _wide(_lane))) + _LANES,
 }
 _BY_OP = {
     level: {op: [c for c in checks if op in c.pattern.ops] for op in Op} for level, checks in SPECS.items()
@@ -421,7 +475,7 @@ def verify(root: UOp, level: Level, stage: str) -> None:
         if node in known:
             continue
         found = problem(node, level)
-        if not found and level is not Level.KERNEL:
+        if not found and level in (Level.TENSOR, Level.DEFINITION):
             found = shape_problem(node)
         if found:
             raise VerifyError(stage, node.op.value, found)

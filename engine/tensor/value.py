@@ -10,7 +10,9 @@ import numpy as np
 
 from engine import build
 from engine.arguments import constant, data_node
+from engine.assign import assigned
 from engine.build import Scalar
+from engine.cell import Cell, watching
 from engine.device import canonical, get
 from engine.dtype import DType
 from engine.errors import DeviceError
@@ -23,13 +25,11 @@ from engine.shapes import Shape, shape_of
 Operand = Any  # a Tensor, a number, a NumPy array
 
 
-class Value:
+class Value(Cell):
     """A node on a device; see Tensor, which is this with all its methods."""
 
     __array_ufunc__ = None  # NumPy arrays leave the operators to us
-    __slots__ = ("__weakref__", "_node", "device", "grad", "requires_grad")
-    _node: UOp
-    device: str
+    __slots__ = ("device", "grad", "requires_grad")
     requires_grad: bool
     grad: Self | None
 
@@ -118,8 +118,24 @@ class Value:
                 tensor._node = node
         return self
 
+    def assign(self, value: Operand) -> Self:
+        """Let this tensor have the value of a tensor of its shape, dtype and device, or of a number; returns it.
+
+        Tensors are values: whatever was written down before reads the old elements, also when it is computed
+        later, and no other tensor changes. InvalidGraph if `value` does not fit, or if this is a view of realized
+        elements (assigning to that would not change what it views: write base[…] = value).
+        """
+        node = self._operand(value)
+        if not isinstance(value, Value):
+            node = build.broadcast(build.cast(node, self.dtype), self.shape)
+        self._node = assigned(self._node, node)
+        return self
+
     def numpy(self) -> Array:
-        """The elements as a NumPy array of their own."""
+        """The elements as a NumPy array of their own. DeviceError on NULL, which computes nothing."""
+        watch = watching()
+        if watch is not None:
+            watch.read_on_host("numpy()")
         return elements(self.realize()._node).copy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
@@ -159,7 +175,10 @@ class Value:
         if isinstance(where, DType):
             return self._new(build.cast(self._node, where))
         wanted = canonical(where)
-        return self if wanted == self.device else type(self)._of(self.realize()._node, wanted)
+        if wanted == self.device:
+            return self
+        elements(self.realize()._node)  # refuses a device that has nothing to copy
+        return type(self)._of(self._node, wanted)
 
     # -- what methods are made with -------------------------------------------------------------------------
 

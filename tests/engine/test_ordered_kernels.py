@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from engine import dtype as dt
+from engine import heuristic
 from engine.build import (
     broadcast,
     const,
@@ -116,12 +117,14 @@ def _with_slots(node: UOp) -> Kernel:
     return Kernel(substitute(node, numbered))
 
 
+@pytest.mark.parametrize("scheduled", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_a_compiled_kernel_is_as_interpreted(name: str, runtime: CpuRuntime) -> None:
+def test_a_compiled_kernel_is_as_interpreted(name: str, scheduled: bool, runtime: CpuRuntime) -> None:
     kernel = _with_slots(CASES[name])
     inputs = inputs_of(kernel)
     wanted = evaluate(kernel, inputs)
-    got = runtime.prepare(kernel)(inputs)
+    opts = heuristic.schedule(kernel, runtime.target) if scheduled else ()
+    got = runtime.prepare(kernel, opts)(inputs)
     assert got.dtype == wanted.dtype
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
 
