@@ -36,9 +36,10 @@ from engine.shapes import Shape, shape_of
 
 LANES = 25
 ROUNDS = 24
-AT_ONCE = 4  # rounds in a FOLD's body: code against the work of a step that is no round
+AT_ONCE = 2  # rounds in a FOLD's body: compile time and tracing against loop overhead; measured
 STEPS = ROUNDS // AT_ONCE
 WIDTH = 200  # bytes of a state
+FANOUT = 8  # states that `squeeze` makes of each: fewer kernels against permutations that are thrown away
 Lanes = tuple[UOp, ...]
 
 
@@ -224,27 +225,38 @@ def _each_step(x: UOp) -> UOp:
 def squeeze(state: Sequence[UOp], rate: int, length: int) -> UOp:
     """`length` bytes from each of the states (batch,), as uint8 (batch, length).
 
-    Block b is the state after b more permutations. A FOLD keeps only its last states, so the blocks are found by
-    halving: of those 2·s apart each is permuted s times, which gives those s apart. That is log2(blocks) FOLDs over
-    ever more states at once, and half as many permutations for each as there are blocks.
+    Block b is the state after b more permutations. A FOLD keeps only its last states, so the blocks are found from
+    coarse to fine, FANOUT times as many by each of log(blocks) FOLDs: see `_refined`.
     """
     (batch,) = shape_of(state[0])
     blocks = max(1, -(-length // rate))
     lanes = tuple(reshape(lane, (batch, 1)) for lane in state)
-    apart = 1 << (blocks - 1).bit_length()
+    apart = 1
+    while apart < blocks:
+        apart *= FANOUT
     while apart > 1:
-        apart //= 2
-        later = permutations(lanes, apart)
-        lanes = tuple(_interleaved(a, b, -(-blocks // apart)) for a, b in zip(lanes, later, strict=True))
-    return shrink(_octets(lanes[: rate // 8]), ((0, batch, 1), (0, length, 1)))
+        apart //= FANOUT
+        lanes = _refined(lanes, apart, -(-blocks // apart))
+    used = min(rate, length + 7) // 8  # of the last permutation's lanes: what nobody reads is not kept
+    return shrink(_octets(lanes[:used]), ((0, batch, 1), (0, length, 1)))
 
 
-def _interleaved(even: UOp, odd: UOp, count: int) -> UOp:
-    """The first `count` columns of even[:, 0], odd[:, 0], even[:, 1], …"""
-    batch, columns = shape_of(even)
-    parts = [pad(node, ((0, 0, 0), (low, 1 - low, 1))) for node, low in ((even, 0), (odd, 1))]
-    both = elementwise(Op.OR, *parts)
-    return shrink(both, ((0, batch, 1), (0, min(count, 2 * columns), 1)))
+def _refined(lanes: Lanes, apart: int, count: int) -> Lanes:
+    """From states (batch, m), each FANOUT · apart permutations behind the one before: the first `count` so `apart`."""
+    batch, m = shape_of(lanes[0])
+    shape = (batch, m, min(FANOUT, count))
+    times = elementwise(Op.MUL, iota_along(shape, 2), const(apart * STEPS, dt.int64, shape))
+
+    def step(number: UOp, now: Lanes, _: Lanes) -> Lanes:
+        moves = elementwise(Op.LT, broadcast(number, shape), times)
+        after = _rounds(now, _part(number))
+        return tuple(elementwise(Op.WHERE, moves, a, b) for a, b in zip(after, now, strict=True))
+
+    inits = [expand(reshape(lane, (batch, m, 1)), shape) for lane in lanes]
+    found = fold((shape[2] - 1) * apart * STEPS, inits, (), step)
+    return tuple(
+        shrink(reshape(lane, (batch, m * shape[2])), ((0, batch, 1), (0, count, 1))) for lane in found
+    )
 
 
 def _octets(lanes: Sequence[UOp]) -> UOp:
