@@ -18,7 +18,7 @@ from api.routes.attempts import LogSlice, attempt_resources, log_slice
 from api.schemas import Request, problems
 from api.waits import job_key
 from fleet import jobs, models, nodes
-from fleet.agents.protocol import JobKind, Name, PublicSpec
+from fleet.agents.protocol import JobKind, Name, Positive, PublicSpec
 from fleet.db import Session, now
 from fleet.lifecycle import JOB, JobState
 from fleet.resources import Attempt, Job, Page
@@ -37,7 +37,7 @@ class JobRequest(Request):
     arch: str | None = Field(
         default=None, min_length=1, max_length=400, description="only devices whose arch begins so"
     )
-    node: Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)] | Name | None = Field(
+    node: Positive | Name | None = Field(
         default=None, description="only this node, by id (a number) or name (a text)"
     )
     timeout_s: StrictFloat = Field(default=600.0, gt=0, le=86_400, description="of one attempt")
