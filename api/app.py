@@ -24,7 +24,7 @@ from api.uses import TokenUses
 from api.waits import Waits
 from fleet import reconcile
 from fleet.blobs import Blobs
-from fleet.db import engine_for, reading, session_factory, upgrade, writing
+from fleet.db import engine_for, now, reading, session_factory, upgrade, writing
 
 ROUTERS = (
     agents.router,
@@ -58,13 +58,15 @@ def assemble(settings: Settings) -> Parts:
     read, write = partial(reading, sessions), partial(writing, sessions)
     timings = settings.fleet.timings
     uses = TokenUses(write)
+    with read() as session:
+        up_since = now(session)
 
     def tick() -> Iterable[int]:
         uses.write()
-        return reconcile.tick(sessions, files, timings=timings).hints
+        return reconcile.tick(sessions, files, timings=timings, up_since=up_since).hints
 
     controllers = Controllers(tick, read, waits, timings.tick_s)
-    return Parts(settings, read, write, files, waits, uses, controllers, engine.dispose)
+    return Parts(settings, read, write, files, waits, uses, controllers, up_since, engine.dispose)
 
 
 def create_app(parts: Parts, run_controllers: bool = True) -> FastAPI:
