@@ -44,7 +44,7 @@ class JobRequest(Request):
     max_retries: StrictInt = Field(default=2, ge=0, le=10, description="after infrastructure failures")
 
 
-@router.post("", status_code=201, summary="Submit a job", responses=problems(415))
+@router.post("", status_code=201, summary="Submit a job", responses=problems(413, 415))
 def submit_job(principal: Writer, session: Writing, request: JobRequest, key: IdempotencyKey = None) -> Job:
     """It is queued until a node has room. The same Idempotency-Key with the same body gives the same job."""
     job = jobs.submit(
