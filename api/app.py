@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from api import auth, errors
-from api.body import BodyLimit, BodyLimits
+from api.body import Bodies, BodyLimit
 from api.controllers import Controllers
 from api.deps import Parts
 from api.routes import agents, blobs, document, events, health, jobs, kernels, nodes, searches, tokens
@@ -86,7 +86,9 @@ def create_app(parts: Parts, run_controllers: bool = True) -> FastAPI:
     app.state.parts = parts
     errors.install(app)
     settings = parts.settings
-    app.add_middleware(BodyLimits, limits=body_limits(settings), otherwise_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        Bodies, waits=parts.waits, limits=body_limits(settings), otherwise_bytes=settings.max_body_bytes
+    )
     _serve_console(app)
     app.openapi = partial(openapi, app, app.openapi)  # type: ignore[method-assign]
     return app
