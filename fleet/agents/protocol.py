@@ -71,20 +71,18 @@ class Program(StrEnum):
 class KernelRef(Wire):
     """Which kernel: a named program with shape and dtype, or a serialized kernel inline, or one by its hash.
 
-    Exactly one of `program`, `json` (alias of the field `document`) and `hash` is given.
+    Exactly one of `program`, `json` (the attribute `document`) and `hash` is given.
     """
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
     program: Program | None = None
     shape: list[Annotated[StrictInt, Field(ge=1, le=1 << 20)]] | None = Field(default=None, max_length=4)
     dtype: Literal["float32", "int32"] | None = None
-    document: dict[str, Any] | None = Field(default=None, alias="json")
+    document: dict[str, Any] | None = Field(default=None, alias="json", min_length=1)
     hash: Hash | None = None
 
     @model_validator(mode="after")
     def _one_form(self) -> KernelRef:
-        given = [f for f, v in (("program", self.program), ("json", self.document), ("hash", self.hash)) if v]
-        if len(given) != 1:
+        if sum(form is not None for form in (self.program, self.document, self.hash)) != 1:
             raise ValueError("give exactly one of program, json and hash")
         if self.program is not None:
             self._check_program()
