@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from engine import heuristic
+from engine import device, heuristic
 from engine.compare import NUMPY, Row, compare
-from engine.errors import EngineError, InvalidGraph, InvalidOption
+from engine.errors import DeviceError, EngineError, InvalidGraph, InvalidOption
 from engine.kernel import Kernel
 from engine.options import current
 from engine.opts import Schedule, schedule_from_json, schedule_to_json
@@ -33,6 +33,7 @@ from engine.target import Target, detect
 
 app = typer.Typer(no_args_is_help=True, help="The compiler engine: search, run and compare kernels.")
 
+TIMED = "CPU"  # the one device whose candidates can be compiled and timed by themselves
 Wanted = tuple[str, Schedule | Literal["numpy"]]
 
 
@@ -98,7 +99,7 @@ def search_command(
 ) -> None:
     """Search for the fastest schedule of a program, then compare it with the others, measured interleaved."""
     with _reported():
-        kernel, target = _kernel(name, shape, dtype), detect()
+        kernel, target = _kernel(name, shape, dtype), _timed_on()
         kept = _store(store)
         with _progress(budget, quiet=as_json) as progress:
             result = search(
@@ -141,7 +142,7 @@ def run_command(
 ) -> None:
     """Run a program on random inputs, check it against the interpreter, and time it."""
     with _reported():
-        kernel, target = _kernel(name, shape, dtype), detect()
+        kernel, target = _kernel(name, shape, dtype), _timed_on()
         kept = _store(store)
         names = dict.fromkeys([schedule, *(others or [])])
         wanted = [(_row_name(text), _schedule(text, kernel, target, threads, kept)) for text in names]
@@ -165,6 +166,18 @@ def _kernel(name: ProgramName, shape: str, dtype: DTypeName) -> Kernel:
             f"{shape!r} must be sizes separated by commas, e.g. 512,512,512", "shape"
         ) from None
     return program(name.value, sizes, dtype.value)
+
+
+def _timed_on() -> Target:
+    """What candidates are compiled for and timed on. InvalidOption when DEV names no device, or one of others."""
+    given = current().device
+    try:
+        named = device.canonical()
+    except DeviceError as error:
+        raise InvalidOption("DEV", given, error.code) from None
+    if named != TIMED:
+        raise InvalidOption("DEV", given, f"kernels can be timed on {TIMED} only: set that, or unset it")
+    return detect()
 
 
 def _schedule(

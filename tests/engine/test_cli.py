@@ -77,6 +77,30 @@ def test_what_cannot_be_is_refused_with_a_reason(
     assert message in result.output
 
 
+@pytest.mark.parametrize("verb", ["run", "search"])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("GPU", "no such device; there are CPU, "),
+        ("CUDA", "NVIDIA GPUs: that backend is not part of this build; there are CPU, "),
+        ("INTERP", "kernels can be timed on CPU only"),
+        ("null:c", "kernels can be timed on CPU only"),
+    ],
+)
+def test_a_device_that_cannot_be_timed_is_refused_saying_what_there_is(
+    verb: str, given: str, message: str, tmp_path: Path
+) -> None:
+    words = [verb, "copy", "8", "--store", str(tmp_path)]
+    result = CliRunner().invoke(app, words, env={"DEV": given})
+    assert result.exit_code == 2
+    assert f"DEV={given!r}: {message}" in result.output
+
+
+def test_the_device_is_named_in_any_case(tmp_path: Path) -> None:
+    words = ["run", "copy", "8", "--time", "0.01", "--store", str(tmp_path)]
+    assert CliRunner().invoke(app, words, env={"DEV": "cpu:c"}).exit_code == 0
+
+
 def test_a_row_that_fails_is_an_exit_status(tmp_path: Path) -> None:
     illegal = json.dumps([["VEC", "out", 0, 8, None]])
     result = invoke("run", "gemm", "16,16,16", "--schedule", illegal, "--store", str(tmp_path))
