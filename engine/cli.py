@@ -304,14 +304,14 @@ def _print_rows(console: Console, kernel: Kernel, rows: list[Row]) -> None:
     console.print(_table(kernel, rows))
     for row in rows:
         if row.detail and row.best_s is None:
-            console.print(f"{row.name}: {row.detail}", soft_wrap=True, markup=False, highlight=False)
+            console.print(f"{_shown(row)}: {row.detail}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _table(kernel: Kernel, rows: list[Row]) -> Table:
     """One row each; narrow enough for 80 columns whatever the figures."""
     work = cost(kernel)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
-    for heading in ("", "outcome", "best", "median", "GFLOP/s", "GB/s", "max error", "tolerance"):
+    for heading in ("", "outcome", "best", "median", "GFLOP/s", "GB/s", "error", "tolerance"):
         table.add_column(heading, justify="left" if heading in ("", "outcome") else "right", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row, work.flops, work.bytes))
@@ -319,12 +319,17 @@ def _table(kernel: Kernel, rows: list[Row]) -> Table:
 
 
 def _cells(row: Row, flops: float, moved: float) -> list[str]:
-    cells = [row.name, row.outcome.value]
+    cells = [_shown(row), row.outcome.value]
     if row.best_s is None or row.median_s is None:
         return cells
     rates = [f"{flops / row.best_s / 1e9:.1f}", f"{moved / row.best_s / 1e9:.1f}"]
     errors = ["" if e is None else f"{e:.2g}" for e in (row.max_error, row.tolerance)]
     return [*cells, _seconds(row.best_s), _seconds(row.median_s), *rates, *errors]
+
+
+def _shown(row: Row) -> str:
+    """A row's name as every table of this project has it."""
+    return {"none": "unoptimized", NUMPY: "NumPy"}.get(row.name, row.name)
 
 
 def _seconds(seconds: float) -> str:

@@ -119,6 +119,7 @@ def test_a_table_fits_80_columns_and_reasons_stand_below_it_whole() -> None:
     why = "float32 is not " + "so long a reason that it cannot stand in a column " * 4 + "[at all]"
     rows = [
         Row("heuristic", Outcome.OK, 1, max_error=1.2e-10, tolerance=1.2e-10, best_s=123e-6, median_s=123e-6),
+        Row("none", Outcome.OK, 1, max_error=0.0, tolerance=1.2e-10, best_s=9e-3, median_s=9e-3),
         Row("schedule", Outcome.COMPILE_FAILED, 1, detail=why),
         Row("numpy", Outcome.OUT_OF_BOUNDS, 1, detail="wrote past the end"),
     ]
@@ -127,7 +128,15 @@ def test_a_table_fits_80_columns_and_reasons_stand_below_it_whole() -> None:
     cli._print_rows(console, program("gemm", [1024, 1024, 1024]), rows)
     table, _, reasons = file.getvalue().partition("schedule: ")
     assert max(map(len, table.splitlines())) <= 80
-    for word in ("heuristic", "compile_failed", "out_of_bounds", "GFLOP/s", "max error", "tolerance"):
+    for word in (
+        "heuristic",
+        "unoptimized",
+        "compile_failed",
+        "out_of_bounds",
+        "GFLOP/s",
+        "error",
+        "tolerance",
+    ):
         assert word in table
     assert reasons.startswith(why)
-    assert "numpy: wrote past the end" in reasons
+    assert "NumPy: wrote past the end" in reasons
