@@ -20,7 +20,7 @@ from engine.programs import program, random_inputs
 from engine.runtime import interp
 from engine.runtime.interp import evaluate, evaluate_rows
 from engine.shapes import shape_of
-from engine.spec import BITS, FLOAT_ONLY, INT_ONLY
+from engine.element_spec import BITS, FLOAT_ONLY, INT_ONLY
 from tests.graphs import assert_close, by_numpy, random_graph
 from tests.reference import NUMPY
 
