@@ -3,39 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
+from engine import build
 from engine import dtype as dt
 from engine.arguments import constant, python_type, sizes
 from engine.build import Scalar
 from engine.device import canonical
 from engine.dtype import DType
+from engine.functions import linear
+from engine.functions.arithmetic import add, equal, multiply
 from engine.tensor.value import Value
+
+EXACT = 1 << 24  # whole numbers up to here are float32 (and the sums of them below are made without rounding)
 
 
 class Creation(Value):
-    """Constructors."""
+    """Constructors. `device`: see engine.device; None is the environment's DEV."""
 
     __slots__ = ()
 
     @classmethod
     def full(
-        cls, shape: int | Sequence[int], value: Scalar, dtype: DType | None = None, device: str | None = None
+        cls,
+        shape: int | Sequence[int],
+        value: Scalar,
+        dtype: DType | None = None,
+        device: str | None = None,
+        requires_grad: bool = False,
     ) -> Self:
         """A tensor of `shape` with `value` everywhere; nothing is stored."""
-        return cls._of(constant(value, dtype or python_type(value), sizes((shape,))), canonical(device))
+        found = cls._of(constant(value, dtype or python_type(value), sizes((shape,))), canonical(device))
+        found.requires_grad = requires_grad
+        return found
 
     @classmethod
-    def zeros(cls, *shape: int, dtype: DType = dt.float32, device: str | None = None) -> Self:
+    def zeros(
+        cls, *shape: Any, dtype: DType = dt.float32, device: str | None = None, requires_grad: bool = False
+    ) -> Self:
         """A tensor of zeros."""
-        return cls.full(sizes(shape), 0, dtype, device)
+        return cls.full(sizes(shape), 0, dtype, device, requires_grad)
 
     @classmethod
-    def ones(cls, *shape: int, dtype: DType = dt.float32, device: str | None = None) -> Self:
+    def ones(
+        cls, *shape: Any, dtype: DType = dt.float32, device: str | None = None, requires_grad: bool = False
+    ) -> Self:
         """A tensor of ones."""
-        return cls.full(sizes(shape), 1, dtype, device)
+        return cls.full(sizes(shape), 1, dtype, device, requires_grad)
+
+    @classmethod
+    def empty(cls, *shape: Any, dtype: DType = dt.float32, device: str | None = None) -> Self:
+        """A tensor whose values are not to be read; they are zeros."""
+        return cls.zeros(*shape, dtype=dtype, device=device)
+
+    def full_like(self, value: Scalar, dtype: DType | None = None) -> Self:
+        """`value` in this tensor's shape, dtype (unless given) and device."""
+        return type(self).full(self.shape, value, dtype or self.dtype, self.device)
+
+    def zeros_like(self, dtype: DType | None = None) -> Self:
+        """Zeros in this tensor's shape, dtype (unless given) and device."""
+        return self.full_like(0, dtype)
+
+    def ones_like(self, dtype: DType | None = None) -> Self:
+        """Ones in this tensor's shape, dtype (unless given) and device."""
+        return self.full_like(1, dtype)
+
+    empty_like = zeros_like
 
     @classmethod
     def arange(
@@ -50,4 +85,37 @@ class Creation(Value):
         first, last = (0, start) if stop is None else (start, stop)
         if step == 0:
             raise ValueError("step must not be 0")
-        return cls(np.arange(first, last, step).tolist(), dtype or python_type(first + last + step), device)
+        wanted = dtype or python_type(first + last + step)
+        count = len(np.arange(first, last, step))
+        whole = all(number == int(number) for number in (first, step))
+        if whole and max(abs(first), abs(first + count * step)) <= EXACT:
+            steps = add(multiply(build.iota(count), int(step)), int(first))
+            return cls._of(build.cast(steps, wanted), canonical(device))
+        return cls(np.arange(first, last, step).tolist(), wanted, device)
+
+    @classmethod
+    def linspace(
+        cls, start: float, stop: float, steps: int, dtype: DType = dt.float32, device: str | None = None
+    ) -> Self:
+        """`steps` numbers from start to stop, both of them there, evenly apart."""
+        return cls(np.linspace(start, stop, steps), dtype, device)
+
+    @classmethod
+    def eye(cls, n: int, m: int | None = None, dtype: DType = dt.float32, device: str | None = None) -> Self:
+        """(n, m or n) with ones on the diagonal and zeros elsewhere."""
+        shape = sizes((n, n if m is None else m))
+        on = equal(build.iota_along(shape, 0), build.iota_along(shape, 1))
+        return cls._of(build.cast(on, dtype), canonical(device))
+
+    @classmethod
+    def tri(
+        cls,
+        rows: int,
+        columns: int | None = None,
+        diagonal: int = 0,
+        dtype: DType = dt.float32,
+        device: str | None = None,
+    ) -> Self:
+        """Ones on and below the diagonal that is so far above the main one, zeros above it."""
+        shape = sizes((rows, rows if columns is None else columns))
+        return cls._of(linear.triangle(build.const(1, dtype, shape), diagonal, True), canonical(device))

@@ -1,46 +1,69 @@
-"""Products of matrices."""
+"""Products of matrices and tensors."""
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Sequence
+from typing import Any, Self, TypeVar
 
-from engine import build
-from engine import dtype as dt
-from engine.errors import InvalidGraph
-from engine.ir import UOp
-from engine.shapes import shape_of
+from engine.dtype import DType
+from engine.functions import einsum, linear
 from engine.tensor.value import Operand, Value
+
+One = TypeVar("One", bound=Value)
 
 
 class Linear(Value):
-    """Methods of linear algebra."""
+    """Methods of linear algebra. float16 and bfloat16 are multiplied and summed in float32, and rounded once."""
 
     __slots__ = ()
 
-    def matmul(self, other: Operand) -> Self:
-        """Matrix product, leading axes broadcast; a 1-d operand is a row on the left, a column on the right."""
-        return self._with(_matmul, other)
+    def matmul(self, other: Operand, dtype: DType | None = None) -> Self:
+        """Matrix product, leading axes broadcast; a 1-d operand is a row on the left, a column on the right.
+
+        `dtype`: what both are cast to before, and the result is of.
+        """
+        return self._new(linear.matmul(self._node, self._operand(other), dtype))
+
+    dot = mm = mv = matmul
 
     def __matmul__(self, other: Operand) -> Self:
         return self.matmul(other)
 
     def __rmatmul__(self, other: Operand) -> Self:
-        return self._after(_matmul, other)
+        return self._after(linear.matmul, other)
 
+    def bmm(self, other: Operand) -> Self:
+        """The products of as many matrices: (n, i, k) @ (n, k, j)."""
+        return self._with(linear.batched, other)
 
-def _matmul(a: UOp, b: UOp) -> UOp:
-    """`build.matmul` of nodes of any dtype but bool, and of one axis or more."""
-    rows, columns = shape_of(a), shape_of(b)
-    if not rows or not columns:
-        raise InvalidGraph(
-            f"operands have shapes {rows} and {columns}; 0-d tensors multiply with *", "matmul"
+    def outer(self, other: Operand) -> Self:
+        """Every product of an element of one 1-d tensor with one of the other."""
+        return self._with(linear.outer, other)
+
+    def tensordot(self, other: Operand, dims: int | tuple[Sequence[int], Sequence[int]] = 2) -> Self:
+        """Products summed over so many last axes of this and first of the other, or over the axes named of each."""
+        return self._new(linear.tensordot(self._node, self._operand(other), dims))
+
+    def linear(self, weight: Operand, bias: Operand = None) -> Self:
+        """x @ weight.T + bias, the weight of shape (out, in)."""
+        added = None if bias is None else self._operand(bias)
+        return self._new(linear.affine(self._node, self._operand(weight), added))
+
+    @staticmethod
+    def einsum(formula: str, *operands: Any) -> Any:
+        """The sum that a formula such as "...ij,jk->...ik" names, of so many tensors."""
+        given: tuple[Any, ...] = (
+            tuple(operands[0]) if len(operands) == 1 and not isinstance(operands[0], Value) else operands
         )
-    dtype = dt.promote(a.dtype, b.dtype)
-    if dtype is dt.bool_:
-        raise InvalidGraph("is not defined for bool; cast with .int() or .float()", "matmul")
-    left = build.reshape(build.cast(a, dtype), rows if len(rows) > 1 else (1, *rows))
-    right = build.reshape(build.cast(b, dtype), columns if len(columns) > 1 else (*columns, 1))
-    found = build.matmul(left, right)
-    shape = shape_of(found)
-    kept = shape[:-2] + shape[-2:-1] * (len(rows) > 1) + shape[-1:] * (len(columns) > 1)
-    return build.reshape(found, kept)
+        first = next((operand for operand in given if isinstance(operand, Value)), None)
+        if first is None:
+            raise TypeError("operands of einsum must be Tensors")
+        return first._new(einsum.einsum(formula, [first._operand(operand) for operand in given]))
+
+    def tril(self, diagonal: int = 0) -> Self:
+        """The last two axes with 0 above the diagonal that is so far above the main one."""
+        return self._new(linear.triangle(self._node, diagonal, True))
+
+    def triu(self, diagonal: int = 0) -> Self:
+        """The last two axes with 0 below the diagonal that is so far above the main one."""
+        return self._new(linear.triangle(self._node, diagonal, False))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from engine.tensor.activation import Activation
 from engine.tensor.casting import Casting
+from engine.tensor.convolution import Convolution
 from engine.tensor.creation import Creation
 from engine.tensor.elementwise import Elementwise
+from engine.tensor.indexing import Indexing
 from engine.tensor.linear import Linear
+from engine.tensor.losses import Losses
 from engine.tensor.movement import Movement
+from engine.tensor.normalization import Normalization
 from engine.tensor.operators import Operators
 from engine.tensor.randomness import Randomness
 from engine.tensor.reduction import Reduction
+from engine.tensor.sorting import Sorting
 
 
 class Tensor(
@@ -22,7 +27,12 @@ class Tensor(
     Elementwise,
     Operators,
     Movement,
+    Indexing,
     Linear,
+    Sorting,
+    Convolution,
+    Normalization,
+    Losses,
 ):
     """An array on a device, computed when it is asked for.
 

@@ -1,0 +1,150 @@
+"""Pooling over the last one, two or three axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from engine import build
+from engine import dtype as dt
+from engine.build import cast, iota, iota_along
+from engine.errors import InvalidGraph
+from engine.functions.arithmetic import (
+    add,
+    as_float,
+    divide,
+    floor_divide,
+    less,
+    less_or_equal,
+    logical_and,
+    multiply,
+    where,
+    wider,
+)
+from engine.functions.convolution import batched, per_axis, unbatched
+from engine.functions.movement import padded_with
+from engine.functions.reduction import reduce
+from engine.functions.window import sliding
+from engine.ir import UOp
+from engine.ops import Op
+from engine.shapes import Shape, shape_of
+
+Number = int | Sequence[int]
+
+
+def _geometry(
+    kernel: Number, stride: Number | None, padding: Number, dilation: Number, axes: int
+) -> list[Shape]:
+    kernels = per_axis(kernel, axes, "kernel_size")
+    paddings = per_axis(padding, axes, "padding", 0)
+    dilations = per_axis(dilation, axes, "dilation")
+    if any(2 * p > d * (k - 1) + 1 for p, k, d in zip(paddings, kernels, dilations, strict=True)):
+        raise InvalidGraph(f"{paddings} is more than half of the windows of {kernels}", "padding")
+    return [kernels, kernels if stride is None else per_axis(stride, axes, "stride"), paddings, dilations]
+
+
+def _widths(sizes: Shape, geometry: Sequence[Shape], ceil_mode: bool) -> list[tuple[int, int]]:
+    """(before, behind) for each axis; with `ceil_mode` so much more that a last part of a window is one.
+
+    Such a window must begin within the axis or the padding in front of it.
+    """
+    found = []
+    for n, k, s, p, d in zip(sizes, *geometry, strict=True):
+        reach = d * (k - 1) + 1
+        over = n + 2 * p - reach
+        count = (-(-over // s) if ceil_mode else over // s) + 1
+        if ceil_mode and (count - 1) * s >= n + p:
+            count -= 1
+        found.append((p, max(p, (count - 1) * s + reach - n - p)))
+    return found
+
+
+def max_pool(
+    x: UOp,
+    axes: int,
+    kernel: Number,
+    stride: Number | None,
+    padding: Number,
+    dilation: Number,
+    ceil_mode: bool,
+) -> UOp:
+    """The greatest element of each window, NaN if any is; what is padded is less than all."""
+    geometry = _geometry(kernel, stride, padding, dilation, axes)
+    image = batched(x, axes, f"max_pool{axes}d")
+    widths = _widths(shape_of(image)[2:], geometry, ceil_mode)
+    low = float("-inf") if x.dtype.is_float else x.dtype.low
+    padded = padded_with(image, [(0, 0), (0, 0), *widths], low)
+    seen = sliding(padded, geometry[0], geometry[1], geometry[3])
+    last = tuple(range(2 + axes, 2 + 2 * axes))
+    return unbatched(reduce(Op.MAX, seen, last, False), x, axes)
+
+
+def mean_pool(
+    x: UOp,
+    axes: int,
+    kernel: Number,
+    stride: Number | None,
+    padding: Number,
+    ceil_mode: bool,
+    count_include_pad: bool,
+) -> UOp:
+    """The mean of each window; of a window over the edge, of what lies in x (and in the padding, if counted)."""
+    geometry = _geometry(kernel, stride, padding, 1, axes)
+    image = batched(as_float(x), axes, f"avg_pool{axes}d")
+    sizes = shape_of(image)[2:]
+    widths = _widths(sizes, geometry, ceil_mode)
+    padded = padded_with(wider(image), [(0, 0), (0, 0), *widths], 0)
+    last = tuple(range(2 + axes, 2 + 2 * axes))
+    total = reduce(Op.ADD, sliding(padded, geometry[0], geometry[1], geometry[3]), last, False)
+    if not any(map(any, widths)):
+        return unbatched(cast(divide(total, float(prod(geometry[0]))), image.dtype), x, axes)
+    counted = geometry[2] if count_include_pad else (0,) * axes
+    counts: UOp | None = None
+    for axis in range(axes):
+        along = _counts(sizes[axis], widths[axis], counted[axis], geometry[0][axis], geometry[1][axis])
+        shape = tuple(shape_of(along)[0] if i == axis else 1 for i in range(axes))
+        along = build.reshape(along, shape)
+        counts = along if counts is None else multiply(counts, along)
+    assert counts is not None
+    return unbatched(cast(divide(total, cast(counts, total.dtype)), image.dtype), x, axes)
+
+
+def _counts(n: int, widths: tuple[int, int], counted: int, kernel: int, stride: int) -> UOp:
+    """How many places of each window count: those in x and in so much of the padding on either side."""
+    low, high = widths
+    places = add(iota(low + n + high), -low)
+    inside = logical_and(less(-counted - 1, places), less(places, n + counted))
+    return reduce(Op.ADD, sliding(cast(inside, dt.int64), (kernel,), (stride,), (1,)), 1, False)
+
+
+def adaptive_mean_pool(x: UOp, axes: int, output: Number | Sequence[int | None]) -> UOp:
+    """The mean of so many parts of each axis, which overlap where they are not equal (None keeps an axis)."""
+    image = batched(as_float(x), axes, f"adaptive_avg_pool{axes}d")
+    wanted = (output,) * axes if isinstance(output, int) else tuple(output)
+    if len(wanted) != axes:
+        raise InvalidGraph(f"{output!r} is not {axes} sizes", "output_size")
+    found = wider(image)
+    for axis, size in enumerate(wanted, 2):
+        n = shape_of(found)[axis]
+        found = _parted(found, axis, n if size is None else size)
+    return unbatched(cast(found, image.dtype), x, axes)
+
+
+def _parted(x: UOp, axis: int, count: int) -> UOp:
+    shape = shape_of(x)
+    n = shape[axis]
+    if count < 1 or n < 1:
+        raise InvalidGraph(f"axis {axis} of {shape} cannot become {count} parts", "adaptive_avg_pool")
+    if n % count == 0:
+        cut = build.reshape(x, (*shape[:axis], count, n // count, *shape[axis + 1 :]))
+        return divide(reduce(Op.ADD, cut, axis + 1, False), float(n // count))
+    # Part i is from floor(i n / count) to below ceil((i + 1) n / count).
+    grid = (*shape[:axis], count, *shape[axis:])
+    i = iota_along(grid, axis)
+    place = iota_along(grid, axis + 1)
+    start = floor_divide(multiply(i, n), count)
+    stop = floor_divide(add(multiply(add(i, 1), n), count - 1), count)
+    inside = logical_and(less_or_equal(start, place), less(place, stop))
+    spread = build.expand(build.reshape(x, (*shape[:axis], 1, *shape[axis:])), grid)
+    total = reduce(Op.ADD, where(inside, spread, 0.0), axis + 1, False)
+    return divide(total, cast(reduce(Op.ADD, cast(inside, dt.int64), axis + 1, False), total.dtype))

@@ -1,0 +1,117 @@
+"""Reading and writing elements by their places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from engine import build
+from engine.arguments import data_node, takes_dim
+from engine.errors import InvalidGraph
+from engine.functions import arithmetic, indexing, movement, scattering
+from engine.shapes import shape_of
+from engine.tensor.keys import entries_of, only_mask
+from engine.tensor.value import Operand, Value
+
+_SCATTERS = {None: "set", "add": "add", "sum": "add", "amax": "max", "max": "max"}
+
+
+class Indexing(Value):
+    """x[…] and its relatives. Places that a tensor names are not checked: one that does not exist reads 0."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Self:
+        """Numbers, slices of any step, None, ..., arrays or tensors of integers, boolean masks: by NumPy's rules.
+
+        IndexError for a number or slice list that is out of range. A mask that is a tensor is computed now, as the
+        shape depends on it.
+        """
+        return self._new(indexing.read(self._node, entries_of(key, self.shape, self._operand)))
+
+    def __setitem__(self, key: Any, value: Operand) -> None:
+        """This tensor becomes a new one with `value` at the key; no other tensor sees it, views of this one neither.
+
+        Of places named twice the last value stays. The value is cast to this tensor's dtype and broadcast.
+        """
+        new = self._operand(value)
+        mask = only_mask(key)
+        if mask is not None and not shape_of(new) and mask.shape == self.shape[: mask.ndim]:
+            here = build.reshape(self._operand(mask), mask.shape + (1,) * (self.ndim - mask.ndim))
+            self._node = arithmetic.where(here, build.cast(new, self.dtype), self._node)
+            return
+        self._node = indexing.write(self._node, entries_of(key, self.shape, self._operand), new)
+
+    def __iter__(self) -> Iterator[Self]:
+        if not self.shape:
+            raise TypeError("a 0-d tensor has nothing to iterate over")
+        return iter([self._new(node) for node in movement.unbind(self._node, 0)])
+
+    def _index(self, index: Any) -> Any:
+        return self._operand(index) if isinstance(index, Value) else data_node(np.asarray(index), None)
+
+    @takes_dim
+    def gather(self, axis: int, index: Operand) -> Self:
+        """self[…, index[…, i, …], …] along an axis; the index has as many axes and may be smaller in the others."""
+        return self._new(scattering.gather(self._node, axis, self._index(index)))
+
+    @takes_dim
+    def index_select(self, axis: int, index: Operand) -> Self:
+        """The slices of an axis that a 1-d index names."""
+        return self._new(scattering.select(self._node, axis, self._index(index)))
+
+    def take(self, index: Operand) -> Self:
+        """The elements, numbered in row-major order, that an index of any shape names."""
+        return self._new(scattering.take(self._node, self._index(index)))
+
+    @takes_dim
+    def scatter(self, axis: int, index: Operand, src: Operand, reduce: str | None = None) -> Self:
+        """This tensor with `src` (a tensor or a number) put at index along an axis; duplicates in order.
+
+        `reduce`: None puts, "add" adds, "amax" keeps the greater.
+        """
+        if reduce not in _SCATTERS:
+            raise InvalidGraph(f"reduce {reduce!r} is not one of None, add, amax", "scatter")
+        at = self._index(index)
+        source = self._operand(src)
+        if not isinstance(src, Value):
+            source = build.broadcast(source, shape_of(at))
+        return self._new(scattering.scatter(self._node, axis, at, source, _SCATTERS[reduce]))
+
+    @takes_dim
+    def scatter_add(self, axis: int, index: Operand, src: Value) -> Self:
+        """This tensor with `src` added in at index along an axis."""
+        return self.scatter(axis, index, src, "add")
+
+    @takes_dim
+    def scatter_reduce(
+        self, axis: int, index: Operand, src: Value, reduce: str, include_self: bool = True
+    ) -> Self:
+        """This tensor with, at each place, the sum, prod, mean, amax or amin of what is scattered there.
+
+        With `include_self` its own element takes part. Places that nothing is scattered to stay.
+        """
+        source = self._operand(src)
+        return self._new(
+            scattering.scatter_reduce(self._node, axis, self._index(index), source, reduce, include_self)
+        )
+
+    def masked_select(self, mask: Value) -> Self:
+        """The elements where a mask (broadcast) is true, 1-d in row-major order; the mask is computed now."""
+        whole = self._new(movement.expand(self._node, build.broadcast_shape(self.shape, mask.shape)))
+        return whole[mask.numpy() & np.ones(whole.shape, np.bool_)]
+
+    def nonzero(self, as_tuple: bool = False) -> Any:
+        """The int64 places of the elements that are not 0, a row each (or a tensor for each axis); computed now."""
+        places: Sequence[Any] = np.nonzero(self.numpy()) if self.shape else ()
+        if as_tuple:
+            return tuple(type(self)(axis, device=self.device) for axis in places)
+        count = len(places[0]) if self.shape else int(bool(self.item()))
+        rows = np.stack(places, 1) if self.shape else np.zeros((count, 0), np.int64)
+        return type(self)(rows.astype(np.int64), device=self.device)
+
+    def one_hot(self, num_classes: int) -> Self:
+        """int64: for each number a last axis of `num_classes` that is 1 at it and 0 elsewhere."""
+        return self._new(scattering.one_hot(self._node, num_classes))

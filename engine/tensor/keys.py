@@ -1,0 +1,120 @@
+"""What stands between the brackets of x[…], as entries that engine.functions.indexing reads and writes by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import index as as_integer
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+
+from engine import dtype as dt
+from engine.arguments import data_node
+from engine.functions.indexing import Entry, Gap, NewAxis, Places, number_of, span_of
+from engine.ir import UOp
+from engine.realize import Array
+from engine.shapes import Shape
+from engine.tensor.value import Value
+
+NodeOf = Callable[[Value], UOp]
+
+
+def entries_of(key: Any, shape: Shape, node_of: NodeOf) -> list[Entry]:
+    """One entry for each axis of `shape`, and NewAxis and Gap besides.
+
+    A boolean mask becomes the places where it is true: a tensor that is one is computed here and now. IndexError
+    for numbers that are out of range, for too many of them, and for a mask of another shape; TypeError for the rest.
+    """
+    parts = list(key) if isinstance(key, tuple) else [key]
+    parts = [_array(part) if isinstance(part, Sequence | np.ndarray) else part for part in parts]
+    parts = _without_ellipsis(parts, len(shape))
+    found: list[Entry] = []
+    axis = 0
+    for part in parts:
+        entries = _entries(part, axis, shape, node_of)
+        axis += sum(not isinstance(entry, NewAxis | Gap) for entry in entries)
+        found += entries
+    return found
+
+
+def _array(part: Any) -> Array:
+    if isinstance(part, str):
+        raise TypeError(f"an index is a number, a slice, an array, None or ..., not {part!r}")
+    if isinstance(part, Sequence) and any(isinstance(item, Value) for item in part):
+        part = [item.item() if isinstance(item, Value) else item for item in part]
+    array = np.asarray(part)
+    array = array.astype(np.int64) if array.size == 0 and not isinstance(part, np.ndarray) else array
+    if array.dtype.kind not in "biu":
+        raise TypeError(f"an index is of integers or bool, not {array.dtype}")
+    return array
+
+
+def _axes(part: Any) -> int:
+    """How many axes a part of a key speaks of."""
+    if part is None:
+        return 0
+    if isinstance(part, Value):
+        return part.ndim if part.dtype is dt.bool_ else 1
+    return part.ndim if isinstance(part, np.ndarray) and part.dtype == np.bool_ else 1
+
+
+def _without_ellipsis(parts: list[Any], ndim: int) -> list[Any]:
+    """... spelled out as the slices it stands for; it stays where it stands for none."""
+    places = [i for i, part in enumerate(parts) if isinstance(part, EllipsisType)]
+    if len(places) > 1:
+        raise IndexError("an index has at most one ...")
+    named = sum(_axes(part) for part in parts if not isinstance(part, EllipsisType))
+    if named > ndim:
+        raise IndexError(f"{named} indices for {ndim} axes")
+    at = places[0] if places else len(parts)
+    whole: list[Any] = [slice(None)] * (ndim - named)
+    return [*parts[:at], *(whole or [...] * len(places)), *parts[at + 1 :]]
+
+
+def _entries(part: Any, axis: int, shape: Shape, node_of: NodeOf) -> list[Entry]:
+    if part is None:
+        return [NewAxis()]
+    if isinstance(part, EllipsisType):
+        return [Gap()]
+    if isinstance(part, slice):
+        return [span_of(slice(*map(_bound, (part.start, part.stop, part.step))), shape[axis])]
+    if isinstance(part, bool | np.bool_):
+        raise TypeError("True and False are no indices; use None for a new axis, or a mask of x's shape")
+    if isinstance(part, Value):
+        if part.dtype is dt.bool_:
+            return _mask(part.numpy(), axis, shape)
+        if not part.dtype.is_int:
+            raise TypeError(f"an index is of integers or bool, not {part.dtype.name}")
+        return [Places(node_of(part))]
+    if isinstance(part, np.ndarray):
+        return _mask(part, axis, shape) if part.dtype == np.bool_ else [_checked(part, axis, shape[axis])]
+    try:
+        return [number_of(as_integer(part), axis, shape[axis])]
+    except TypeError:
+        raise TypeError(f"an index is a number, a slice, an array, None or ..., not {part!r}") from None
+
+
+def _bound(value: Any) -> int | None:
+    return None if value is None else as_integer(value)
+
+
+def _mask(mask: Array, axis: int, shape: Shape) -> list[Entry]:
+    if mask.ndim == 0:
+        raise TypeError("a mask of no axes is no index")
+    if mask.shape != shape[axis : axis + mask.ndim]:
+        raise IndexError(f"a mask of shape {mask.shape} does not fit axes {axis}… of shape {shape}")
+    return [Places(data_node(places, None)) for places in np.nonzero(mask)]
+
+
+def _checked(array: Array, axis: int, n: int) -> Places:
+    wrong = array[(array < -n) | (array >= n)]
+    if wrong.size:
+        number_of(int(wrong.flat[0]), axis, n)
+    return Places(data_node(array, None))
+
+
+def only_mask(key: Any) -> Value | None:
+    """The tensor of a key that is a mask and nothing else."""
+    part = key[0] if isinstance(key, tuple) and len(key) == 1 else key
+    return part if isinstance(part, Value) and part.dtype is dt.bool_ and part.ndim else None
