@@ -1,4 +1,4 @@
-"""Recording what a function does to tensors, and doing it again: the inside of engine.jit.
+"""Recording what a function does to tensors: the inside of engine.jit.
 
 While it is recorded, every tensor from outside that the function touches appears to hold a BUFFER of the recording's
 own. So no graph that is built meanwhile is one that existed before, nothing computed earlier is taken for granted, and
@@ -7,33 +7,35 @@ what the tensors really hold changes only when all went well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from engine.build import reshape
 from engine.cell import Cell, born_in, made, watched
-from engine.device import get
 from engine.device.protocol import Array, Device
-from engine.dtype import DType
 from engine.errors import CaptureError
 from engine.ir import UOp
-from engine.kernel import Kernel
 from engine.nested import cells_of, rebuilt
-from engine.ops import Op
 from engine.order import Step
-from engine.realize import adopt, alias, is_realized, memory, realize, run_kernel
-from engine.shapes import Shape, shape_of
-from engine.tensor import Tensor
+from engine.plan import (
+    GradientOf,
+    Input,
+    Launch,
+    Place,
+    Plan,
+    Result,
+    kind_of,
+    settled,
+)
+from engine.realize import alias, base_of, memory
+from engine.shapes import shape_of
 
 
-def settle(cells: Iterable[Cell]) -> None:
-    """Realize what the cells hold, those of one device together."""
-    lazy = {id(cell): cell for cell in cells if not is_realized(cell._node)}.values()
-    for name in dict.fromkeys(cell.device for cell in lazy):
-        here = [cell for cell in lazy if cell.device == name]
-        for cell, node in zip(here, realize([cell._node for cell in here], get(name)), strict=True):
-            cell._node = node
+def settle_results(results: Sequence[Cell], assigned: Sequence[Cell]) -> None:
+    """Realize what a call gives and what it assigned. Results are values: no gradient goes back through them."""
+    for cell, node in zip(results, settled([*results, *assigned]), strict=False):
+        cell._value = reshape(base_of(node), shape_of(node))
 
 
 class Observer:
@@ -67,11 +69,12 @@ class Observer:
 
 @dataclass(slots=True)
 class _Seen:
-    """A tensor from outside: the recording's BUFFER for what it held, and what it is to hold now."""
+    """A tensor from outside: the recording's BUFFER for what it held, what it is to hold now, its gradient before."""
 
     cell: Cell
     buffer: UOp
     node: UOp
+    gradient: Cell | None
 
 
 class Capture:
@@ -107,50 +110,60 @@ class Capture:
         seen = self._seen.get(id(cell))
         if seen is None:
             with watched(None):
-                settle([cell])
-            buffer = alias(cell._held)
-            seen = self._seen[id(cell)] = _Seen(cell, buffer, buffer)
+                (node,) = settled([cell])
+            buffer = alias(node)
+            seen = self._seen[id(cell)] = _Seen(cell, buffer, buffer, cell._gradient)
         return seen
 
     def run(self, function: Callable[[], Any]) -> Any:
-        """Call it, and realize what it gives and what it assigned."""
-        with watched(self):
-            result = function()
-            settle([*cells_of(result), *(seen.cell for seen in self._changed())])
+        """Call it, and realize what it gives and what it assigned. If it fails, gradients are as they were."""
+        try:
+            with watched(self):
+                result = function()
+                assigned = [seen.cell for seen in self._changed()]
+                settle_results(list(cells_of(result)), [*assigned, *self._gradients().values()])
+        except BaseException:
+            for seen in self._seen.values():
+                if seen.cell._gradient is not seen.gradient:
+                    seen.cell._gradient = seen.gradient
+            raise
         return result
 
     def _changed(self) -> list[_Seen]:
         return [seen for seen in self._seen.values() if seen.node is not seen.buffer]
 
+    def _gradients(self) -> dict[int, Cell]:
+        """The gradients that tensors have been given, by the tensors' ids."""
+        found = ((key, seen.gradient, seen.cell._gradient) for key, seen in self._seen.items())
+        return {key: now for key, before, now in found if now is not None and now is not before}
+
     def finish(self, result: Any) -> tuple[Plan, Any]:
         """The plan, and the result of this call; tensors that were assigned now hold what they were assigned."""
-        positions: dict[int, int] = {}
-        for number, cell in enumerate(self._arguments):
-            positions.setdefault(id(cell), number)
-        changed = self._changed()
         outputs = list({id(cell): cell for cell in cells_of(result)}.values())
-        nodes = [self._final(cell) for cell in (*outputs, *(seen.cell for seen in changed))]
-        table = _Table(self._ran, [_base(node) for node in nodes])
+        changed, gradients = self._changed(), self._gradients()
+        given = [self._final(cell) for cell in (*outputs, *gradients.values())]
+        table = _Table(self._ran, [base_of(node) for node in (*given, *(seen.node for seen in changed))])
+        places = self._places()
+
+        def result_of(cell: Cell, place: Place | None) -> Result:
+            node = self._final(cell)
+            return Result(place, table.slot(base_of(node)), shape_of(node), cell.device)
+
         plan = Plan(
-            arguments=tuple(
-                (positions[key], table.slot(seen.buffer))
+            inputs=tuple(
+                Input(places[key], table.slot(seen.buffer), *kind_of(seen.cell, seen.buffer))
                 for key, seen in self._seen.items()
-                if key in positions
             ),
-            outside=tuple(
-                _Outside(seen.cell, table.slot(seen.buffer), *_kind(seen.cell, seen.buffer))
-                for key, seen in self._seen.items()
-                if key not in positions
-            ),
+            with_gradient=tuple((places[key], seen.gradient is not None) for key, seen in self._seen.items()),
             constants=table.constants({seen.buffer for seen in self._seen.values()}),
             launches=table.launches(),
-            outputs=tuple(
-                _Output(table.slot(_base(node)), shape_of(node), cell.device, self._place(cell, positions))
-                for cell, node in zip(outputs, nodes[: len(outputs)], strict=True)
-            ),
-            changed=tuple(
-                (table.slot(_base(node)), shape_of(node), positions.get(id(seen.cell), seen.cell))
-                for seen, node in zip(changed, nodes[len(outputs) :], strict=True)
+            outputs=tuple(result_of(cell, places.get(id(cell))) for cell in outputs),
+            changed=tuple(result_of(seen.cell, places[id(seen.cell)]) for seen in changed),
+            gradients=tuple(result_of(cell, places[key]) for key, cell in gradients.items()),
+            without_gradient=tuple(
+                places[key]
+                for key, seen in self._seen.items()
+                if seen.gradient is not None and seen.cell._gradient is None
             ),
             template=_template(result, outputs),
             slots=table.size,
@@ -160,19 +173,17 @@ class Capture:
         return plan, result
 
     def _final(self, cell: Cell) -> UOp:
-        return cell._held if born_in(cell, self) else self._seen[id(cell)].node
+        return cell._held if born_in(cell, self) else self._open(cell).node
 
-    def _place(self, cell: Cell, positions: dict[int, int]) -> Cell | int | None:
-        """Which tensor a result is, if it is one that was there before: an argument's number, or itself."""
-        return None if born_in(cell, self) else positions.get(id(cell), cell)
-
-
-def _kind(cell: Cell, node: UOp) -> tuple[Shape, DType, str]:
-    return shape_of(node), node.dtype, cell.device
-
-
-def _base(node: UOp) -> UOp:
-    return node.src[0] if node.op is Op.RESHAPE else node
+    def _places(self) -> dict[int, Place]:
+        """Where a replay finds each tensor from outside: an argument, another one's gradient, or the very tensor."""
+        found: dict[int, Place] = {}
+        for number, cell in enumerate(self._arguments):
+            found.setdefault(id(cell), number)
+        for seen in self._seen.values():
+            if seen.gradient is not None and id(seen.gradient) not in found:
+                found[id(seen.gradient)] = GradientOf(found.get(id(seen.cell), seen.cell))
+        return {key: found.get(key, seen.cell) for key, seen in self._seen.items()}
 
 
 class _Numbered(Cell):
@@ -191,101 +202,6 @@ def _template(result: Any, outputs: list[Cell]) -> Any:
         return found
 
     return rebuilt(result, numbered)
-
-
-# ------------------------------------------------------------------------------------------------------ plans
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Run `kernel` on the memory in `inputs` (slots) into slot `output`; then `free` slots are needed no more."""
-
-    kernel: Kernel
-    device: Device
-    inputs: tuple[int, ...]
-    output: int
-    free: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Outside:
-    """A tensor that is no argument: its slot, and what it must be like for the plan to fit."""
-
-    cell: Cell
-    slot: int
-    shape: Shape
-    dtype: DType
-    device: str
-
-    def fits(self) -> bool:
-        return _kind(self.cell, self.cell._held) == (self.shape, self.dtype, self.device)
-
-
-@dataclass(frozen=True, slots=True)
-class _Output:
-    slot: int
-    shape: Shape
-    device: str
-    place: Cell | int | None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The kernels of one case of a function, and where their inputs come from and their results go."""
-
-    arguments: tuple[tuple[int, int], ...]  # (number of the argument's tensor, slot)
-    outside: tuple[_Outside, ...]
-    constants: tuple[tuple[int, Array], ...]
-    launches: tuple[Launch, ...]
-    outputs: tuple[_Output, ...]
-    changed: tuple[tuple[int, Shape, Cell | int], ...]
-    template: Any
-    slots: int
-
-    def fits(self) -> bool:
-        """Are the tensors from outside still like those that were recorded?"""
-        return all(each.fits() for each in self.outside)
-
-    def replay(self, arguments: Sequence[Cell]) -> Any:
-        """Run the kernels on other arguments of the same case. When the device fails, no tensor has changed."""
-        memories = self._gather(arguments)
-        for launch in self.launches:
-            inputs = [memories[slot] for slot in launch.inputs]
-            memories[launch.output] = run_kernel(launch.kernel, inputs, launch.device)
-            del inputs
-            for slot in launch.free:
-                memories[slot] = None
-        return self._spread(memories, arguments)
-
-    def _gather(self, arguments: Sequence[Cell]) -> list[Any]:
-        used = [(arguments[number], slot) for number, slot in self.arguments]
-        used += [(each.cell, each.slot) for each in self.outside]
-        settle(cell for cell, _ in used)
-        memories: list[Any] = [None] * self.slots
-        for cell, slot in used:
-            memories[slot] = memory(cell._held)
-        for slot, array in self.constants:
-            memories[slot] = array
-        return memories
-
-    def _spread(self, memories: list[Any], arguments: Sequence[Cell]) -> Any:
-        nodes: dict[int, UOp] = {}
-
-        def node(slot: int, shape: Shape) -> UOp:
-            if slot not in nodes:
-                nodes[slot] = adopt(memories[slot])
-            return reshape(nodes[slot], shape)
-
-        def tensor(place: Cell | int) -> Cell:
-            return arguments[place] if isinstance(place, int) else place
-
-        for slot, shape, place in self.changed:
-            tensor(place)._held = node(slot, shape)
-        found = [
-            Tensor._of(node(each.slot, each.shape), each.device) if each.place is None else tensor(each.place)
-            for each in self.outputs
-        ]
-        return rebuilt(self.template, lambda cell: found[cell.number])  # type: ignore[attr-defined]
 
 
 class _Table:

@@ -1,4 +1,4 @@
-"""Verbs of the engine: search for a fast kernel, run and compare kernels, show the target."""
+"""Verbs of the engine: search for a fast kernel, run and compare kernels, show the target, options and devices."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from rich.table import Table
 
 from engine import heuristic
 from engine.compare import NUMPY, Row, compare
+from engine.device import ABSENT, canonical, kinds
 from engine.errors import EngineError, InvalidGraph, InvalidOption
 from engine.kernel import Kernel
-from engine.options import current
+from engine.options import OPTIONS, current
 from engine.opts import Schedule, schedule_from_json, schedule_to_json
 from engine.programs import cost, program
 from engine.search import Progress as SearchProgress
@@ -80,6 +81,65 @@ def target_command(as_json: JsonOption = False) -> None:
         for name, value in facts.items():
             table.add_row(name, " ".join(value) if isinstance(value, list) else str(value))
         Console().print(table)
+
+
+@app.command("options")
+def options_command(as_json: JsonOption = False) -> None:
+    """The variables that set the engine's options: what each means, and what it is here."""
+    with _reported():
+        now = current()
+        rows = [
+            {
+                "variable": option.variable,
+                "type": option.type,
+                "default": option.default,
+                "now": str(getattr(now, option.field) or option.default),
+                "help": option.help,
+            }
+            for option in OPTIONS
+        ]
+        _print_facts(rows, as_json)
+
+
+@app.command("devices")
+def devices_command(as_json: JsonOption = False) -> None:
+    """What DEV can name: the devices there are, and those whose backend is not part of this build."""
+    with _reported():
+        chosen = canonical()
+        rows = [
+            {
+                "name": name,
+                "help": kind.help,
+                "parts": list(kind.parts),
+                "chosen": chosen.split(":")[0] == name,
+            }
+            for name, kind in sorted(kinds().items())
+        ]
+        rows += [
+            {"name": name, "help": f"{what}: not part of this build", "parts": [], "chosen": False}
+            for name, what in ABSENT.items()
+            if name not in kinds()
+        ]
+        _print_facts(rows, as_json)
+
+
+def _print_facts(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Rows of one kind as JSON or as a table."""
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading in rows[0]:
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return ", ".join(part for part in value if part) if isinstance(value, list) else str(value)
 
 
 @app.command("search")

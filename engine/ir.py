@@ -92,7 +92,9 @@ def toposort(*roots: UOp, enter: Callable[[UOp], bool] | None = None, bodies: bo
             continue
         stack.append((node, True))
         sources = node.src if bodies else read_outside(node)
-        stack.extend((source, False) for source in reversed(sources) if source not in done)
+        for source in reversed(sources):
+            if source not in done:
+                stack.append((source, False))
     return list(done)
 
 
@@ -116,13 +118,16 @@ def substitute(root: UOp, replacements: dict[UOp, UOp]) -> UOp:
     return substitute_all((root,), replacements)[0]
 
 
-def substitute_all(roots: Iterable[UOp], replacements: dict[UOp, UOp]) -> tuple[UOp, ...]:
-    """`substitute` of several roots: what they share is rebuilt once."""
+def substitute_all(
+    roots: Iterable[UOp], replacements: dict[UOp, UOp], bodies: bool = True
+) -> tuple[UOp, ...]:
+    """`substitute` of several roots: what they share is rebuilt once. Without `bodies` those of FOLDs stay."""
     roots = tuple(roots)
     memo: dict[UOp, UOp] = dict(replacements)
-    for node in toposort(*roots, enter=lambda n: n not in replacements):
+    for node in toposort(*roots, enter=lambda n: n not in replacements, bodies=bodies):
         if node not in memo:
-            src = tuple(memo[source] for source in node.src)
+            read = node.src if bodies else read_outside(node)
+            src = (*(memo[source] for source in read), *node.src[len(read) :])
             memo[node] = node if src == node.src else node.replace(src=src)
     return tuple(memo[root] for root in roots)
 

@@ -25,9 +25,10 @@ from threading import RLock
 from types import MethodType
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from engine.capture import Capture, Observer, Plan, settle
+from engine.capture import Capture, Observer, settle_results
 from engine.cell import Cell, watched, watching
 from engine.nested import cells_of, key_of
+from engine.plan import Plan
 from engine.shapes import shape_of
 
 P = ParamSpec("P")
@@ -71,7 +72,7 @@ class Jit(Generic[P, R]):
     def _call(self, arguments: Any, cells: Sequence[Cell], case: Hashable) -> R:
         seen = case in self._plans
         plan = self._plans.get(case)
-        if plan is not None and plan.fits():
+        if plan is not None and plan.fits(cells):
             result = plan.replay(cells)
         elif seen:
             plan, result = self._record(arguments, cells)
@@ -88,7 +89,7 @@ class Jit(Generic[P, R]):
         observer = Observer()
         with watched(observer):
             result = self.function(*arguments[0], **arguments[1])
-        settle([*observer.written, *cells_of(result)])
+        settle_results(list(cells_of(result)), observer.written)
         return result
 
     def _record(self, arguments: Any, cells: Sequence[Cell]) -> tuple[Plan, Any]:

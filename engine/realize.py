@@ -29,7 +29,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 # The elements of each BUFFER, and what is known of nodes that were realized: both live as long as their key.
 _memory: WeakKeyDictionary[UOp, Array] = WeakKeyDictionary()
-_realized: WeakKeyDictionary[UOp, UOp] = WeakKeyDictionary()
+# A node may be realized on several devices (constants are the same node on all): the one used last stands here.
+_realized: WeakKeyDictionary[UOp, tuple[UOp, str]] = WeakKeyDictionary()
 
 
 def hold(array: Array) -> UOp:
@@ -51,16 +52,28 @@ def elements(node: UOp) -> Array:
     return found
 
 
-def is_realized(node: UOp) -> bool:
-    """True for what was computed and for a BUFFER, perhaps reshaped: `elements` gives its value at once."""
-    return _behind(node).op is Op.BUFFER
+def is_realized(node: UOp, device: str | None = None) -> bool:
+    """True for what was computed (on `device`, if it is given) and for a BUFFER, perhaps reshaped.
+
+    `elements` gives its value at once.
+    """
+    return _followed(node, device).op is Op.BUFFER
 
 
-def _behind(node: UOp) -> UOp:
-    """The BUFFER that holds the node's elements in its order, if there is one."""
-    while node in _realized or node.op in (Op.RESHAPE, Op.DETACH):
-        node = _realized[node] if node in _realized else node.src[0]
-    return node
+def base_of(node: UOp) -> UOp:
+    """The BUFFER that holds a realized node's elements, in its order."""
+    return _followed(node, None)
+
+
+def _followed(node: UOp, device: str | None) -> UOp:
+    while True:
+        known, where = _realized.get(node, (None, device))
+        if known is not None and (device is None or where == device):
+            node = known
+        elif node.op in (Op.RESHAPE, Op.DETACH):
+            node = node.src[0]
+        else:
+            return node
 
 
 def alias(node: UOp) -> UOp:
@@ -75,7 +88,7 @@ def adopt(array: Array) -> UOp:
 
 def memory(node: UOp) -> Array:
     """`elements` for passing on to the device that computed them, which may be one that has no data."""
-    return _memory[_behind(node)].reshape(shape_of(node))
+    return _memory[base_of(node)].reshape(shape_of(node))
 
 
 def realize(roots: Sequence[UOp], device: Device) -> tuple[UOp, ...]:
@@ -86,8 +99,8 @@ def realize(roots: Sequence[UOp], device: Device) -> tuple[UOp, ...]:
     finds the old elements, and the old memory is let go with its last reader. When the device fails, the roots are as
     they were.
     """
-    wanted = (*roots, *_assigned(roots))
-    known = _reuse(wanted)
+    wanted = (*roots, *_assigned(roots, device.name))
+    known = _reuse(wanted, device.name)
     for root in known:
         verify(root, Level.TENSOR, "the tensor graph")
     simple = unfold(simplify_all(known))
@@ -99,22 +112,27 @@ def realize(roots: Sequence[UOp], device: Device) -> tuple[UOp, ...]:
         reshape(computed.get(base, base), shape_of(root)) for base, root in zip(bases, simple, strict=True)
     )
     for root, result in zip(wanted, found, strict=True):
-        if not is_realized(root):
-            _realized[root] = result
+        if root is not result:
+            _realized[root] = (result, device.name)
     return found[: len(roots)]
 
 
-def _assigned(roots: Sequence[UOp]) -> list[UOp]:
+def _known_on(node: UOp, device: str) -> bool:
+    known = _realized.get(node)
+    return known is not None and known[1] == device
+
+
+def _assigned(roots: Sequence[UOp], device: str) -> list[UOp]:
     """The ASSIGNs below the roots: they are computed on the way, and so the tensors assigned need not be again."""
-    below = toposort(*roots, enter=lambda node: node not in _realized)
-    return [node for node in below if node.op is Op.ASSIGN and node not in _realized]
+    below = toposort(*roots, enter=lambda node: not _known_on(node, device), bodies=False)
+    return [node for node in below if node.op is Op.ASSIGN and not _known_on(node, device)]
 
 
-def _reuse(roots: tuple[UOp, ...]) -> tuple[UOp, ...]:
-    """The roots with everything below that is realized already in its place."""
-    below = toposort(*roots, enter=lambda node: node not in _realized)
-    known = {node: _realized[node] for node in below if node in _realized}
-    return substitute_all(roots, known) if known else roots
+def _reuse(roots: tuple[UOp, ...], device: str) -> tuple[UOp, ...]:
+    """The roots with everything below that is realized already in its place; FOLDs' bodies stay closed."""
+    below = toposort(*roots, enter=lambda node: not _known_on(node, device), bodies=False)
+    known = {node: _realized[node][0] for node in below if _known_on(node, device)}
+    return substitute_all(roots, known, bodies=False) if known else roots
 
 
 def _viewed(root: UOp) -> UOp:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import cast
 from weakref import WeakKeyDictionary
 
 from engine.errors import InvalidGraph
@@ -19,6 +20,10 @@ def shape_of(root: UOp) -> Shape:
     known = _shapes.get(root)
     if known is not None:
         return known
+    sources = tuple(map(_shapes.get, root.src))
+    if None not in sources:  # mostly: graphs grow by one node at a time
+        found = _shapes[root] = _rule(root, cast(tuple[Shape, ...], sources))
+        return found
     for node in toposort(root, enter=lambda n: n not in _shapes):
         if node not in _shapes:
             _shapes[node] = _rule(node, tuple(_shapes[source] for source in node.src))

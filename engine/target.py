@@ -130,14 +130,18 @@ def processor_target() -> Target:
 @lru_cache(maxsize=8)
 def _detected(prefer: str | None, chosen: str) -> Target:
     executable, compiler = chosen_compiler(chosen) if chosen else find_compiler(prefer)
-    processor = read_processor()
+    return describe(read_processor(), compiler, SEMANTIC_FLAGS, executable)
+
+
+def describe(processor: Processor, compiler: str, flags: tuple[str, ...], executable: str = "") -> Target:
+    """The CPU device `processor` with a compiler, whose flags for its instruction set are added to `flags`."""
     isa = instruction_set(processor)
     return Target(
         device="CPU",
         arch=architecture(processor, isa),
         cores=len(os.sched_getaffinity(0)),
         compiler=compiler,
-        flags=SEMANTIC_FLAGS + isa_flags(processor, isa),
+        flags=flags + isa_flags(processor, isa),
         isa=isa,
         executable=executable,
     )

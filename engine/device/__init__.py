@@ -19,9 +19,9 @@ from functools import lru_cache
 from importlib import metadata
 from threading import RLock
 
-from engine.device.cpu import Cpu
+from engine.device.cpu import COMPILERS, Cpu
 from engine.device.interpreter import Interpreter
-from engine.device.null import Null
+from engine.device.null import RENDERINGS, Null
 from engine.device.protocol import Device
 from engine.errors import DeviceError
 from engine.options import Options, current
@@ -53,9 +53,9 @@ ABSENT = {
 }
 _NO_PART = ("",)
 _kinds: dict[str, Kind] = {
-    "CPU": Kind("this machine's cores", Cpu, ("C",)),
+    "CPU": Kind("this machine's cores", Cpu, tuple(COMPILERS)),
     "INTERP": Kind("the NumPy interpreter: slow, and right by definition", Interpreter, _NO_PART),
-    "NULL": Kind("no hardware: kernels are made and counted, nothing is computed", Null, ("C",)),
+    "NULL": Kind("no hardware: kernels are made and counted, nothing is computed", Null, tuple(RENDERINGS)),
 }
 _lock = RLock()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from engine.device.compiled import Kernels
 from engine.device.protocol import Array
@@ -10,20 +10,28 @@ from engine.kernel import Kernel
 from engine.options import Options
 from engine.opts import Schedule
 from engine.runtime import cpu
-from engine.target import detect
+from engine.target import Target, detect
+
+Prepare = Callable[[Kernel, Schedule, int], cpu.Prepared]
+
+
+def _by_c(options: Options) -> tuple[Target, Prepare]:
+    """Kernels as C, compiled by the system's compiler and kept in the options' cache across processes."""
+    target = detect(options=options)
+    return target, cpu.CpuRuntime(target, options.kernels).prepare
+
+
+# By the part of the name behind the colon; the first is what CPU alone means.
+COMPILERS: dict[str, Callable[[Options], tuple[Target, Prepare]]] = {"C": _by_c}
 
 
 class Cpu:
-    """Kernels as C, compiled by the system's compiler.
-
-    Compiled code is kept in the options' cache across processes and found again by its content.
-    """
+    """Compiles each kernel once and runs it on all cores, or as many threads as the options say."""
 
     def __init__(self, part: str, options: Options) -> None:
-        self.name = "CPU"
-        target = detect(options=options)
-        runtime = cpu.CpuRuntime(target, options.kernels)
-        self._kernels = Kernels(self.name, target, runtime.prepare, options)
+        self.name = "CPU" if part == next(iter(COMPILERS)) else f"CPU:{part}"
+        target, prepare = COMPILERS[part](options)
+        self._kernels = Kernels(self.name, target, prepare, options)
 
     def run(self, kernel: Kernel, inputs: Sequence[Array]) -> Array:
         """See `Device`. CompileError names the pass that failed and a file that shows it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,12 @@ from typer.testing import CliRunner, Result
 from engine import cli
 from engine.cli import app
 from engine.compare import Row
+from engine.options import OPTIONS
 from engine.outcome import Outcome
 from engine.programs import program
 from engine.target import detect
+
+ROOT = Path(__file__).parents[2]
 
 
 def invoke(*words: str) -> Result:
@@ -27,6 +32,42 @@ def test_the_target_is_shown_as_json_and_as_a_table() -> None:
     assert found["id"] == detect().id
     assert found["arch"] == detect().arch
     assert "compiler" in invoke("target").stdout
+
+
+def test_options_are_listed_with_what_they_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THREADS", "3")
+    found = {row["variable"]: row for row in json.loads(invoke("options", "--json").stdout)}
+    assert set(found) == {option.variable for option in OPTIONS}
+    assert (found["THREADS"]["now"], found["THREADS"]["default"]) == ("3", "all cores")
+    assert "THREADS" in invoke("options").stdout
+    monkeypatch.setenv("THREADS", "many")
+    refused = invoke("options")
+    assert refused.exit_code == 2
+    assert "THREADS='many': set a whole number from 1 to 1024, or unset it" in refused.output
+
+
+def test_devices_are_listed_and_the_chosen_one_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEV", "null")
+    found = {row["name"]: row for row in json.loads(invoke("devices", "--json").stdout)}
+    assert [name for name, row in found.items() if row["chosen"]] == ["NULL"]
+    assert "C" in found["CPU"]["parts"]
+    assert "not part of this build" in found["CUDA"]["help"]
+    assert "INTERP" in invoke("devices").stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "-m", "engine"],
+        [sys.executable, "-c", "from fleet.command import main; main()", "engine"],
+    ],
+)
+def test_the_engines_verbs_are_reached_by_both_commands(command: list[str]) -> None:
+    done = subprocess.run(
+        [*command, "devices", "--json"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert {"CPU", "INTERP", "NULL"} <= {row["name"] for row in json.loads(done.stdout)}
 
 
 @pytest.mark.slow

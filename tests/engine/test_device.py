@@ -14,12 +14,20 @@ import numpy as np
 import pytest
 
 from engine import device
+from engine import dtype as dt
+from engine.device.compiled import Kernels
 from engine.device.protocol import Array
 from engine.errors import CompileError, DeviceError
+from engine.ir import UOp
 from engine.kernel import Kernel
+from engine.ops import Op
 from engine.options import Options
 from engine.programs import program, random_inputs
+from engine.render.c import CRenderer
 from engine.repro import compile_repro
+from engine.runtime.cpu import CpuRuntime
+from engine.spec import Level, verify
+from engine.target import detect
 from engine.tensor import Tensor
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +126,8 @@ def test_a_registered_device_is_found_by_name() -> None:
 INSTALLED = """
 import sys
 from engine import device
+from engine import dtype as dt
+from engine.device.compiled import Kernels
 assert "quadruple" not in sys.modules
 assert "QUAD" in device.names()
 assert "quadruple" not in sys.modules, "listing loads nothing"
@@ -188,6 +198,50 @@ def run_repro(repro: Path, environ: dict[str, str]) -> subprocess.CompletedProce
     return subprocess.run(
         [sys.executable, str(repro)], capture_output=True, text=True, env=environ, check=False, timeout=60
     )
+
+
+class Stumbling(CRenderer):
+    def render(self, linear: Sequence[UOp], name: str) -> str:
+        raise KeyError(Op.ADD)
+
+
+class Inventing(CRenderer):
+    """A pass that makes a graph outside the spec would be found like this."""
+
+    def render(self, linear: Sequence[UOp], name: str) -> str:
+        verify(UOp(Op.ADD, dt.float32, ()), Level.KERNEL, "render")
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("renderer", "reason"),
+    [(Stumbling, r"render: KeyError: ADD"), (Inventing, r"render: after render: ADD: has 0 sources, not 2")],
+)
+def test_a_pass_that_fails_is_named_and_the_kernel_kept(
+    renderer: type[CRenderer], reason: str, tmp_path: Path
+) -> None:
+    options, kernel = options_in(tmp_path), program("gemm", (5, 6, 7))
+    runtime = CpuRuntime(detect(), tmp_path, renderer)
+    kernels = Kernels("CPU:C", detect(), runtime.prepare, options)
+    with pytest.raises(CompileError, match=reason) as caught:
+        kernels[kernel]
+    assert caught.value.stage == "render"
+    (repro,) = options.repros.glob("*.py")
+    assert str(repro) in str(caught.value)
+    environ = {"PYTHONPATH": str(ROOT), "TINYFLEET_CACHE": str(tmp_path / "o"), "PATH": os.environ["PATH"]}
+    assert "It compiles" in run_repro(repro, environ).stdout  # the bug was in the test's renderer
+
+
+def test_debug_prints_each_new_kernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kernel = program("gemm", (5, 6, 7))
+    expected = ["kernel float32(5, 6): 420 flops", "schedule: ", "REDUCE", "void kernel("]
+    for level in range(5):
+        cpu = device.get("CPU:C", replace(options_in(tmp_path), debug=level))
+        cpu.run(kernel, random_inputs(kernel, 0))
+        cpu.run(kernel, random_inputs(kernel, 0))
+        printed = capsys.readouterr().err
+        assert [text in printed for text in expected] == [level >= n for n in (1, 2, 3, 4)]
+        assert printed.count(expected[0]) == (level >= 1)
 
 
 def test_a_kernel_too_large_for_json_is_kept_as_its_graph() -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from engine import device
+from engine import device, nn
 from engine.device.interpreter import Interpreter
 from engine.device.null import Null
 from engine.errors import CaptureError, DeviceError
@@ -177,6 +177,73 @@ def test_realizing_in_the_middle_is_recorded_too() -> None:
     assert [step(Tensor([float(i)])).tolist() for i in range(5)] == [[0.0], [4.0], [10.0], [18.0], [28.0]]
 
 
+def test_gradients_that_gather_are_replayed_and_so_are_those_taken_away() -> None:
+    """`grad` is a tensor that a tensor has: a replay gives it a new one, as the function would."""
+    weight = Tensor([1.0])
+
+    def gather(x: Tensor) -> Tensor:
+        weight.grad = x * 2 if weight.grad is None else weight.grad + x * 2
+        return weight * x
+
+    def learn() -> None:
+        weight.assign(weight - weight.grad)
+        weight.grad = None
+
+    fast_gather, calls = counted(gather)
+    fast_learn = jit(learn)
+    wanted = 1.0
+    for _ in range(5):
+        for x in (1.0, 2.0, 3.0, 4.0):
+            assert fast_gather(Tensor([x])).tolist() == [wanted * x]
+        assert weight.grad is not None
+        assert weight.grad.tolist() == [20.0]
+        fast_learn()
+        assert weight.grad is None
+        wanted -= 20
+    assert weight.tolist() == [wanted]
+    assert len(calls) > 2  # with and without a gradient before are recorded apart
+
+
+class Network:
+    """Two layers and an optimizer with state: what a training script has."""
+
+    def __init__(self, optimizer: Callable[[list[Tensor]], Any]) -> None:
+        rng = np.random.default_rng(5)
+        shapes = ((4, 8), (8,), (8, 1))
+        self.weights = [Tensor(rng.standard_normal(n, dtype=np.float32), requires_grad=True) for n in shapes]
+        self.optimizer = optimizer(self.weights)
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        self.optimizer.zero_grad()
+        first, bias, second = self.weights
+        loss = (((x @ first + bias).relu() @ second - y) ** 2).mean()
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+
+@pytest.mark.parametrize("optimizer", [nn.SGD, nn.Adam])
+def test_backward_and_an_optimizer_are_replayed(optimizer: Any) -> None:
+    make = (
+        (lambda w: nn.SGD(w, lr=0.05, momentum=0.9))
+        if optimizer is nn.SGD
+        else (lambda w: nn.Adam(w, lr=0.01))
+    )
+    plain, replayed = Network(make), Network(make)
+    step = jit(replayed.step)
+    for number in range(6):
+        x, y = array(6, 4), array(6, 1)
+        wanted = plain.step(Tensor(x), Tensor(y))
+        got = step(Tensor(x), Tensor(y))
+        np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=1e-6, err_msg=str(number))
+        for a, b in zip(plain.weights, replayed.weights, strict=True):
+            np.testing.assert_allclose(b.numpy(), a.numpy(), rtol=1e-6, atol=1e-7)
+            np.testing.assert_allclose(b.grad.numpy(), a.grad.numpy(), rtol=1e-5, atol=1e-6)
+            assert b.requires_grad
+    assert len(step.plans) == 1
+    assert not got.requires_grad
+
+
 class Pair(NamedTuple):
     left: Tensor
     right: Tensor
@@ -223,6 +290,25 @@ def test_one_tensor_passed_twice_is_another_case_than_two() -> None:
         x, y = Tensor([2.0]), Tensor([5.0])
         assert fast(x, y).tolist() == [15.0]
         assert fast(x, x).tolist() == [16.0]
+
+
+@pytest.mark.skipif(not hasattr(Tensor, "__setitem__"), reason="Tensor has no indexing yet")
+def test_slices_are_assigned_under_jit() -> None:
+    cache = Tensor(np.zeros((4, 3), np.float32))
+    wanted = np.zeros((4, 3), np.float32)
+
+    @jit
+    def put(row: Tensor) -> Tensor:
+        cache[1:] = cache[:-1]
+        cache[0] = row
+        return cache.sum()
+
+    for i in range(6):
+        row = array(3)
+        wanted[1:] = wanted[:-1].copy()
+        wanted[0] = row
+        np.testing.assert_allclose(put(Tensor(row)).numpy(), wanted.sum(), rtol=1e-5, err_msg=str(i))
+        np.testing.assert_array_equal(cache.numpy(), wanted)
 
 
 @pytest.mark.parametrize("read", ["numpy", "item", "tolist", "__float__", "__bool__"])

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from engine import dtype as dt
+from engine.build import const, fold
 from engine.device import get
 from engine.device.null import Null, Report
 from engine.device.protocol import Absent
 from engine.errors import DeviceError
 from engine.ir import UOp
+from engine.jit import jit
 from engine.ops import Op
 from engine.options import Options
 from engine.programs import program
@@ -98,7 +100,10 @@ def assert_64_bit(source: str) -> None:
     assert "long" in source or "i64" in source
 
 
-def test_a_graph_of_100_000_nodes_is_traced_scheduled_and_rendered(null: Null) -> None:
+def test_a_graph_of_100_000_nodes_is_traced_scheduled_and_rendered() -> None:
+    null = get("NULL")
+    assert isinstance(null, Null)
+    null.clear()
     node = hold(np.zeros(4, np.float32))
     other = hold(np.ones(4, np.float32))
     for number in range(50_000):
@@ -115,3 +120,23 @@ def test_what_is_rendered_can_be_chosen_and_fails_like_any_device(null: Null) ->
         get("NULL:FORTRAN")
     assert null.prepare(program("gemm", (8, 8, 8)), ()).schedule == ()
     assert get("NULL", Options(threads=1)) is not null
+
+
+def test_what_was_not_computed_is_not_taken_for_another_devices_result(null: Null) -> None:
+    """Constants are one node on all devices."""
+    kept = Tensor.ones(3, 4, device="INTERP")
+    nothing = Tensor.ones(3, 4, device=null.name).realize()
+    assert Tensor.ones(3, 4, device="INTERP").tolist() == [[1.0] * 4] * 3
+    assert kept.sum().item() == 12.0
+    assert jit(lambda: kept + 0)().tolist() == [[1.0] * 4] * 3
+    del nothing
+
+
+def test_a_body_stays_closed_when_a_constant_of_it_was_computed() -> None:
+    x = hold(np.arange(4, dtype=np.float32))
+    ones = const(1.0, dt.float32, (4,))
+    before = Tensor.ones(4, device="INTERP")
+    before.realize()
+    (total,) = fold(3, [x], [], lambda step, states, parts: [UOp(Op.ADD, dt.float32, (states[0], ones))])
+    (found,) = realize([total], get("INTERP"))
+    assert elements(found).tolist() == [3.0, 4.0, 5.0, 6.0]
