@@ -23,6 +23,7 @@ from engine.ir import UOp, consumers, read_outside, substitute, toposort
 from engine.kernel import Kernel
 from engine.ops import VIEWS, Op
 from engine.shapes import Shape, shape_of
+from engine.unfold import renumbered
 
 # Beyond this many ops a kernel gains nothing from fusion, and compilers take long.
 MAX_OPS = 200
@@ -73,7 +74,7 @@ def _step(node: UOp, outputs: dict[UOp, UOp]) -> Step:
     inputs = [n for n in below if is_read(n)]
     params = {n: UOp(Op.PARAM, n.dtype, (), (i, shape_of(n))) for i, n in enumerate(inputs)}
     buffers = tuple(n if n.op is Op.BUFFER else outputs[n] for n in inputs)
-    return Step(Kernel(substitute(root, params)), buffers, outputs[node], node)
+    return Step(Kernel(renumbered(substitute(root, params))), buffers, outputs[node], node)
 
 
 @dataclass(frozen=True, slots=True)

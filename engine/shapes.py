@@ -82,7 +82,7 @@ def _permute(old: Shape, axes: tuple[int, ...]) -> Shape:
 
 
 def _expand(old: Shape, new: Shape) -> Shape:
-    if len(old) != len(new) or any(a not in (1, b) for a, b in zip(old, new, strict=False)):
+    if len(old) != len(new) or any(a not in (1, b) or b < 0 for a, b in zip(old, new, strict=False)):
         raise InvalidGraph(f"cannot expand {old} to {new}: only axes of size 1 grow", "EXPAND")
     return tuple(new)
 

@@ -11,6 +11,7 @@ from weakref import WeakSet
 from engine import dtype as dt
 from engine.dtype import DType
 from engine.errors import InvalidGraph, VerifyError
+from engine.holes import Numbers, open_holes
 from engine.ir import UOp, toposort
 from engine.lanes import lanes_of
 from engine.ops import (
@@ -125,6 +126,8 @@ def _where(node: UOp) -> str:
 
 
 def _const(node: UOp) -> str:
+    if node.dtype is dt.void:
+        return "has no value"
     wanted = bool if node.dtype is dt.bool_ else int if node.dtype.is_int else float
     if node.src or type(node.arg) is not wanted:
         return f"arg {node.arg!r} must be a Python {wanted.__name__} for {node.dtype.name}"
@@ -139,6 +142,10 @@ def _const(node: UOp) -> str:
 
 def _is_ints(value: object) -> bool:
     return isinstance(value, tuple) and all(type(item) is int for item in value)
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, tuple) and all(type(item) is int and item >= 0 for item in value)
 
 
 def _memory(node: UOp) -> str:
@@ -223,7 +230,7 @@ def _hole(node: UOp) -> str:
     arg = node.arg
     if node.src or not (isinstance(arg, tuple) and len(arg) == 4 and isinstance(arg[1], HoleKind)):
         return f"arg {arg!r} must be (fold id, HoleKind, number, shape), and there are no sources"
-    if type(arg[0]) is not int or type(arg[2]) is not int or min(arg[0], arg[2]) < 0 or not _is_ints(arg[3]):
+    if type(arg[0]) is not int or type(arg[2]) is not int or min(arg[0], arg[2]) < 0 or not _is_shape(arg[3]):
         return f"arg {arg!r} has a part of the wrong type"
     return "has no value" if node.dtype is dt.void else ""
 
@@ -482,6 +489,7 @@ def _fold_shapes(node: UOp) -> str:
 def verify(root: UOp, level: Level, stage: str) -> None:
     """Check the whole graph under `root`. VerifyError names `stage` (the pass that made it), the op and why."""
     known = _verified[level]
+    holes: dict[UOp, Numbers] = {}
     for node in toposort(root, enter=lambda n: n not in known):
         if node in known:
             continue
@@ -490,4 +498,9 @@ def verify(root: UOp, level: Level, stage: str) -> None:
             found = shape_problem(node)
         if found:
             raise VerifyError(stage, node.op.value, found)
-        known.add(node)
+        if outside := open_holes(node, holes):
+            holes[node] = outside  # right only inside a FOLD, so it is not known to be right
+        else:
+            known.add(node)
+    if root in holes:
+        raise VerifyError(stage, Op.HOLE.value, "stands outside the body of its FOLD")

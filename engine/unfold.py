@@ -60,6 +60,21 @@ def unfold(roots: Sequence[UOp]) -> list[UOp]:
     return [substitute(root, replaced) for root in roots]
 
 
+def renumbered(root: UOp) -> UOp:
+    """`root` with its FOLDs numbered in the order of the walk: kernels that compute the same are then the same."""
+    order = toposort(root)
+    numbers = {node.arg[0]: i for i, node in enumerate(node for node in order if node.op is Op.FOLD)}
+    if not numbers:
+        return root
+    memo: dict[UOp, UOp] = {}
+    for node in order:
+        src, arg = tuple(memo[source] for source in node.src), node.arg
+        if node.op in (Op.FOLD, Op.HOLE) and arg[0] in numbers:
+            arg = (numbers[arg[0]], *arg[1:])
+        memo[node] = node if src == node.src and arg == node.arg else UOp(node.op, node.dtype, src, arg)
+    return memo[root]
+
+
 def _packed(fold: UOp, used: set[int]) -> dict[int, UOp]:
     """The used states as parts of one buffer for each dtype."""
     found: dict[int, UOp] = {}

@@ -51,6 +51,7 @@ PURE = (
     "fleet/agents/plan.py",
     "engine/dtype.py",
     "engine/gradient.py",
+    "engine/holes.py",
     "engine/ir.py",
     "engine/kernel.py",
     "engine/neighbours.py",

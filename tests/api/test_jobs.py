@@ -246,3 +246,24 @@ def test_a_log_of_another_jobs_attempt_is_not_there(
     attempts = {each.job_id: each.attempt_id for each in agent.sync().attempts}
     path = f"/v1/jobs/{first.id}/logs?attempt={attempts[second.id]}"
     assert http.get(path, headers=bearer("viewer")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        {"program": "gemm", "shape": [8, 8, 8], "json": {}},
+        {"program": "gemm", "shape": [8, 8, 8], "json": {"nodes": []}},
+        {"json": {"nodes": []}, "hash": "0" * 64},
+        {"json": {}},
+        {"document": {"nodes": []}},
+        {},
+    ],
+)
+def test_a_kernel_is_given_in_exactly_one_form(
+    http: TestClient, client: Client, bearer: Callable[[str], dict[str, str]], kernel: dict[str, object]
+) -> None:
+    body = {"spec": {"kind": "kernel", "kernel": kernel}}
+    reply = http.post("/v1/jobs", json=body, headers=bearer("user"))
+    assert reply.status_code == 422
+    assert all(error["field"].startswith("spec.kernel") for error in reply.json()["errors"])
+    assert client.jobs().items == []

@@ -90,17 +90,11 @@ def test_the_definition_is_numpys_on_random_graphs(start: int) -> None:
         check_definition(seed)
 
 
-@pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.parametrize(
+    "name", [*DEVICES, *(pytest.param(name, marks=pytest.mark.slow) for name in COMPILED)]
+)
 @pytest.mark.parametrize("start", range(0, GRAPHS, CHUNK))
 def test_a_device_is_numpys_on_random_graphs(name: str, start: int) -> None:
-    for seed in range(start, start + CHUNK):
-        check_device(name, seed)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", COMPILED)
-@pytest.mark.parametrize("start", range(0, GRAPHS, CHUNK))
-def test_a_compiled_device_is_numpys_on_random_graphs(name: str, start: int) -> None:
     for seed in range(start, start + CHUNK):
         check_device(name, seed)
 
