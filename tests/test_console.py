@@ -383,6 +383,20 @@ def test_events_are_found_however_the_stream_is_cut(tab: Browser, served: Served
     }
 
 
+def test_the_node_of_a_job_is_where_it_ran_else_where_it_must_run(tab: Browser, served: Served) -> None:
+    tab.open(f"{served.url}/console")
+    body = """
+      const job = (id, fields) => ({ id, kind: "noop", spec: { kind: "noop" }, created_at: "2026-01-01T00:00:00Z",
+        state: "queued", finished_at: null, ran_on: null, node: null, ...fields });
+      const ended = { state: "succeeded", finished_at: "2026-01-01T00:00:01Z" };
+      const jobs = [job(1, { ...ended, ran_on: "tiny1" }), job(2, { node: "tiny2" }), job(3, {}),
+        job(4, { ...ended, state: "cancelled" })];
+      m.drawJobs({ jobs, nodes: [], attempts: new Map(), now: () => 0 });
+      return [...document.querySelectorAll("#jobs tbody tr")].map((row) => row.cells[5].textContent);
+    """
+    assert tab.module("/console/jobs.js", body) == ["tiny1", "tiny2", "any", "–"]
+
+
 def test_ticks_are_round_numbers_that_hold_the_most(tab: Browser, served: Served) -> None:
     tab.open(f"{served.url}/console")
     ticks = tab.module(
