@@ -35,7 +35,7 @@ class Generator(Cell):
 
     def __init__(self, seed: int | None = None, device: str | None = None) -> None:
         self.device = canonical(device)
-        self._lock = Lock()
+        self._lock, self._gradient = Lock(), None
         self.manual_seed(secrets.randbits(64) if seed is None else seed)
 
     def manual_seed(self, seed: int) -> None:
