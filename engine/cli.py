@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from engine import heuristic
+from engine import device, heuristic
 from engine.compare import NUMPY, Row, compare
 from engine.device import ABSENT, canonical, kinds
-from engine.errors import EngineError, InvalidGraph, InvalidOption
+from engine.errors import DeviceError, EngineError, InvalidGraph, InvalidOption
 from engine.kernel import Kernel
 from engine.options import OPTIONS, current
 from engine.opts import Schedule, schedule_from_json, schedule_to_json
@@ -34,6 +34,7 @@ from engine.target import Target, detect
 
 app = typer.Typer(no_args_is_help=True, help="The compiler engine: search, run and compare kernels.")
 
+TIMED = "CPU"  # the one device whose candidates can be compiled and timed by themselves
 Wanted = tuple[str, Schedule | Literal["numpy"]]
 
 
@@ -158,7 +159,7 @@ def search_command(
 ) -> None:
     """Search for the fastest schedule of a program, then compare it with the others, measured interleaved."""
     with _reported():
-        kernel, target = _kernel(name, shape, dtype), detect()
+        kernel, target = _kernel(name, shape, dtype), _timed_on()
         kept = _store(store)
         with _progress(budget, quiet=as_json) as progress:
             result = search(
@@ -201,7 +202,7 @@ def run_command(
 ) -> None:
     """Run a program on random inputs, check it against the interpreter, and time it."""
     with _reported():
-        kernel, target = _kernel(name, shape, dtype), detect()
+        kernel, target = _kernel(name, shape, dtype), _timed_on()
         kept = _store(store)
         names = dict.fromkeys([schedule, *(others or [])])
         wanted = [(_row_name(text), _schedule(text, kernel, target, threads, kept)) for text in names]
@@ -225,6 +226,18 @@ def _kernel(name: ProgramName, shape: str, dtype: DTypeName) -> Kernel:
             f"{shape!r} must be sizes separated by commas, e.g. 512,512,512", "shape"
         ) from None
     return program(name.value, sizes, dtype.value)
+
+
+def _timed_on() -> Target:
+    """What candidates are compiled for and timed on. InvalidOption when DEV names no device, or one of others."""
+    given = current().device
+    try:
+        named = device.canonical()
+    except DeviceError as error:
+        raise InvalidOption("DEV", given, error.code) from None
+    if named != TIMED:
+        raise InvalidOption("DEV", given, f"kernels can be timed on {TIMED} only: set that, or unset it")
+    return detect()
 
 
 def _schedule(
@@ -351,14 +364,14 @@ def _print_rows(console: Console, kernel: Kernel, rows: list[Row]) -> None:
     console.print(_table(kernel, rows))
     for row in rows:
         if row.detail and row.best_s is None:
-            console.print(f"{row.name}: {row.detail}", soft_wrap=True, markup=False, highlight=False)
+            console.print(f"{_shown(row)}: {row.detail}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _table(kernel: Kernel, rows: list[Row]) -> Table:
     """One row each; narrow enough for 80 columns whatever the figures."""
     work = cost(kernel)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
-    for heading in ("", "outcome", "best", "median", "GFLOP/s", "GB/s", "max error", "tolerance"):
+    for heading in ("", "outcome", "best", "median", "GFLOP/s", "GB/s", "error", "tolerance"):
         table.add_column(heading, justify="left" if heading in ("", "outcome") else "right", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row, work.flops, work.bytes))
@@ -366,12 +379,17 @@ def _table(kernel: Kernel, rows: list[Row]) -> Table:
 
 
 def _cells(row: Row, flops: float, moved: float) -> list[str]:
-    cells = [row.name, row.outcome.value]
+    cells = [_shown(row), row.outcome.value]
     if row.best_s is None or row.median_s is None:
         return cells
     rates = [f"{flops / row.best_s / 1e9:.1f}", f"{moved / row.best_s / 1e9:.1f}"]
     errors = ["" if e is None else f"{e:.2g}" for e in (row.max_error, row.tolerance)]
     return [*cells, _seconds(row.best_s), _seconds(row.median_s), *rates, *errors]
+
+
+def _shown(row: Row) -> str:
+    """A row's name as every table of this project has it."""
+    return {"none": "unoptimized", NUMPY: "NumPy"}.get(row.name, row.name)
 
 
 def _seconds(seconds: float) -> str:

@@ -35,7 +35,8 @@ class Generator(Cell):
 
     def __init__(self, seed: int | None = None, device: str | None = None) -> None:
         self.device = canonical(device)
-        self._lock, self._gradient = Lock(), None
+        self._gradient = None
+        self._lock = Lock()
         self.manual_seed(secrets.randbits(64) if seed is None else seed)
 
     def manual_seed(self, seed: int) -> None:

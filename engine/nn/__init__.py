@@ -1,11 +1,13 @@
 """Layers, losses, optimizers and checkpoints; names, formulas and initial distributions are PyTorch's."""
 
-from engine.nn.attention import MultiHeadAttention, attention, rotary, rotate
+from engine.nn.activations import GELU, AvgPool2d, Flatten, MaxPool2d, ReLU, Sigmoid, SiLU, Tanh
+from engine.nn.attention import MultiHeadAttention, rotary, rotate
 from engine.nn.checkpoint import safe_load, safe_save
+from engine.nn.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d
 from engine.nn.dropout import Dropout
 from engine.nn.learning_rates import CosineAnnealingLR, StepLR
 from engine.nn.linear import Embedding, Linear
-from engine.nn.losses import cross_entropy, mse_loss
+from engine.nn.losses import CrossEntropyLoss, MSELoss
 from engine.nn.module import Module, Sequential
 from engine.nn.normalization import (
     BatchNorm,
@@ -23,16 +25,25 @@ from engine.nn.normalization import (
 from engine.nn.optimizers import SGD, Adam, AdamW
 
 __all__ = [
+    "GELU",
     "SGD",
     "Adam",
     "AdamW",
+    "AvgPool2d",
     "BatchNorm",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
     "CosineAnnealingLR",
+    "CrossEntropyLoss",
     "Dropout",
     "Embedding",
+    "Flatten",
     "GroupNorm",
     "InstanceNorm",
     "InstanceNorm1d",
@@ -40,14 +51,17 @@ __all__ = [
     "InstanceNorm3d",
     "LayerNorm",
     "Linear",
+    "MSELoss",
+    "MaxPool2d",
     "Module",
     "MultiHeadAttention",
     "RMSNorm",
+    "ReLU",
     "Sequential",
+    "SiLU",
+    "Sigmoid",
     "StepLR",
-    "attention",
-    "cross_entropy",
-    "mse_loss",
+    "Tanh",
     "rotary",
     "rotate",
     "safe_load",

@@ -1,8 +1,6 @@
-"""Attention: scaled dot products, grouped key and value heads, rotary position embeddings."""
+"""Attention of many heads, grouped key and value heads, rotary position embeddings."""
 
 from __future__ import annotations
-
-from math import sqrt
 
 import numpy as np
 
@@ -14,51 +12,6 @@ from engine.nn.module import Module
 from engine.tensor import Tensor
 
 Rotary = tuple[Tensor, Tensor]
-
-
-def attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None = None,
-    causal: bool = False,
-    scale: float | None = None,
-) -> Tensor:
-    """softmax(query · keyᵀ · scale + mask) · value; scale is 1 / √width unless given.
-
-    query (…, heads, n, width), key (…, key heads, m, width), value (…, key heads, m, width of values) → (…, heads, n,
-    width of values). Each key head serves heads / key heads heads that follow each other. `mask` (…, n, m): of bools,
-    what may be looked at; of floats, added. `causal`: query i looks at keys 0 … i. The softmax of 16-bit floats is
-    taken in float32. InvalidGraph if the heads cannot be shared out.
-    """
-    heads = query.shape[-3]
-    key, value = _shared(key, heads), _shared(value, heads)
-    scores = query @ key.transpose(-2, -1) * (1 / sqrt(query.shape[-1]) if scale is None else scale)
-    wide = scores.cast(dt.float32) if scores.dtype.itemsize < 4 else scores
-    if causal:
-        wide = _causal(wide).where(wide, -np.inf)
-    if mask is not None:
-        wide = mask.where(wide, -np.inf) if mask.dtype is dt.bool_ else wide + mask
-    return wide.softmax(-1).cast(query.dtype) @ value
-
-
-def _shared(x: Tensor, heads: int) -> Tensor:
-    """Each of x's heads repeated, so that there are `heads`."""
-    *batch, own, length, width = x.shape
-    if own == heads:
-        return x
-    if heads % own:
-        raise InvalidGraph(f"{heads} heads cannot share {own} key heads evenly", "attention")
-    times = heads // own
-    repeated = x.reshape(*batch, own, 1, length, width).expand(*batch, own, times, length, width)
-    return repeated.reshape(*batch, heads, length, width)
-
-
-def _causal(scores: Tensor) -> Tensor:
-    """(n, m) bools for scores (…, n, m): is the column not beyond the row?"""
-    n, m = scores.shape[-2:]
-    rows, columns = Tensor.arange(n, device=scores.device), Tensor.arange(m, device=scores.device)
-    return columns.reshape(1, m) <= rows.reshape(n, 1)
 
 
 def rotary(
@@ -95,7 +48,7 @@ def _first(table: Tensor, length: int) -> Tensor:
 class MultiHeadAttention(Module):
     """(…, n, embed_dim) → the same shape: attention of `num_heads` heads, of which `kv_heads` have their own keys.
 
-    Projections q_proj, k_proj, v_proj and out_proj are Linear. `causal`: as in `attention`.
+    Projections q_proj, k_proj, v_proj and out_proj are Linear. `causal`: nobody looks ahead.
     """
 
     def __init__(
@@ -132,7 +85,8 @@ class MultiHeadAttention(Module):
         value = self._split(self.v_proj(other), self.kv_heads)
         if rotary is not None:
             query, key = rotate(query, rotary), rotate(key, rotary)
-        found = attention(query, key, value, mask, self.causal).transpose(-3, -2)
+        found = query.scaled_dot_product_attention(key, value, mask, self.causal, enable_gqa=True)
+        found = found.transpose(-3, -2)
         return self.out_proj(found.reshape(x.shape))  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor, heads: int) -> Tensor:

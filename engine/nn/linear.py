@@ -24,8 +24,7 @@ class Linear(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """InvalidGraph if the last axis has not in_features."""
-        product = x @ self.weight.transpose(0, 1)
-        return product if self.bias is None else product + self.bias
+        return x.linear(self.weight, self.bias)
 
 
 class Embedding(Module):

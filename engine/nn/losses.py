@@ -1,26 +1,30 @@
-"""What training makes small."""
+"""Losses as layers; the functions are methods of Tensor."""
 
 from __future__ import annotations
 
-from engine.errors import InvalidGraph
+from engine.nn.module import Module
 from engine.tensor import Tensor
 
 
-def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """The mean over all examples of -log softmax(logits) at the example's class.
+class CrossEntropyLoss(Module):
+    """-log softmax(scores) at each example's class."""
 
-    logits (examples, kinds), classes (examples,) integers; those outside 0 … kinds - 1 are left out (of the mean
-    as well): -100 marks what is not to be learned. InvalidGraph for other shapes or classes that are no integers.
-    """
-    if logits.ndim != 2 or classes.shape != logits.shape[:1] or not classes.dtype.is_int:
-        given = f"{logits.shape} and {classes.dtype.name} {classes.shape}"
-        raise InvalidGraph(f"takes (examples, kinds) and integers (examples,), not {given}", "cross_entropy")
-    kinds = Tensor.arange(logits.shape[1], dtype=classes.dtype, device=logits.device)
-    chosen = (classes.reshape(-1, 1) == kinds).cast(logits.dtype)
-    return -(logits.log_softmax(-1) * chosen).sum() / chosen.sum()
+    def __init__(
+        self, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
+    ) -> None:
+        self.ignore_index, self.reduction, self.label_smoothing = ignore_index, reduction, label_smoothing
+
+    def forward(self, scores: Tensor, target: Tensor) -> Tensor:
+        """See `Tensor.cross_entropy`."""
+        return scores.cross_entropy(target, None, self.ignore_index, self.reduction, self.label_smoothing)
 
 
-def mse_loss(x: Tensor, y: Tensor) -> Tensor:
-    """The mean of (x - y)²."""
-    difference = x - y
-    return (difference * difference).mean()
+class MSELoss(Module):
+    """(x - target)²."""
+
+    def __init__(self, reduction: str = "mean") -> None:
+        self.reduction = reduction
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        """See `Tensor.mse_loss`."""
+        return x.mse_loss(target, self.reduction)

@@ -6,7 +6,6 @@ Statistics of 16-bit floats are taken in float32, and the result is cast back.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 import numpy as np
 
@@ -20,43 +19,12 @@ from engine.tensor import Tensor
 from engine.tensor.differentiable import carry
 
 
-def normalized(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-    """x less its mean, divided by √(variance + eps), over the axes."""
-    return _standard(x, x.mean(axes, keepdim=True), _variance(x, axes), eps)
-
-
-def _variance(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    centred = x - x.mean(axes, keepdim=True)
-    return (centred * centred).mean(axes, keepdim=True)
-
-
-def _standard(x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
-    return (x - mean) * (1 / (variance + eps).sqrt())
-
-
-def _computable(x: Tensor) -> Tensor:
-    return x.cast(dt.float32) if x.dtype.itemsize < 4 else x
-
-
-def _along(parameter: Tensor, ndim: int) -> Tensor:
-    """(channels,) → (channels, 1, …): to meet (batch, channels, …) of `ndim` axes."""
-    return parameter.reshape(-1, *[1] * (ndim - 2))
-
-
 class _Affine(Module):
     """A scale and a shift for each of some numbers, ones and zeros at first; None each where not wanted."""
 
     def __init__(self, shape: Sequence[int], scale: bool, shift: bool, dtype: DType) -> None:
         self.weight = initial.constant(shape, 1.0, dtype) if scale else None
         self.bias = initial.constant(shape, 0.0, dtype) if shift else None
-
-    def _scaled(self, x: Tensor) -> Tensor:
-        x = x if self.weight is None else x * self.weight
-        return x if self.bias is None else x + self.bias
-
-    def _scaled_channels(self, x: Tensor) -> Tensor:
-        x = x if self.weight is None else x * _along(self.weight, x.ndim)
-        return x if self.bias is None else x + _along(self.bias, x.ndim)
 
 
 class BatchNorm(_Affine):
@@ -86,14 +54,11 @@ class BatchNorm(_Affine):
         """Of x's shape and dtype. InvalidGraph if there is no axis for channels, or one value a channel to train on."""
         if x.ndim < 2:
             raise InvalidGraph(f"takes (batch, channels, …), not {x.shape}", "BatchNorm")
-        wide = _computable(x)
-        axes = (0, *range(2, x.ndim))
-        if not self.training and self.running_mean is not None and self.running_var is not None:
-            mean, variance = _along(self.running_mean, x.ndim), _along(self.running_var, x.ndim)
-        else:
-            mean, variance = wide.mean(axes, keepdim=True), _variance(wide, axes)
-            self._track(mean, variance, prod(x.shape[axis] for axis in axes))
-        return self._scaled_channels(_standard(wide, mean, variance, self.eps)).cast(x.dtype)
+        mean, variance = self.running_mean, self.running_var
+        if self.training or mean is None or variance is None:
+            mean, variance = x.batch_statistics()
+            self._track(mean, variance, x.numel() // max(x.shape[1], 1))
+        return x.batch_norm(mean, variance, self.weight, self.bias, self.eps)
 
     @no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
@@ -105,7 +70,7 @@ class BatchNorm(_Affine):
             (self.running_mean, mean),
             (self.running_var, variance * (count / (count - 1))),
         ):
-            moved = running * (1 - self.momentum) + batch.reshape(running.shape) * self.momentum
+            moved = running * (1 - self.momentum) + batch * self.momentum
             running.assign(moved.cast(running.dtype))
         self.num_batches_tracked.assign(self.num_batches_tracked + 1)
         for tensor in (self.running_mean, self.running_var, self.num_batches_tracked):
@@ -132,8 +97,7 @@ class LayerNorm(_Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         """Of x's shape and dtype; InvalidGraph if it does not end in normalized_shape."""
-        axes = _last_axes(x, self.normalized_shape, "LayerNorm")
-        return self._scaled(normalized(_computable(x), axes, self.eps)).cast(x.dtype)
+        return x.layer_norm(self.normalized_shape, self.weight, self.bias, self.eps)
 
 
 class RMSNorm(_Affine):
@@ -155,10 +119,7 @@ class RMSNorm(_Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         """Of x's shape and dtype; InvalidGraph if it does not end in normalized_shape."""
-        axes = _last_axes(x, self.normalized_shape, "RMSNorm")
-        wide = _computable(x)
-        eps = 2.0**-wide.dtype.mantissa if self.eps is None else self.eps
-        return self._scaled(wide * (1 / ((wide * wide).mean(axes, keepdim=True) + eps).sqrt())).cast(x.dtype)
+        return x.rms_norm(self.normalized_shape, self.weight, self.eps)
 
 
 class GroupNorm(_Affine):
@@ -179,12 +140,7 @@ class GroupNorm(_Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         """Of x's shape and dtype."""
-        if x.ndim < 2 or x.shape[1] % self.num_groups:
-            raise InvalidGraph(
-                f"takes (batch, channels, …) of {self.num_groups} groups, not {x.shape}", "GroupNorm"
-            )
-        grouped = _computable(x).reshape(x.shape[0], self.num_groups, -1)
-        return self._scaled_channels(normalized(grouped, (2,), self.eps).reshape(x.shape)).cast(x.dtype)
+        return x.group_norm(self.num_groups, self.weight, self.bias, self.eps)
 
 
 class InstanceNorm(_Affine):
@@ -198,12 +154,7 @@ class InstanceNorm(_Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         """Of x's shape and dtype. InvalidGraph without an axis to average over."""
-        if x.ndim < 3:
-            raise InvalidGraph(
-                f"takes (batch, channels, …) with axes to average over, not {x.shape}", "InstanceNorm"
-            )
-        axes = tuple(range(2, x.ndim))
-        return self._scaled_channels(normalized(_computable(x), axes, self.eps)).cast(x.dtype)
+        return x.instance_norm(self.weight, self.bias, self.eps)
 
 
 InstanceNorm1d = InstanceNorm2d = InstanceNorm3d = InstanceNorm
@@ -211,9 +162,3 @@ InstanceNorm1d = InstanceNorm2d = InstanceNorm3d = InstanceNorm
 
 def _shape(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
     return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-
-
-def _last_axes(x: Tensor, shape: tuple[int, ...], name: str) -> tuple[int, ...]:
-    if x.shape[-len(shape) :] != shape:
-        raise InvalidGraph(f"{x.shape} does not end in {shape}", name)
-    return tuple(range(x.ndim - len(shape), x.ndim))

@@ -61,7 +61,7 @@ def main() -> int:
 
         def step(pixels: Array, classes: Array, model: Any = ours, optimizer: Any = optimizer) -> float:
             optimizer.zero_grad()
-            loss = nn.cross_entropy(model(Tensor(pixels)), Tensor(classes))
+            loss = model(Tensor(pixels)).cross_entropy(Tensor(classes))
             loss.backward()
             optimizer.step()
             return float(loss.item())

@@ -18,6 +18,19 @@ def mlp(sizes: tuple[int, ...], dtype: DType = dt.float32) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def convolutions() -> nn.Sequential:
+    """Two convolutions, a batch norm and a pooling on images 3 × 16 × 16: ten scores."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, stride=2, groups=2),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(144, 10),
+    )
+
+
 class GptBlock(nn.Module):
     """Causal attention and a wide layer with GELU, each behind a LayerNorm and added to what came in."""
 

@@ -49,7 +49,7 @@ def test_a_small_network_reads_97_of_100_digits_it_has_never_seen(
         order = random.permutation(len(pixels))
         for chosen in order[: len(order) // BATCH * BATCH].reshape(-1, BATCH):
             optimizer.zero_grad()
-            nn.cross_entropy(model(Tensor(pixels[chosen])), Tensor(classes[chosen])).backward()
+            model(Tensor(pixels[chosen])).cross_entropy(Tensor(classes[chosen])).backward()
             optimizer.step()
             rate.step()
     guesses = model(Tensor(unseen)).numpy().argmax(1)

@@ -10,7 +10,9 @@ import pytest
 
 from engine import dtype as dt
 from engine import nn
+from engine.autograd import no_grad
 from engine.errors import InvalidGraph
+from engine.jit import jit
 from engine.nn.optimizers import Optimizer
 from engine.tensor import Tensor
 
@@ -127,6 +129,42 @@ def test_the_loss_is_computed_with_the_step_and_costs_nothing_later() -> None:
     nn.SGD([x], lr=0.1).step()
     assert "realized" in repr(loss)
     assert loss.item() == 9.0
+
+
+@pytest.mark.parametrize("kind", [nn.SGD, nn.AdamW])
+def test_a_training_step_replayed_by_jit_trains_as_it_does_without(kind: type[Optimizer]) -> None:
+    random = np.random.default_rng(0)
+    examples = [(random.normal(size=(8, 4)), random.integers(0, 3, 8)) for _ in range(6)]
+
+    def losses(
+        wrapped: Callable[[Callable[[Tensor, Tensor], Tensor]], Callable[[Tensor, Tensor], Tensor]],
+    ) -> list:
+        model = nn.Sequential(
+            nn.Linear(4, 5, dtype=dt.float64),
+            nn.BatchNorm(5, dtype=dt.float64),
+            nn.Linear(5, 3, dtype=dt.float64),
+        )
+        weights = np.random.default_rng(1)
+        for parameter in model.parameters():
+            with no_grad():
+                parameter.assign(Tensor(weights.normal(size=parameter.shape)))
+        optimizer = kind(model.parameters(), lr=0.05)
+        rate = nn.StepLR(optimizer, step_size=2, gamma=0.5)
+
+        def step(x: Tensor, classes: Tensor) -> Tensor:
+            optimizer.zero_grad()
+            loss = model(x).cross_entropy(classes)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        step, found = wrapped(step), []
+        for x, classes in examples:
+            found.append(step(Tensor(x), Tensor(classes)).item())
+            rate.step()
+        return [*found, *model.state_dict()["1.running_var"].tolist()]
+
+    np.testing.assert_allclose(losses(jit), losses(lambda step: step), rtol=1e-12)
 
 
 def test_what_cannot_be_stepped_is_refused() -> None:
