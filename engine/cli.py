@@ -235,7 +235,7 @@ def _timed_on() -> Target:
         named = device.canonical()
     except DeviceError as error:
         raise InvalidOption("DEV", given, error.code) from None
-    if named != TIMED:
+    if named.partition(":")[0] != TIMED:
         raise InvalidOption("DEV", given, f"kernels can be timed on {TIMED} only: set that, or unset it")
     return detect()
 
