@@ -232,7 +232,7 @@ def _timed_on() -> Target:
     """What candidates are compiled for and timed on. InvalidOption when DEV names no device, or one of others."""
     given = current().device
     try:
-        named = device.canonical()
+        named = device.canonical().partition(":")[0]
     except DeviceError as error:
         raise InvalidOption("DEV", given, error.code) from None
     if named.partition(":")[0] != TIMED:
