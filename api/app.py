@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from api import auth, errors
-from api.body import BodyLimit, BodyLimits
+from api.body import Bodies, BodyLimit
 from api.controllers import Controllers
 from api.deps import Parts
 from api.routes import agents, blobs, document, events, health, jobs, kernels, nodes, searches, tokens
@@ -24,7 +24,7 @@ from api.uses import TokenUses
 from api.waits import Waits
 from fleet import reconcile
 from fleet.blobs import Blobs
-from fleet.db import engine_for, reading, session_factory, upgrade, writing
+from fleet.db import engine_for, now, reading, session_factory, upgrade, writing
 
 ROUTERS = (
     agents.router,
@@ -58,13 +58,15 @@ def assemble(settings: Settings) -> Parts:
     read, write = partial(reading, sessions), partial(writing, sessions)
     timings = settings.fleet.timings
     uses = TokenUses(write)
+    with read() as session:
+        up_since = now(session)
 
     def tick() -> Iterable[int]:
         uses.write()
-        return reconcile.tick(sessions, files, timings=timings).hints
+        return reconcile.tick(sessions, files, timings=timings, up_since=up_since).hints
 
     controllers = Controllers(tick, read, waits, timings.tick_s)
-    return Parts(settings, read, write, files, waits, uses, controllers, engine.dispose)
+    return Parts(settings, read, write, files, waits, uses, controllers, up_since, engine.dispose)
 
 
 def create_app(parts: Parts, run_controllers: bool = True) -> FastAPI:
@@ -84,7 +86,9 @@ def create_app(parts: Parts, run_controllers: bool = True) -> FastAPI:
     app.state.parts = parts
     errors.install(app)
     settings = parts.settings
-    app.add_middleware(BodyLimits, limits=body_limits(settings), otherwise_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        Bodies, waits=parts.waits, limits=body_limits(settings), otherwise_bytes=settings.max_body_bytes
+    )
     _serve_console(app)
     app.openapi = partial(openapi, app, app.openapi)  # type: ignore[method-assign]
     return app

@@ -1,5 +1,6 @@
 """Request bodies: one that is too large is refused before it is read (by its declared length, else while it
-arrives), and one that is read as JSON has to be JSON. Query parameters that a route does not have are refused like fields."""
+arrives), one that is still arriving when the server stops is given up, and one that is read as JSON has to be JSON.
+Query parameters that a route does not have are refused like fields."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.waits import Closed, Waits
 from fleet import documents
 
 # A client that is still sending when its connection is closed sees a reset and no answer: so much of a refused
@@ -129,11 +131,23 @@ class BodyTooLarge(HTTPException):
         super().__init__(413, detail, headers={"Connection": "close"})
 
 
-class BodyLimits:
-    """ASGI middleware. The first limit whose prefix matches counts; `otherwise_bytes` for all other paths."""
+class Stopping(HTTPException):
+    """The server stops, and the body has not arrived."""
 
-    def __init__(self, app: ASGIApp, limits: Sequence[BodyLimit], otherwise_bytes: int) -> None:
+    def __init__(self) -> None:
+        detail = "the server is stopping: send it again when it is back"
+        super().__init__(503, detail, headers={"Connection": "close"})
+
+
+class Bodies:
+    """ASGI middleware: how long a body may be, and that the server's stop does not wait for one.
+
+    The first limit whose prefix matches counts; `otherwise_bytes` for all other paths.
+    """
+
+    def __init__(self, app: ASGIApp, waits: Waits, limits: Sequence[BodyLimit], otherwise_bytes: int) -> None:
         self._app = app
+        self._waits = waits
         self._limits = tuple(limits)
         self._otherwise_bytes = otherwise_bytes
 
@@ -141,7 +155,7 @@ class BodyLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(scope, receive, send, self._limit(scope["path"]))
+        body = _Body(scope, receive, send, self._waits, self._limit(scope["path"]))
         await self._app(scope, body.receive, body.send)
 
     def _limit(self, path: str) -> int:
@@ -150,33 +164,44 @@ class BodyLimits:
 
 
 class _Body:
-    """One request's body: counts what arrives and ends it at the limit.
+    """One request's body: counts what arrives, ends it at the limit, and gives it up when the server stops.
 
     The refusal is raised where the application reads, so that its own table of errors answers.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, waits: Waits, limit: int) -> None:
         headers = dict(scope["headers"])
         self._receive = receive
         self._send = send
+        self._waits = waits
         self._limit = limit
         self._declared = _number(headers.get(b"content-length", b""))
         self._waits_for_continue = b"expect" in headers
         self._size = 0
         self._more = True
         self._refused = False
+        self._answering = False
 
     async def receive(self) -> Message:
-        """The next part of the body. Raises BodyTooLarge."""
+        """The next part of the body. Raises BodyTooLarge and Stopping."""
         if self._declared > self._limit:
-            self._refuse()
-        message = await self._next()
+            raise self._refusal(BodyTooLarge(self._limit))
+        message = await self._next_unless_stopping()
         if self._size > self._limit:
-            self._refuse()
+            raise self._refusal(BodyTooLarge(self._limit))
         return message
+
+    async def _next_unless_stopping(self) -> Message:
+        if self._answering or not self._more:  # what is waited for is the client's end, not its body
+            return await self._next()
+        try:
+            return await self._waits.unless_closed(self._next())
+        except Closed:
+            raise self._refusal(Stopping()) from None
 
     async def send(self, message: Message) -> None:
         """Pass an answer on; before a refusal, let the client finish sending, within reason."""
+        self._answering = True
         if message["type"] == "http.response.start" and self._refused and not self._waits_for_continue:
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
@@ -194,9 +219,9 @@ class _Body:
         self._more = message.get("more_body", False)
         return message
 
-    def _refuse(self) -> None:
+    def _refusal(self, why: HTTPException) -> HTTPException:
         self._refused = True
-        raise BodyTooLarge(self._limit)
+        return why
 
 
 def _number(text: bytes) -> int:

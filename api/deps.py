@@ -27,7 +27,8 @@ LONGEST_WAIT_S = 60.0
 @dataclass(frozen=True)
 class Parts:
     """What the server is made of. `read` opens a session that never waits for a writer; `write` one that commits
-    at its end; both raise DatabaseUnavailable, and may be used from any thread. `close` ends the database's
+    at its end; both raise DatabaseUnavailable, and may be used from any thread. `up_since` is when the control plane
+    started, by the database's clock. `close` ends the database's
     connections."""
 
     settings: Settings
@@ -37,6 +38,7 @@ class Parts:
     waits: Waits
     uses: TokenUses
     controllers: Controllers
+    up_since: float
     close: Callable[[], None]
 
 

@@ -9,8 +9,10 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Path, Query
 
+from fleet.agents.protocol import LARGEST_INT
+
 LONGEST_PAGE = 200
-LARGEST_ID = (1 << 53) - 1  # what every client's numbers can hold, and every row's id
+LARGEST_ID = LARGEST_INT  # of a row
 RowId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
 Seen = TypeVar("Seen")
 EVENTS = "events"  # the key of those who wait for any event
+CLOSING = "closing"  # the key of those who wait for what the server's stop is to interrupt
 
 
 def job_key(job_id: int) -> str:
@@ -33,6 +34,10 @@ def node_key(node_id: int) -> str:
     return f"node:{node_id}"
 
 
+class Closed(Exception):
+    """The server stops: what was waited for is not waited for any longer."""
+
+
 class Bell:
     """Rings one waiter's event loop, from any thread; between two waits any number of rings is one."""
 
@@ -45,8 +50,8 @@ class Bell:
         with suppress(RuntimeError):  # the loop has ended, and its waiters with it
             self._loop.call_soon_threadsafe(self._event.set)
 
-    async def wait(self, seconds: float) -> bool:
-        """True when it rang within `seconds`."""
+    async def wait(self, seconds: float | None) -> bool:
+        """True when it rang within `seconds`; None waits for as long as it takes."""
         try:
             async with asyncio.timeout(seconds):
                 await self._event.wait()
@@ -102,6 +107,21 @@ class Waits:
                 self._bells[key].discard(bell)
                 if not self._bells[key]:
                     del self._bells[key]
+
+    async def unless_closed(self, arriving: Coroutine[Any, Any, Seen]) -> Seen:
+        """What arrives. Raises Closed when the server stops before that."""
+        with self.listen(CLOSING) as bell:
+            if self._closed:
+                bell.ring()  # what is there already still arrives first
+            found, closing = asyncio.ensure_future(arriving), asyncio.ensure_future(bell.wait(None))
+            try:
+                await asyncio.wait((found, closing), return_when=asyncio.FIRST_COMPLETED)
+                if found.done():
+                    return found.result()
+                raise Closed
+            finally:
+                found.cancel()
+                closing.cancel()
 
     async def look_until(
         self, key: str, seconds: float, look: Callable[[], Seen], enough: Callable[[Seen], bool]

@@ -42,6 +42,15 @@ class Affine:
             Affine(self.dtype, rest, self.offset % divisor),
         )
 
+    def split_all(self, divisor: int) -> tuple[Affine, Affine]:
+        """(q, r) as `split`, with every coefficient divided: r's are from 0 to divisor - 1."""
+        whole = tuple((n, k // divisor) for n, k in self.terms if k // divisor)
+        rest = tuple((n, k % divisor) for n, k in self.terms if k % divisor)
+        return (
+            Affine(self.dtype, whole, self.offset // divisor),
+            Affine(self.dtype, rest, self.offset % divisor),
+        )
+
     def is_number(self) -> bool:
         """True when no term is left."""
         return not self.terms
@@ -112,6 +121,15 @@ def _join(a: Affine, b: Affine, scale: int) -> Affine:
     return Affine(a.dtype, tuple((n, k) for n, k in terms.items() if k), a.offset * scale + b.offset)
 
 
+def _best_split(sum_: Affine, divisor: int) -> tuple[Affine, Affine]:
+    """With all coefficients divided where one quotient is then left for the rest, else with those that divide."""
+    whole, rest = sum_.split_all(divisor)
+    least, most = rest.interval()
+    if least // divisor == most // divisor and _representable(whole, rest):
+        return whole, rest
+    return sum_.split(divisor)
+
+
 def _steps(sum_: Affine, divisor: int) -> list[int]:
     """Common factors of the divisor and a term, greatest first: where the sum may be cut in two digits."""
     return sorted({gcd(k, divisor) for _, k in sum_.terms} - {1, divisor}, reverse=True)
@@ -132,7 +150,7 @@ def quotient(numerator: UOp, divisor: int) -> UOp | None:
     sum_ = affine(numerator)
     if sum_ is None:
         return None
-    whole, rest = sum_.split(divisor)
+    whole, rest = _best_split(sum_, divisor)
     least, most = rest.interval()
     if not _representable(whole, rest):
         return None
@@ -163,7 +181,7 @@ def remainder(numerator: UOp, divisor: int) -> UOp | None:
     sum_ = affine(numerator)
     if sum_ is None:
         return None
-    whole, rest = sum_.split(divisor)
+    whole, rest = _best_split(sum_, divisor)
     if not _representable(rest):
         return None
     least, most = rest.interval()

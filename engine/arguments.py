@@ -135,8 +135,3 @@ def _array(data: Any, dtype: DType | None) -> Array:
             f"dtype {array.dtype} is not supported; pass dtype= one of {', '.join(dt.DTYPES)} to convert"
         )
     return array
-
-
-def generator(seed: int | None) -> np.random.Generator:
-    """Random numbers for Tensor.rand and randn: PCG64 of the seed."""
-    return np.random.Generator(np.random.PCG64(seed))

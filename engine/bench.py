@@ -7,8 +7,8 @@ child is replaced after anything bad, because its memory is suspect.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
 
@@ -34,8 +34,9 @@ from engine.target import Target
 from engine.timing import Runner, Timing, interleave, time_alone
 from engine.verify import Verdict
 
-# A candidate that ran when the measuring process itself died, this often, is not run again.
+# A candidate that ran when the measuring process itself died, this often in one of these phases, is not run again.
 DEATHS = 2
+SMALL, FULL, TIMED = "verify", "verify at full shape", "time"
 TIMES_KEPT = 64
 # A candidate is not stopped as slow before this: a busy machine may keep it waiting.
 SLOW_AT_LEAST_S = 0.25
@@ -70,7 +71,7 @@ class Bench:
         self.known: dict[str, Measured] = {}  # by source hash: what has been measured on this bench
         renderer = renderer or CRenderer(target.features)
         self.builder = Builder(kernel, shrink(kernel), target, renderer, store.objects)
-        self.suspects = {name for name, deaths in store.in_flight(self.hash).items() if deaths >= DEATHS}
+        self.suspects = {name for (name, _), deaths in store.in_flight(self.hash).items() if deaths >= DEATHS}
         self._pool = pool_library(target, store.objects) if threads > 1 else None
         self._stack = ExitStack()
         self.isolate = self._stack.enter_context(Isolate(threads))
@@ -120,7 +121,7 @@ class Bench:
             return self.keep(
                 built.measured(Outcome.CRASHED, f"ran when the measuring process died, {DEATHS} times")
             )
-        return self._verify(built, self.small, self._code(built, built.small), 0.0)
+        return self._verify(built, self.small, SMALL, self._code(built, built.small), 0.0)
 
     def verify_fully(self, built: Built) -> Measured:
         """Run on the shrunk shape, then at the full one on inputs of another seed."""
@@ -128,19 +129,19 @@ class Bench:
         if found.outcome is not Outcome.OK:
             return found
         expected = estimate(self.kernel, built.full.scheduled, self.target)
-        return self._verify(built, self.full, self._code(built, built.full), expected)
+        return self._verify(built, self.full, FULL, self._code(built, built.full), expected)
 
     def _code(self, built: Built, rendered: Rendered) -> Code:
         return built.code(rendered, self.threads, self._pool)
 
-    def _verify(self, built: Built, problem: Problem, code: Code, expected_s: float) -> Measured:
-        self._launch(built, "verify")
-        try:
-            verdict = problem.verify(self.child(), code, self.deadline.seconds(expected_s))
-        except (Bad, Died, DeviceError) as error:
-            return self.keep(self.failed(built, error))
-        self.store.landed(self.hash, built.candidate.hash, Outcome.OK)
-        return replace(built.measured(Outcome.OK), max_error=verdict.max_error, tolerance=verdict.tolerance)
+    def _verify(self, built: Built, problem: Problem, phase: str, code: Code, expected_s: float) -> Measured:
+        with self._flight(built, phase) as land:
+            try:
+                verdict = problem.verify(self.child(), code, self.deadline.seconds(expected_s))
+            except (Bad, Died, DeviceError) as error:
+                return land(self.keep(self.failed(built, error)))
+            found = built.measured(Outcome.OK)
+            return land(replace(found, max_error=verdict.max_error, tolerance=verdict.tolerance))
 
     def failed(self, built: Built, error: Bad | Died | DeviceError) -> Measured:
         """The record of a failed run; the child, if it lives, is ended. Other errors than of loading are raised."""
@@ -166,15 +167,15 @@ class Bench:
 
         One that is stopped far beyond a known bound is SLOW: it was right on the shrunk shape, and would not win.
         """
-        self._launch(built, "time")
-        try:
-            timing = time_alone(self.runner(built, bound_s), bound_s)
-        except (Died, DeviceError) as error:
-            found = self.failed(built, error)
-            if bound_s and found.outcome is Outcome.HUNG:
-                found = replace(verified, outcome=Outcome.SLOW, detail=found.detail)
-            return self.keep(found)
-        return self.keep(with_times(verified, timing))
+        with self._flight(built, TIMED) as land:
+            try:
+                timing = time_alone(self.runner(built, bound_s), bound_s)
+            except (Died, DeviceError) as error:
+                found = self.failed(built, error)
+                if bound_s and found.outcome is Outcome.HUNG:
+                    found = replace(verified, outcome=Outcome.SLOW, detail=found.detail)
+                return land(self.keep(found))
+            return land(self.keep(with_times(verified, timing)))
 
     def runner(self, built: Built, bound_s: float | None = None) -> Runner:
         """Something that times runs of a candidate in the current child, on private copies of the buffers."""
@@ -289,16 +290,30 @@ class Bench:
 
     # ------------------------------------------------------------------------------------------- store
 
-    def _launch(self, built: Built, phase: str) -> None:
-        facts = {"source": built.source_hash, "phase": phase, "target": self.target.id}
-        self.store.launch(self.hash, built.candidate.hash, facts)
+    @contextmanager
+    def _flight(self, built: Built, phase: str) -> Iterator[Callable[[Measured], Measured]]:
+        """Journal that a candidate runs; call what this gives with what became of it.
+
+        A block that is left without, as this process dies, is the candidate's death; one that somebody ended is not.
+        """
+        name = built.candidate.hash
+
+        def land(found: Measured) -> Measured:
+            self.store.landed(self.hash, name, phase, found.outcome)
+            return found
+
+        try:
+            self.store.launch(self.hash, name, phase, {"source": built.source_hash, "target": self.target.id})
+            yield land
+        except (KeyboardInterrupt, SystemExit):
+            self.store.aborted(self.hash, name, phase)
+            raise
 
     def keep(self, measured: Measured) -> Measured:
-        """Write the record and its outcome; a repro for a quarantined one."""
+        """Write the record; a repro for a quarantined one."""
         self.store.add(self.hash, self.target.id, self.threads, measured)
         if measured.outcome in QUARANTINED:
             self._write_repro(measured)
-        self.store.landed(self.hash, measured.hash, measured.outcome)
         return measured
 
     def keep_all(self, found: Sequence[Measured]) -> None:

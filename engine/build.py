@@ -79,6 +79,12 @@ def scatter(start: UOp, index: UOp, updates: UOp, axis: int, how: str) -> UOp:
     return UOp(Op.SCATTER, start.dtype, (start, index, updates), (how, axis))
 
 
+def detach(node: UOp) -> UOp:
+    """The same values, through which no gradient goes."""
+    marked = node.op is Op.DETACH and node.arg is None
+    return node if marked else UOp(Op.DETACH, node.dtype, (node,))
+
+
 def bitcast(node: UOp, dtype: DType) -> UOp:
     """The bits of `node` as another dtype of the same size."""
     return node if node.dtype == dtype else UOp(Op.BITCAST, dtype, (node,))

@@ -1,4 +1,4 @@
-"""Verbs of the engine: search for a fast kernel, run and compare kernels, show the target."""
+"""Verbs of the engine: search for a fast kernel, run and compare kernels, show the target, options and devices."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from engine import heuristic
+from engine import device, heuristic
 from engine.compare import NUMPY, Row, compare
-from engine.errors import EngineError, InvalidGraph
+from engine.device import ABSENT, canonical, kinds
+from engine.errors import DeviceError, EngineError, InvalidGraph, InvalidOption
 from engine.kernel import Kernel
+from engine.options import OPTIONS, current
 from engine.opts import Schedule, schedule_from_json, schedule_to_json
 from engine.programs import cost, program
 from engine.search import Progress as SearchProgress
@@ -32,6 +34,7 @@ from engine.target import Target, detect
 
 app = typer.Typer(no_args_is_help=True, help="The compiler engine: search, run and compare kernels.")
 
+TIMED = "CPU"  # the one device whose candidates can be compiled and timed by themselves
 Wanted = tuple[str, Schedule | Literal["numpy"]]
 
 
@@ -81,6 +84,65 @@ def target_command(as_json: JsonOption = False) -> None:
         Console().print(table)
 
 
+@app.command("options")
+def options_command(as_json: JsonOption = False) -> None:
+    """The variables that set the engine's options: what each means, and what it is here."""
+    with _reported():
+        now = current()
+        rows = [
+            {
+                "variable": option.variable,
+                "type": option.type,
+                "default": option.default,
+                "now": str(getattr(now, option.field) or option.default),
+                "help": option.help,
+            }
+            for option in OPTIONS
+        ]
+        _print_facts(rows, as_json)
+
+
+@app.command("devices")
+def devices_command(as_json: JsonOption = False) -> None:
+    """What DEV can name: the devices there are, and those whose backend is not part of this build."""
+    with _reported():
+        chosen = canonical()
+        rows = [
+            {
+                "name": name,
+                "help": kind.help,
+                "parts": list(kind.parts),
+                "chosen": chosen.split(":")[0] == name,
+            }
+            for name, kind in sorted(kinds().items())
+        ]
+        rows += [
+            {"name": name, "help": f"{what}: not part of this build", "parts": [], "chosen": False}
+            for name, what in ABSENT.items()
+            if name not in kinds()
+        ]
+        _print_facts(rows, as_json)
+
+
+def _print_facts(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Rows of one kind as JSON or as a table."""
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading in rows[0]:
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return ", ".join(part for part in value if part) if isinstance(value, list) else str(value)
+
+
 @app.command("search")
 def search_command(
     name: ProgramArgument,
@@ -97,7 +159,7 @@ def search_command(
 ) -> None:
     """Search for the fastest schedule of a program, then compare it with the others, measured interleaved."""
     with _reported():
-        kernel, target = _kernel(name, shape, dtype), detect()
+        kernel, target = _kernel(name, shape, dtype), _timed_on()
         kept = _store(store)
         with _progress(budget, quiet=as_json) as progress:
             result = search(
@@ -140,7 +202,7 @@ def run_command(
 ) -> None:
     """Run a program on random inputs, check it against the interpreter, and time it."""
     with _reported():
-        kernel, target = _kernel(name, shape, dtype), detect()
+        kernel, target = _kernel(name, shape, dtype), _timed_on()
         kept = _store(store)
         names = dict.fromkeys([schedule, *(others or [])])
         wanted = [(_row_name(text), _schedule(text, kernel, target, threads, kept)) for text in names]
@@ -164,6 +226,18 @@ def _kernel(name: ProgramName, shape: str, dtype: DTypeName) -> Kernel:
             f"{shape!r} must be sizes separated by commas, e.g. 512,512,512", "shape"
         ) from None
     return program(name.value, sizes, dtype.value)
+
+
+def _timed_on() -> Target:
+    """What candidates are compiled for and timed on. InvalidOption when DEV names no device, or one of others."""
+    given = current().device
+    try:
+        named = device.canonical()
+    except DeviceError as error:
+        raise InvalidOption("DEV", given, error.code) from None
+    if named != TIMED:
+        raise InvalidOption("DEV", given, f"kernels can be timed on {TIMED} only: set that, or unset it")
+    return detect()
 
 
 def _schedule(
@@ -195,14 +269,9 @@ def _row_name(text: str) -> str:
     return "schedule" if text.startswith("[") else text
 
 
-def _default_store() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "tinyfleet" / "engine"
-
-
 def _store(place: Path | None) -> Store:
     """The store, made if need be. Exit status 2, naming the option, where none can be."""
-    kept = Store(place or _default_store())
+    kept = Store(place or current().cache / "engine")
     try:
         kept.objects.mkdir(parents=True, exist_ok=True)
         if not os.access(kept.objects, os.W_OK | os.X_OK):
@@ -221,7 +290,7 @@ def _reported() -> Iterator[None]:
         yield
     except EngineError as error:
         typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2 if isinstance(error, InvalidGraph) else 1) from None
+        raise typer.Exit(2 if isinstance(error, InvalidGraph | InvalidOption) else 1) from None
 
 
 # -------------------------------------------------------------------------------------------- progress
@@ -295,14 +364,14 @@ def _print_rows(console: Console, kernel: Kernel, rows: list[Row]) -> None:
     console.print(_table(kernel, rows))
     for row in rows:
         if row.detail and row.best_s is None:
-            console.print(f"{row.name}: {row.detail}", soft_wrap=True, markup=False, highlight=False)
+            console.print(f"{_shown(row)}: {row.detail}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _table(kernel: Kernel, rows: list[Row]) -> Table:
     """One row each; narrow enough for 80 columns whatever the figures."""
     work = cost(kernel)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, collapse_padding=True, pad_edge=False)
-    for heading in ("", "outcome", "best", "median", "GFLOP/s", "GB/s", "max error", "tolerance"):
+    for heading in ("", "outcome", "best", "median", "GFLOP/s", "GB/s", "error", "tolerance"):
         table.add_column(heading, justify="left" if heading in ("", "outcome") else "right", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row, work.flops, work.bytes))
@@ -310,12 +379,17 @@ def _table(kernel: Kernel, rows: list[Row]) -> Table:
 
 
 def _cells(row: Row, flops: float, moved: float) -> list[str]:
-    cells = [row.name, row.outcome.value]
+    cells = [_shown(row), row.outcome.value]
     if row.best_s is None or row.median_s is None:
         return cells
     rates = [f"{flops / row.best_s / 1e9:.1f}", f"{moved / row.best_s / 1e9:.1f}"]
     errors = ["" if e is None else f"{e:.2g}" for e in (row.max_error, row.tolerance)]
     return [*cells, _seconds(row.best_s), _seconds(row.median_s), *rates, *errors]
+
+
+def _shown(row: Row) -> str:
+    """A row's name as every table of this project has it."""
+    return {"none": "unoptimized", NUMPY: "NumPy"}.get(row.name, row.name)
 
 
 def _seconds(seconds: float) -> str:

@@ -19,6 +19,14 @@ class IllegalOpt(InvalidGraph):
     """An opt that may not be applied to this kernel in this state."""
 
 
+class InvalidOption(EngineError):
+    """An environment variable that is set to what it cannot be; the message says what to set instead."""
+
+    def __init__(self, variable: str, given: str, fix: str) -> None:
+        super().__init__(f"{variable}={given!r}: {fix}")
+        self.variable = variable
+
+
 class VerifyError(EngineError):
     """A pass produced a graph outside the spec: our bug. Names the pass and the offending op."""
 
@@ -35,6 +43,10 @@ class CompileError(EngineError):
         super().__init__(f"{stage}: {message}" + (f"\n{log}" if log else ""))
         self.stage = stage
         self.log = log
+
+
+class CaptureError(EngineError):
+    """A function given to jit does what a replay could not repeat. The message says what to write instead."""
 
 
 class DeviceError(EngineError):

@@ -1,8 +1,10 @@
 """From a definition to loops' point of view: views become index expressions over the axes' ranges.
 
 The output's axes and the reduce's axes are the kernel's iteration space. Each view is pushed from the output
-towards the PARAMs, so that what remains is arithmetic on LOAD(INDEX(PARAM, offset)); a REDUCE keeps its
-place as REDUCE(value, range…) until lowering gives it accumulators.
+towards the PARAMs, so that what remains is arithmetic on LOAD(INDEX(PARAM, offset)); a REDUCE keeps its place as
+REDUCE(value, range…) and a FOLD as FOLD(inits, bodies) until lowering gives them accumulators.
+
+Where a PAD or a GATHER may point outside of what is read, loads are guarded: LOAD(INDEX(PARAM, offset, valid), 0).
 """
 
 from __future__ import annotations
@@ -13,17 +15,32 @@ from math import prod
 
 from engine import dtype as dt
 from engine import offsets
+from engine.bounds import bounds
+from engine.build import cast, const
 from engine.errors import InvalidGraph
-from engine.ir import UOp, toposort
+from engine.ir import UOp, substitute, toposort
 from engine.kernel import Kernel
-from engine.ops import ELEMENTWISE, REDUCERS, Op
+from engine.ops import ELEMENTWISE, REDUCERS, HoleKind, Op
 from engine.opts import TARGET_OUT, RangeType
 from engine.ranges import Axis
 from engine.shapes import Shape, shape_of
 from engine.simplify import simplify
 
 Index = tuple[UOp, ...]  # one int64 expression for each dimension
+Guard = UOp | None  # where loads may be made; None: everywhere
+Key = tuple[UOp, Index, Guard]
 _ZERO = offsets.number(0)
+
+
+@dataclass(frozen=True)
+class Updates:
+    """The second half of a SCATTER: in the order of `ranges`, `value` goes to element `offset` where `valid`."""
+
+    how: str
+    ranges: tuple[UOp, ...]
+    offset: UOp
+    valid: UOp
+    value: UOp
 
 
 @dataclass(frozen=True)
@@ -32,6 +49,7 @@ class Body:
 
     `value` is what is stored at element `offset` of the output, at every point of the output's axes.
     `reduces` are the REDUCE nodes under `value`: the one reduce of the kernel, once for each way it is indexed.
+    `updates` come when all of the output is stored.
     """
 
     axes: tuple[Axis, ...]
@@ -39,6 +57,7 @@ class Body:
     value: UOp
     offset: UOp
     reduces: tuple[UOp, ...]
+    updates: Updates | None = None
 
     def axes_under(self, node: UOp) -> frozenset[Axis]:
         """The axes that `node` depends on."""
@@ -65,12 +84,34 @@ def body(kernel: Kernel) -> Body:
     for number, reduce in enumerate(kernel.reduces):
         shape = tuple(shape_of(reduce.src[0])[axis] for axis in reduce.arg[1])
         inner |= _ranges_of(f"r{number}", shape, len(output), RangeType.REDUCE)
-    value = _Pusher(inner).push(kernel.output, _point(output, TARGET_OUT, len(shape_of(kernel.output))))
-    value = simplify(value)
+    pusher = _Pusher(inner)
+    point = _point(output, TARGET_OUT, len(shape_of(kernel.output)))
+    scatter = kernel.output if kernel.output.op is Op.SCATTER else None
+    value = simplify(pusher.push(scatter.src[0] if scatter else kernel.output, point))
     ranges = output | inner
-    offset = _flatten(_point(output, TARGET_OUT, len(shape_of(kernel.output))), shape_of(kernel.output))
+    offset = _flatten(point, shape_of(kernel.output))
     reduces = tuple(node for node in toposort(value) if node.op is Op.REDUCE)
-    return Body(tuple(ranges), ranges, value, offset, reduces)
+    updates = _updates(pusher, scatter) if scatter else None
+    return Body(tuple(ranges), ranges, value, offset, reduces, updates)
+
+
+def _updates(pusher: _Pusher, scatter: UOp) -> Updates:
+    """Each update at a point of its own ranges (numbered below 0: lowering gives them their loops)."""
+    start, index, updates = scatter.src
+    how, axis = scatter.arg
+    # The scattered axis outermost: duplicates meet in its order.
+    order = [axis, *(i for i in range(len(shape_of(index))) if i != axis)]
+    ranges: dict[int, UOp] = {
+        i: UOp(Op.RANGE, dt.int64, (), (-1 - number, shape_of(index)[i], RangeType.LOOP))
+        for number, i in enumerate(order)
+    }
+    point = tuple(ranges[i] for i in range(len(order)))
+    place = cast(pusher.push(index, point), dt.int64)
+    valid = _within(place, shape_of(start)[axis])
+    target = tuple(place if i == axis else p for i, p in enumerate(point))
+    offset = _flatten(target, shape_of(start))
+    value = pusher.push(updates, point)
+    return Updates(how, tuple(ranges[i] for i in order), simplify(offset), simplify(valid), simplify(value))
 
 
 @lru_cache(maxsize=256)
@@ -111,40 +152,43 @@ def _flatten(index: Index, shape: Shape) -> UOp:
 
 
 class _Pusher:
-    """Builds the scalar graph of a node at an index; iterative, one result for each (node, index)."""
+    """Builds the scalar graph of a node at an index; iterative, one result for each (node, index, guard)."""
 
     def __init__(self, inner: dict[Axis, UOp]) -> None:
         self._inner = inner
-        self._built: dict[tuple[UOp, Index], UOp] = {}
+        self._built: dict[Key, UOp] = {}
 
-    def push(self, root: UOp, index: Index) -> UOp:
-        stack = [(root, index)]
+    def push(self, root: UOp, index: Index, guard: Guard = None) -> UOp:
+        stack: list[Key] = [(root, index, guard)]
         while stack:
             key = stack[-1]
-            needed = self._sources(*key)
-            missing = [source for source in needed if source not in self._built]
+            missing = [source for source in self._sources(*key) if source not in self._built]
             if missing:
                 stack.extend(missing)
                 continue
-            self._built[key] = self._build(*key, tuple(self._built[source] for source in needed))
+            self._built[key] = self._build(*key)
             stack.pop()
-        return self._built[root, index]
+        return self._built[root, index, guard]
 
-    def _sources(self, node: UOp, index: Index) -> list[tuple[UOp, Index]]:
+    def _sources(self, node: UOp, index: Index, guard: Guard) -> list[Key]:
+        """What must be built before `node` can be; asked again until nothing of it is missing."""
         match node.op:
-            case Op.PARAM | Op.CONST:
+            case Op.PARAM | Op.CONST | Op.IOTA | Op.HOLE:
                 return []
-            case Op.RESHAPE:
-                return [(node.src[0], _reshape_index(index, node.arg, shape_of(node.src[0])))]
-            case Op.PERMUTE:
-                return [(node.src[0], tuple(index[node.arg.index(i)] for i in range(len(index))))]
-            case Op.EXPAND:
-                old = shape_of(node.src[0])
-                return [(node.src[0], tuple(_ZERO if n == 1 else i for i, n in zip(index, old, strict=True)))]
+            case Op.RESHAPE | Op.PERMUTE | Op.EXPAND | Op.SHRINK | Op.FLIP:
+                return [(node.src[0], _view_index(node, index), guard)]
+            case Op.PAD:
+                return [(node.src[0], *_padded(node, index, guard)[:2])]
+            case Op.GATHER:
+                return self._gather_sources(node, index, guard)
             case Op.REDUCE:
-                return [(node.src[0], self._inside_reduce(node, index))]
+                return [(node.src[0], self._inside_reduce(node, index), guard)]
+            case Op.GET:
+                return [(node.src[0], index, guard)]
+            case Op.FOLD:
+                return self._fold_sources(node, index, guard)
             case op if op in ELEMENTWISE:
-                return [(source, index) for source in node.src]
+                return [(source, index, guard) for source in node.src]
         raise InvalidGraph(f"{node.op.value} does not belong in a kernel's definition", "kernel")
 
     def _inside_reduce(self, node: UOp, index: Index) -> Index:
@@ -154,13 +198,63 @@ class _Pusher:
         places = {axis: numbers.get(n, _ZERO) for n, axis in enumerate(node.arg[1])}
         return tuple(places[i] if i in places else next(outer) for i in range(len(shape_of(node.src[0]))))
 
-    def _build(self, node: UOp, index: Index, src: tuple[UOp, ...]) -> UOp:
-        if node.op is Op.PARAM:
-            place = UOp(Op.INDEX, node.dtype, (node, _flatten(index, node.arg[1])))
-            return UOp(Op.LOAD, node.dtype, (place,))
-        if node.op is Op.REDUCE:
-            return self._reduce(node, src[0])
-        return node if node.op is Op.CONST else node.replace(src=src) if node.op in ELEMENTWISE else src[0]
+    def _gather_sources(self, node: UOp, index: Index, guard: Guard) -> list[Key]:
+        values, where = node.src
+        first = (where, index, guard)
+        if first not in self._built:
+            return [first]
+        place, inside = self._gathered(node, index, guard)
+        there = tuple(place if axis == node.arg else i for axis, i in enumerate(index))
+        return [(values, there, _both(guard, inside))]
+
+    def _gathered(self, node: UOp, index: Index, guard: Guard) -> tuple[UOp, UOp]:
+        """(where a GATHER reads along its axis, whether that is inside)."""
+        place = cast(self._built[node.src[1], index, guard], dt.int64)
+        return place, _within(place, shape_of(node.src[0])[node.arg])
+
+    def _fold_sources(self, node: UOp, index: Index, guard: Guard) -> list[Key]:
+        count = node.arg[2]
+        step = (_step_of(node), *index)
+        inits = [(source, index, guard) for source in node.src[:count]]
+        xs = [(source, step, guard) for source in node.src[count:-count]]
+        bodies = [(source, index, guard) for source in node.src[-count:]]
+        return [*inits, *xs, *bodies]
+
+    def _build(self, node: UOp, index: Index, guard: Guard) -> UOp:
+        match node.op:
+            case Op.CONST:
+                return node
+            case Op.PARAM:
+                return _load(node, _flatten(index, node.arg[1]), guard)
+            case Op.IOTA:
+                return index[0]
+            case Op.HOLE:
+                return _scalar_hole(node)
+            case Op.GET:
+                return node.replace(src=(self._built[node.src[0], index, guard],))
+            case Op.FOLD:
+                return self._fold(node, index, guard)
+        src = tuple(self._built[key] for key in self._sources(node, index, guard))
+        match node.op:
+            case Op.PAD:
+                return _chosen(_padded(node, index, guard)[2], src[0])
+            case Op.GATHER:
+                return _chosen([self._gathered(node, index, guard)[1]], src[0])
+            case Op.REDUCE:
+                return self._reduce(node, src[0])
+        return node.replace(src=src) if node.op in ELEMENTWISE else src[0]
+
+    def _fold(self, node: UOp, index: Index, guard: Guard) -> UOp:
+        """FOLD(inits…, bodies…) with x at the step in place of its holes."""
+        number, _, count = node.arg
+        built = [self._built[key] for key in self._fold_sources(node, index, guard)]
+        inits, xs, bodies = built[:count], built[count:-count], built[-count:]
+        holes = {
+            _scalar_hole(below): xs[below.arg[2]]
+            for below in toposort(*node.src[-count:])
+            if below.op is Op.HOLE and below.arg[:2] == (number, HoleKind.X)
+        }
+        return node.replace(src=(*inits, *(substitute(b, holes) for b in bodies)))
 
     def _reduce(self, node: UOp, value: UOp) -> UOp:
         op = node.arg[0]
@@ -168,6 +262,113 @@ class _Pusher:
             return identity(op, node.dtype)
         ranges = tuple(self._inner.values())
         return UOp(Op.REDUCE, node.dtype, (value, *ranges), (op, ())) if ranges else value
+
+
+def _view_index(node: UOp, index: Index) -> Index:
+    """Where element `index` of a view lies in what is viewed."""
+    old = shape_of(node.src[0])
+    match node.op:
+        case Op.RESHAPE:
+            return _reshape_index(index, node.arg, old)
+        case Op.PERMUTE:
+            return tuple(index[node.arg.index(i)] for i in range(len(index)))
+        case Op.EXPAND:
+            return tuple(_ZERO if n == 1 else i for i, n in zip(index, old, strict=True))
+        case Op.SHRINK:
+            parts = zip(index, node.arg, strict=True)
+            return tuple(
+                offsets.add(offsets.multiply(i, step), offsets.number(start)) for i, (start, _, step) in parts
+            )
+    turned = zip(index, old, strict=True)  # FLIP
+    return tuple(
+        offsets.add(offsets.multiply(i, -1), offsets.number(n - 1)) if axis in node.arg else i
+        for axis, (i, n) in enumerate(turned)
+    )
+
+
+def _padded(node: UOp, index: Index, guard: Guard) -> tuple[Index, Guard, list[UOp]]:
+    """Of a PAD: (the index in its source, where that may be read, the conditions under which there is an element).
+
+    An axis of one element is always read there, so it needs no guard.
+    """
+    inner, conditions = [], []
+    for i, n, (low, high, between) in zip(index, shape_of(node.src[0]), node.arg, strict=True):
+        if not (low or high or between):
+            inner.append(i)
+            continue
+        place = simplify(offsets.add(i, offsets.number(-low)))
+        step = offsets.number(between + 1)
+        element = UOp(Op.IDIV, dt.int64, (place, step)) if between else place
+        own = [simplify(c) for c in _conditions(place, element, n, between)]
+        own = [c for c in own if c.op is not Op.CONST or not c.arg]
+        inner.append(_ZERO if n == 1 else element)
+        conditions += own
+        if n != 1:
+            for condition in own:
+                guard = _both(guard, condition)
+    return tuple(inner), guard, conditions
+
+
+def _conditions(place: UOp, element: UOp, n: int, between: int) -> list[UOp]:
+    found = [_at_least_0(place), UOp(Op.LT, dt.bool_, (element, offsets.number(n)))]
+    if between:
+        left = UOp(Op.MOD, dt.int64, (place, offsets.number(between + 1)))
+        found.append(UOp(Op.EQ, dt.bool_, (left, _ZERO)))
+    return found
+
+
+def _at_least_0(place: UOp) -> UOp:
+    return UOp(Op.LT, dt.bool_, (offsets.number(-1), place))
+
+
+def _within(place: UOp, n: int) -> UOp:
+    """Is it the number of one of `n` elements?"""
+    below = UOp(Op.LT, dt.bool_, (place, offsets.number(n)))
+    return below if bounds(place)[0] >= 0 else UOp(Op.AND, dt.bool_, (_at_least_0(place), below))
+
+
+def _both(a: Guard, b: UOp) -> UOp:
+    return b if a is None or a is b else UOp(Op.AND, dt.bool_, (a, b))
+
+
+def _conjuncts(*conditions: UOp) -> dict[UOp, None]:
+    """What must all hold, each once, in a fixed order."""
+    found: dict[UOp, None] = {}
+    stack = list(reversed(conditions))
+    while stack:
+        node = stack.pop()
+        if node.op is Op.AND:
+            stack.extend(reversed(node.src))
+        else:
+            found[node] = None
+    return found
+
+
+def _chosen(conditions: list[UOp], value: UOp) -> UOp:
+    """`value` where the conditions hold, else 0; a load that is guarded by them gives that by itself."""
+    needed = _conjuncts(*conditions)
+    if value.op is Op.LOAD and len(value.src) == 2:
+        known = _conjuncts(value.src[0].src[2])
+        needed = {condition: None for condition in needed if condition not in known}
+    for condition in needed:
+        value = UOp(Op.WHERE, value.dtype, (condition, value, const(0, value.dtype)))
+    return value
+
+
+def _load(param: UOp, offset: UOp, guard: Guard) -> UOp:
+    if guard is None:
+        return UOp(Op.LOAD, param.dtype, (UOp(Op.INDEX, param.dtype, (param, offset)),))
+    place = UOp(Op.INDEX, param.dtype, (param, offset, guard))
+    return UOp(Op.LOAD, param.dtype, (place, const(0, param.dtype)))
+
+
+def _scalar_hole(node: UOp) -> UOp:
+    """A HOLE at one element: the step's is int64 as it is."""
+    return node.replace(arg=(*node.arg[:3], ()))
+
+
+def _step_of(fold: UOp) -> UOp:
+    return UOp(Op.HOLE, dt.int64, (), (fold.arg[0], HoleKind.STEP, 0, ()))
 
 
 def identity(op: Op, dtype: dt.DType) -> UOp:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from threading import RLock
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -75,10 +75,11 @@ class UOp:
         return f"UOp({self.op.value}, {self.dtype.name}, {len(self.src)} src, {self.arg!r})"
 
 
-def toposort(*roots: UOp, enter: Callable[[UOp], bool] | None = None) -> list[UOp]:
+def toposort(*roots: UOp, enter: Callable[[UOp], bool] | None = None, bodies: bool = True) -> list[UOp]:
     """Every node under `roots`, sources first, each once. `enter` may stop the walk below a node.
 
-    Iterative: a graph a million deep works.
+    Without `bodies` it does not go into those of FOLDs: what is there is only there inside the loop. Iterative: a
+    graph a million deep works.
     """
     done: dict[UOp, None] = {}
     stack: list[tuple[UOp, bool]] = [(root, False) for root in reversed(roots)]
@@ -90,27 +91,45 @@ def toposort(*roots: UOp, enter: Callable[[UOp], bool] | None = None) -> list[UO
             done[node] = None
             continue
         stack.append((node, True))
-        stack.extend((source, False) for source in reversed(node.src) if source not in done)
+        sources = node.src if bodies else read_outside(node)
+        for source in reversed(sources):
+            if source not in done:
+                stack.append((source, False))
     return list(done)
 
 
+def read_outside(node: UOp) -> tuple[UOp, ...]:
+    """The sources of a node; of a FOLD, all but its bodies."""
+    return node.src[: -node.arg[2]] if node.op is Op.FOLD else node.src
+
+
 def consumers(order: list[UOp]) -> dict[UOp, list[UOp]]:
-    """Who reads each node of a toposorted graph."""
+    """Who of a list of nodes reads each of them."""
     found: dict[UOp, list[UOp]] = {node: [] for node in order}
     for node in order:
         for source in node.src:
-            found[source].append(node)
+            if source in found:
+                found[source].append(node)
     return found
 
 
 def substitute(root: UOp, replacements: dict[UOp, UOp]) -> UOp:
     """`root` with nodes replaced, rebuilt bottom-up; a replacement is not looked into again."""
+    return substitute_all((root,), replacements)[0]
+
+
+def substitute_all(
+    roots: Iterable[UOp], replacements: dict[UOp, UOp], bodies: bool = True
+) -> tuple[UOp, ...]:
+    """`substitute` of several roots: what they share is rebuilt once. Without `bodies` those of FOLDs stay."""
+    roots = tuple(roots)
     memo: dict[UOp, UOp] = dict(replacements)
-    for node in toposort(root, enter=lambda n: n not in replacements):
+    for node in toposort(*roots, enter=lambda n: n not in replacements, bodies=bodies):
         if node not in memo:
-            src = tuple(memo[source] for source in node.src)
+            read = node.src if bodies else read_outside(node)
+            src = (*(memo[source] for source in read), *node.src[len(read) :])
             memo[node] = node if src == node.src else node.replace(src=src)
-    return memo[root]
+    return tuple(memo[root] for root in roots)
 
 
 def print_graph(root: UOp) -> Iterator[str]:

@@ -13,7 +13,7 @@ from engine.ops import ELEMENTWISE, Op
 from engine.opts import RangeType
 
 _EFFECTS = frozenset({Op.STORE, Op.END})
-_STATEMENTS = ELEMENTWISE | _EFFECTS | {Op.LOAD, Op.ACC}
+_STATEMENTS = ELEMENTWISE | _EFFECTS | {Op.LOAD, Op.ACC, Op.VECTOR, Op.LANE}
 
 
 def linearize(sink: UOp) -> tuple[UOp, ...]:

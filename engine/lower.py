@@ -2,7 +2,7 @@
 
 The definition over axis ranges (engine.indexing) is placed on the schedule's leaf ranges: loop leaves become
 RANGEs closed by ENDs, register leaves are expanded, each reduce gets an ACC with one element per register
-element of the output. Two rules keep hoisting honest: whatever must run once per iteration of a loop
+element of the output, each FOLD a loop of its own (engine.folding). Two rules keep hoisting honest: whatever must run once per iteration of a loop
 is tied to its RANGE by AFTER, and so is a load that is in bounds only inside a condition.
 
 Where a register tile may stick out of the axis there are two versions of the code, in conditions (RANGEs of
@@ -20,7 +20,8 @@ from math import prod
 from engine import dtype as dt
 from engine import indexing, offsets
 from engine.accumulate import Accumulator, Registers
-from engine.indexing import Body
+from engine.folding import Folds
+from engine.indexing import Body, Updates
 from engine.ir import UOp, substitute, toposort
 from engine.kernel import Kernel
 from engine.nest import Nest, Version, after, all_of, close, group, less
@@ -45,8 +46,33 @@ def lower(kernel: Kernel, scheduled: Scheduled, *, fma: bool = True) -> UOp:
     nest = Nest.of(scheduled)
     tile = _Tile(kernel, scheduled, indexing.body(kernel), nest, fma, count())
     ragged = [axis for axis in scheduled.axes if not axis.reduce and nest.is_ragged(axis)]
-    effect = nest.versions(ragged, tile.build)
-    return UOp(Op.SINK, dt.void, (close(effect, nest.opened(scheduled.loops)),))
+    effect = close(nest.versions(ragged, tile.build), nest.opened(scheduled.loops))
+    if tile.body.updates is not None:
+        effect = _update(tile.body.updates, output(kernel), effect, nest)
+    return UOp(Op.SINK, dt.void, (effect,))
+
+
+def output(kernel: Kernel) -> UOp:
+    """The output's memory."""
+    slot = 1 + max((param.arg[0] for param in kernel.params), default=-1)
+    return UOp(Op.PARAM, kernel.dtype, (), (slot, shape_of(kernel.output)))
+
+
+def _update(updates: Updates, memory: UOp, stored: UOp, nest: Nest) -> UOp:
+    """A SCATTER's updates, one after the other in their order, once the start is `stored`."""
+    if any(range_.arg[1] == 0 for range_ in updates.ranges):
+        return stored
+    loops: Places = {
+        old: UOp(Op.RANGE, dt.int64, (), (next(nest.ids), *old.arg[1:])) if old.arg[1] > 1 else number(0)
+        for old in updates.ranges
+    }
+    opened = tuple(loop for loop in loops.values() if loop.op is Op.RANGE)
+    offset, valid, value = (substitute(n, loops) for n in (updates.offset, updates.valid, updates.value))
+    place = UOp(Op.INDEX, memory.dtype, (after(memory, stored, *opened), offset, valid))
+    if updates.how != "set":
+        old = UOp(Op.LOAD, memory.dtype, (place, _zero(memory.dtype)))
+        value = UOp(Op.ADD if updates.how == "add" else Op.MAX, memory.dtype, (old, value))
+    return close(UOp(Op.STORE, dt.void, (place, value)), opened)
 
 
 @dataclass(frozen=True)
@@ -66,17 +92,18 @@ class _Tile:
         valid = self._valid(self.body.offset, version)
         place = UOp(Op.INDEX, self.kernel.dtype, (self._output(version), self.body.offset, *valid))
         value = self._guarded(self.body.value, version)
+        folds = Folds(self.nest, self.acc_ids, self._axes_under, version.condition)
         stores = []
         for registers in self._registers(RangeType.UPCAST):
             reduced = {r: totals[r](registers) for r in self.body.reduces}
-            stores += self._store(place, value, reduced, self._places(registers))
+            places = self._places(registers)
+            reduced |= folds.states(value, self.body.ranges, places)
+            stores += self._store(place, value, reduced, places)
         return group(stores)
 
     def _output(self, version: Version) -> UOp:
         """The output's memory as seen in this version: stores stay inside all loops."""
-        slot = 1 + max((param.arg[0] for param in self.kernel.params), default=-1)
-        memory = UOp(Op.PARAM, self.kernel.dtype, (), (slot, shape_of(self.kernel.output)))
-        return after(memory, *self.nest.opened(self.scheduled.loops), *version.condition)
+        return after(output(self.kernel), *self.nest.opened(self.scheduled.loops), *version.condition)
 
     def _registers(self, type_: RangeType) -> list[Registers]:
         """Every combination of the values of the register leaves of one type."""
@@ -94,7 +121,7 @@ class _Tile:
     def _store_to(self, index: UOp, value: UOp, reduced: Places, places: Places) -> UOp:
         if not self.scheduled.partial_reduce:
             return UOp(Op.STORE, dt.void, (index, substitute(value, places | reduced)))
-        ((reduce, total),) = reduced.items()
+        ((reduce, total),) = reduced.items()  # no FOLD stands beside a REDUCE
         so_far = self._add_partial(index, reduce.arg[0], total)
         done = substitute(value, places | {reduce: so_far})
         if done is not so_far:
@@ -147,9 +174,10 @@ class _Tile:
         loads: Places = {reduce: reduce for reduce in self.body.reduces}  # has its own versions
         for node in toposort(value, enter=lambda n: n.op is not Op.REDUCE):
             if node.op is Op.LOAD:
-                memory, offset = node.src[0].src
-                valid = self._valid(offset, version)
-                place = UOp(Op.INDEX, node.dtype, (after(memory, *version.condition), offset, *valid))
+                # An offset or a condition may be loaded itself: that load is guarded already.
+                memory, offset, *own = (substitute(source, loads) for source in node.src[0].src)
+                valid = [*self._valid(offset, version), *own]
+                place = UOp(Op.INDEX, node.dtype, (after(memory, *version.condition), offset, *_all(valid)))
                 loads[node] = UOp(Op.LOAD, node.dtype, (place, *([_zero(node.dtype)] if valid else [])))
         return substitute(value, loads)
 
@@ -215,6 +243,10 @@ class _Tile:
         axes = [axis for axis in self.scheduled.axes if axis.reduce and axis in version.guarded]
         conditions = [less(self.body.ranges[axis], number(axis.extent)) for axis in axes]
         return [all_of(conditions)] if conditions else []
+
+
+def _all(conditions: list[UOp]) -> list[UOp]:
+    return [all_of(conditions)] if conditions else []
 
 
 def _zero(dtype: dt.DType) -> UOp:

@@ -23,6 +23,7 @@ class Op(StrEnum):
     PAD = "PAD"  # arg (low, high, between) for each axis: zeros before, behind and between the elements
     REDUCE = "REDUCE"  # arg (Op.ADD | Op.MUL | Op.MAX | Op.MIN, axes): the axes disappear
     CONTIGUOUS = "CONTIGUOUS"  # arg "global": identity; a kernel boundary
+    DETACH = "DETACH"  # arg None or the number of a leaf: identity, but no gradient goes through it
     GATHER = (
         "GATHER"  # src (values, index), arg axis: values at index along axis; 0 where there is no such index
     )
@@ -63,7 +64,9 @@ class Op(StrEnum):
     MULACC = "MULACC"  # a * b + c with one rounding; made by the lowering, never by users
     # kernel level
     RANGE = "RANGE"  # arg (id, extent, RangeType): a loop variable, int64
-    INDEX = "INDEX"  # src (PARAM | ACC, flat element offset[, valid]): an address
+    INDEX = (
+        "INDEX"  # src (PARAM | ACC, flat element offset[, valid]): an address; arg n: of n elements in a row
+    )
     LOAD = "LOAD"  # src (INDEX[, value where not valid])
     STORE = "STORE"  # src (INDEX, value)
     ACC = "ACC"  # arg (id, extent): accumulators of a reduce
@@ -71,6 +74,7 @@ class Op(StrEnum):
     AFTER = "AFTER"  # src (value, effect…): value, once the effects are done
     SINK = "SINK"  # src effects: the root of a lowered kernel
     VECTOR = "VECTOR"  # src one scalar for each lane
+    LANE = "LANE"  # src (vector,), arg q: its lane q, a scalar
 
     def __repr__(self) -> str:
         return self.value

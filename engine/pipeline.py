@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
-from engine import linearize, lower, places, schedule
+from engine import lanes, linearize, lower, places, schedule, small_floats
+from engine.errors import CompileError, EngineError
 from engine.ir import UOp
 from engine.kernel import Kernel
 from engine.opts import Schedule
@@ -30,14 +34,37 @@ class Rendered:
 def compile_source(
     kernel: Kernel, opts: Schedule, renderer: Renderer, features: Features, name: str = "kernel"
 ) -> Rendered:
-    """Replay, lower, linearize and render. IllegalOpt if the schedule does not fit; VerifyError is our bug."""
+    """Replay, lower, settle, linearize and render.
+
+    IllegalOpt if the schedule does not fit. VerifyError and CompileError name the pass, and are our bug.
+    """
     verify(kernel.output, Level.DEFINITION, "definition")
-    scheduled = schedule.replay(kernel, opts)
-    root = _pass("lower", lower.lower(kernel, scheduled, fma=features.fma))
-    root = _pass("settle_places", places.settle_places(root))
-    return Rendered(renderer.render(linearize.linearize(root), name), name, scheduled.tiles, scheduled)
+    with _naming("schedule"):
+        scheduled = schedule.replay(kernel, opts)
+    root = _pass("lower", Level.KERNEL, lambda: lower.lower(kernel, scheduled, fma=features.fma))
+    root = _pass("settle_places", Level.KERNEL, partial(places.settle_places, root))
+    root = _pass("small_floats", Level.WIDE, partial(small_floats.widen, root))
+    root = _pass("lanes", Level.LANES, partial(lanes.settle_lanes, root))
+    with _naming("linearize"):
+        linear = linearize.linearize(root)
+    with _naming("render"):
+        source = renderer.render(linear, name)
+    return Rendered(source, name, scheduled.tiles, scheduled)
 
 
-def _pass(stage: str, root: UOp) -> UOp:
-    verify(root, Level.KERNEL, stage)
+def _pass(stage: str, level: Level, run: Callable[[], UOp]) -> UOp:
+    with _naming(stage):
+        root = run()
+    verify(root, level, stage)
     return root
+
+
+@contextmanager
+def _naming(stage: str) -> Iterator[None]:
+    """What a pass does not expect names it."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:
+        raise CompileError(stage, f"{type(error).__name__}: {error}") from error

@@ -121,8 +121,8 @@ def _reduction(node: UOp) -> int:
 def random_inputs(kernel: Kernel, seed: int, integers: bool = False) -> list[Array]:
     """One C-contiguous array for each slot, the same for the same kernel and seed.
 
-    Floats are normal with standard deviation 1, integers uniform from -1000 to 1000. With `integers` all
-    numbers are whole, from -4 to 4: sums of them are exact in float32, so that results compare bit for bit.
+    Floats are normal with standard deviation 1, integers uniform from -1000 to 1000 (8 bits: what of that they
+    hold; unsigned: from 0). With `integers` all numbers are whole, from -4 to 4: sums of them are exact in float32, so that results compare bit for bit.
     """
     return [_random(node, seed, integers) for node in kernel.params]
 
@@ -134,6 +134,7 @@ def _random(node: UOp, seed: int, integers: bool) -> Array:
     if node.dtype.is_float and not integers:
         values = generator.standard_normal(shape, dtype=np.float32)
     else:
-        low, high = (0, 1) if node.dtype is dt.bool_ else (-4, 4) if integers else (-1000, 1000)
+        high = 1 if node.dtype is dt.bool_ else 4 if integers else 1000
+        low = -high if node.dtype.is_float or node.dtype.low < 0 else 0
         values = generator.integers(low, high, shape, endpoint=True)
     return values.astype(node.dtype.numpy, copy=False)

@@ -1,18 +1,26 @@
-"""One runnable C file for a candidate that crashed, hung, wrote out of bounds or lied.
+"""One runnable file for a kernel that went wrong.
 
-The file has the candidate and the unscheduled kernel of the same shrunk shape, runs both on the same inputs
-between guard pages, and says what differs: compile it with the line at its top and run it.
+In C for a candidate that crashed, hung, wrote out of bounds or lied: the file has the candidate and the unscheduled
+kernel of the same shrunk shape, runs both on the same inputs between guard pages, and says what differs: compile
+it with the line at its top and run it. In Python for a kernel that could not be compiled: the file rebuilds it from
+its JSON and its schedule, and compiles it again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from math import prod
+from pathlib import Path
 
+from engine.errors import InvalidGraph
+from engine.ir import print_graph
 from engine.kernel import Kernel
 from engine.opts import Schedule, schedule_to_json
 from engine.outcome import Measured
 from engine.pipeline import Rendered
+from engine.serialize import kernel_text
 from engine.shapes import shape_of
 from engine.target import Target
 
@@ -79,6 +87,64 @@ int main(void) {{
   return bad;
 }}
 """
+
+_SCRIPT = """\
+# {device} could not compile this kernel:
+{error}
+#
+{graph}
+# Run this file with the engine installed: it compiles the kernel again.
+
+import json
+
+import numpy as np
+
+from engine import device
+from engine.opts import schedule_from_json
+from engine.programs import random_inputs
+from engine.runtime.interp import evaluate
+from engine.serialize import kernel_from_json
+
+DEVICE = {device!r}
+SCHEDULE = json.loads({schedule!r})
+KERNEL = json.loads({kernel!r})
+
+if __name__ == "__main__":
+    kernel = kernel_from_json(KERNEL)
+    prepared = device.get(DEVICE).prepare(kernel, schedule_from_json(SCHEDULE))
+    print("It compiles. Greatest difference from the interpreter, on random inputs:")
+    inputs = random_inputs(kernel, 0)
+    print(np.max(np.abs(np.subtract(prepared(inputs), evaluate(kernel, inputs), dtype=np.float64)), initial=0.0))
+"""
+
+
+def keep(kernel: Kernel, schedule: Schedule, device: str, error: str, directory: Path) -> Path:
+    """Write the Python file for a kernel that `device` could not compile for the reason `error`; where it is."""
+    text = compile_repro(kernel, schedule, device, error)
+    place = directory / f"{hashlib.sha3_256(text.encode()).hexdigest()[:16]}.py"
+    scratch = place.with_suffix(f".{os.getpid()}")
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, place)
+    return place
+
+
+def compile_repro(kernel: Kernel, schedule: Schedule, device: str, error: str) -> str:
+    """The Python file's text. Of a kernel that has no JSON (it is too large for one) only the graph stands in it."""
+    try:
+        document = kernel_text(kernel)
+    except InvalidGraph as refusal:
+        document, error = "null", f"{error}\nIt cannot be rebuilt from this file: {refusal}"
+    return _SCRIPT.format(
+        device=device,
+        error=_commented(error),
+        graph=_commented("\n".join(print_graph(kernel.output))),
+        schedule=json.dumps(schedule_to_json(schedule)),
+        kernel=document,
+    )
+
+
+def _commented(text: str) -> str:
+    return "\n".join(f"#   {line}" for line in text.splitlines())
 
 
 def repro(kernel: Kernel, candidate: Rendered, naive: Rendered, target: Target, measured: Measured) -> str:

@@ -35,13 +35,23 @@ def round_array(values: Array | np.float64, dtype: DType) -> Array:
 
 def _round(values: Array, dtype: DType) -> Array:
     """By adding and taking away a power of two that leaves just the mantissa's bits."""
+    unit = ulp(values, dtype)
+    found = np.where(np.isfinite(values), np.rint(values / unit) * unit, values)
+    return _overflow(np.where(values == 0, values, found), dtype)
+
+
+def ulp(values: Array, dtype: DType) -> Array:
+    """The distance between neighbours of a float type at float64 `values` (finite ones), as float64."""
     bias = (1 << (dtype.exponent - 1)) - 1
     _, exponents = np.frexp(values)  # values = m · 2**e with 0.5 ≤ |m| < 1
     # The weight of the last kept bit; below the least normal number it stays (denormals).
-    last = np.maximum(exponents - 1, 1 - bias) - dtype.mantissa
-    unit = np.ldexp(1.0, last)
-    found = np.where(np.isfinite(values), np.rint(values / unit) * unit, values)
-    return _overflow(np.where(values == 0, values, found), dtype)
+    unit: Array = np.ldexp(1.0, np.maximum(exponents - 1, 1 - bias) - dtype.mantissa)
+    return unit
+
+
+def unit_roundoff(dtype: DType) -> float:
+    """The largest relative error of rounding a number (no denormal) to a float type."""
+    return 2.0 ** -(dtype.mantissa + 1)
 
 
 def _overflow(values: Array, dtype: DType) -> Array:

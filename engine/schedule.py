@@ -20,6 +20,7 @@ from math import prod
 from engine import indexing
 from engine.errors import IllegalOpt
 from engine.kernel import Kernel
+from engine.ops import Op
 from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
 from engine.ranges import Axis, Leaf
 
@@ -242,6 +243,7 @@ def _thread(plan: _Plan, opt: Opt) -> _Plan:
     axis = _axis(plan, opt)
     _require(not axis.reduce, "threads share the output's axes, not a reduce's")
     _require(plan.thread is None, "the kernel has its THREAD leaf")
+    _require(plan.kernel.output.op is not Op.SCATTER, "a SCATTER's updates keep their order: one thread")
     _require(opt.amount >= 2, "amount must be at least 2")
     return replace(plan, thread=(axis, opt.amount))
 

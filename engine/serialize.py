@@ -19,6 +19,7 @@ from typing import Any
 from engine import dtype as dt
 from engine.dtype import DTYPES, DType
 from engine.errors import InvalidGraph
+from engine.holes import Numbers, open_holes
 from engine.ir import Arg, UOp, toposort
 from engine.kernel import Kernel
 from engine.ops import KERNEL_DEFINITION, REDUCERS, SCATTERS, VIEWS, HoleKind, Op
@@ -269,12 +270,20 @@ def _check_graph(order: list[UOp]) -> None:
     reduces = sum(node.op is Op.REDUCE for node in order)
     if reduces > MAX_REDUCES:
         raise InvalidGraph(f"{reduces} REDUCE nodes; a kernel has at most {MAX_REDUCES}", "nodes")
+    if order[-1].dtype is dt.void:
+        raise InvalidGraph(f"the output is a {order[-1].op.value}, which has no value", "nodes")
     if prod(shape_of(order[-1])) > MAX_ELEMENTS:
         raise InvalidGraph(f"the output has more than {MAX_ELEMENTS} elements", "nodes")
     folds = [node.arg[0] for node in order if node.op is Op.FOLD]
     odd = next((node.arg[0] for node in order if node.op is Op.HOLE and node.arg[0] not in folds), None)
     if odd is not None or len(set(folds)) != len(folds):
         raise InvalidGraph("every FOLD has a number of its own, and every HOLE that of a FOLD", "nodes")
+    holes: dict[UOp, Numbers] = {}
+    for node in order:
+        if outside := open_holes(node, holes):
+            holes[node] = outside
+    if order[-1] in holes:
+        raise InvalidGraph("a HOLE stands outside the body of its FOLD", "nodes")
     slots = sorted(node.arg[0] for node in order if node.op is Op.PARAM)
     if slots != list(range(len(slots))):
         raise InvalidGraph(f"PARAM slots are {slots}; they must be 0, 1, … each with one shape", "nodes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import cast
 from weakref import WeakKeyDictionary
 
 from engine.errors import InvalidGraph
@@ -19,6 +20,10 @@ def shape_of(root: UOp) -> Shape:
     known = _shapes.get(root)
     if known is not None:
         return known
+    sources = tuple(map(_shapes.get, root.src))
+    if None not in sources:  # mostly: graphs grow by one node at a time
+        found = _shapes[root] = _rule(root, cast(tuple[Shape, ...], sources))
+        return found
     for node in toposort(root, enter=lambda n: n not in _shapes):
         if node not in _shapes:
             _shapes[node] = _rule(node, tuple(_shapes[source] for source in node.src))
@@ -57,7 +62,7 @@ def _rule(node: UOp, src: tuple[Shape, ...]) -> Shape:
             return _state_shape(node)
         case Op.ASSIGN:
             return _assign(src)
-        case Op.CONTIGUOUS:
+        case Op.CONTIGUOUS | Op.DETACH:
             return src[0]
         case op if op in ELEMENTWISE:
             return _elementwise(op, src)
@@ -77,7 +82,7 @@ def _permute(old: Shape, axes: tuple[int, ...]) -> Shape:
 
 
 def _expand(old: Shape, new: Shape) -> Shape:
-    if len(old) != len(new) or any(a not in (1, b) for a, b in zip(old, new, strict=False)):
+    if len(old) != len(new) or any(a not in (1, b) or b < 0 for a, b in zip(old, new, strict=False)):
         raise InvalidGraph(f"cannot expand {old} to {new}: only axes of size 1 grow", "EXPAND")
     return tuple(new)
 

@@ -30,8 +30,10 @@ def shrink(kernel: Kernel, limit: int = LIMIT) -> Kernel:
     """The kernel with its sizes made small, no side longer than `limit` unless a reshape pins it.
 
     Sizes become distinct primes, so that no tile divides them and no two axes can be confused; the shortest
-    stay. Slots, dtypes, constants and the order of ops are unchanged.
+    stay. Slots, dtypes, constants and the order of ops are unchanged. A kernel with a FOLD stays as it is.
     """
+    if any(node.op is Op.FOLD for node in toposort(kernel.output)):
+        return kernel
     atoms = _Atoms()
     dims: dict[UOp, tuple[Dim, ...]] = {}
     for node in toposort(kernel.output):
@@ -102,6 +104,14 @@ def _dims_of(node: UOp, dims: dict[UOp, tuple[Dim, ...]], atoms: _Atoms) -> tupl
             return tuple(atoms.fresh(size) for size in node.arg[1])
         case Op.CONST:
             return ()
+        case Op.IOTA:
+            return _pinned((), (node.arg,), atoms)
+        case Op.FLIP:
+            return src[0]
+        case Op.SHRINK | Op.PAD:
+            return _cut_or_padded(node, src[0], atoms)
+        case Op.GATHER | Op.SCATTER:
+            return _indexed(node, src, atoms)
         case Op.PERMUTE:
             return tuple(src[0][axis] for axis in node.arg)
         case Op.REDUCE:
@@ -114,6 +124,31 @@ def _dims_of(node: UOp, dims: dict[UOp, tuple[Dim, ...]], atoms: _Atoms) -> tupl
         for a, b in zip(src[0], other, strict=True):
             atoms.equate(a, b)
     return src[0]
+
+
+def _cut_or_padded(node: UOp, dims: tuple[Dim, ...], atoms: _Atoms) -> tuple[Dim, ...]:
+    """Axes that stay whole keep their dimension; the others keep their sizes."""
+    sizes = zip(dims, shape_of(node.src[0]), shape_of(node), node.arg, strict=True)
+    return tuple(
+        dim if entry == _untouched(node.op, before) else _pinned(dim, (after,), atoms)[0]
+        for dim, before, after, entry in sizes
+    )
+
+
+def _untouched(op: Op, size: int) -> tuple[int, int, int]:
+    return (0, size, 1) if op is Op.SHRINK else (0, 0, 0)
+
+
+def _indexed(node: UOp, src: list[tuple[Dim, ...]], atoms: _Atoms) -> tuple[Dim, ...]:
+    """All axes but the indexed one are alike; that one keeps its sizes, which the indices mean."""
+    axis = node.arg if node.op is Op.GATHER else node.arg[1]
+    for other in src[1:]:
+        for i, (a, b) in enumerate(zip(src[0], other, strict=True)):
+            if i == axis:
+                atoms.freeze(a + b)
+            else:
+                atoms.equate(a, b)
+    return src[1] if node.op is Op.GATHER else src[0]
 
 
 def _expand(dims: tuple[Dim, ...], old: Shape, new: Shape, atoms: _Atoms) -> tuple[Dim, ...]:
@@ -223,5 +258,11 @@ def _rebuild(output: UOp, shapes: dict[UOp, Shape]) -> UOp:
             arg = (node.arg[0], shapes[node])
         elif node.op in (Op.RESHAPE, Op.EXPAND):
             arg = shapes[node]
+        elif node.op is Op.SHRINK:
+            old, new = shape_of(node.src[0]), shape_of(made[node.src[0]])
+            arg = tuple(
+                (0, after, 1) if entry == (0, before, 1) else entry
+                for entry, before, after in zip(node.arg, old, new, strict=True)
+            )
         made[node] = UOp(node.op, node.dtype, tuple(made[source] for source in node.src), arg)
     return made[output]

@@ -330,6 +330,7 @@ def _views() -> tuple[Rule, ...]:
         Rule(pattern(Op.PERMUTE, name="x", src=(pattern(Op.PERMUTE, name="y"),)), _permute_of_permute),
         Rule(pattern(Op.PERMUTE, name="x", src=(y,)), _permute_of_ones),
         Rule(pattern(Op.CONTIGUOUS, src=(pattern(Op.CONTIGUOUS, Op.BUFFER, name="y"),)), lambda y: y),
+        Rule(pattern(Op.DETACH, src=(y,)), lambda y: y),
         Rule(pattern(Op.REDUCE, name="x", src=(y,)), _reduce_of_ones),
         Rule(pattern(Op.REDUCE, name="x", src=(pattern(Op.REDUCE, name="y"),)), _reduce_of_reduce),
     )

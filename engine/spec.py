@@ -9,31 +9,35 @@ from math import prod
 from weakref import WeakSet
 
 from engine import dtype as dt
-from engine.dtype import DType
+from engine.element_spec import constant, elementwise, is_numeric, same_dtype
 from engine.errors import InvalidGraph, VerifyError
+from engine.holes import Numbers, open_holes
 from engine.ir import UOp, toposort
+from engine.lanes import lanes_of
 from engine.ops import (
-    COMPARE,
-    CONVERSIONS,
     ELEMENTWISE,
     REDUCERS,
     SCATTERS,
-    TERNARY,
-    UNARY,
     HoleKind,
     Op,
 )
 from engine.opts import RangeType
 from engine.rewrite import Pattern, pattern
 from engine.shapes import shape_of
+from engine.small_floats import is_small
 
 
 class Level(StrEnum):
-    """Which graph: what the user wrote, one kernel's definition, or a kernel with loops and memory."""
+    """Which graph: what the user wrote, one kernel's definition, or a kernel with loops and memory.
+
+    A kernel then loses its small floats (WIDE), and last its vector accesses are settled (LANES).
+    """
 
     TENSOR = "tensor"
     DEFINITION = "definition"
     KERNEL = "kernel"
+    WIDE = "wide"
+    LANES = "lanes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,94 +48,12 @@ class Check:
     test: Callable[[UOp], str]
 
 
-NUMERIC = frozenset({Op.NEG, Op.ADD, Op.SUB, Op.MUL, Op.MAX, Op.MIN})
-FLOAT_ONLY = frozenset({Op.EXP, Op.LOG, Op.SQRT, Op.SIN, Op.TRUNC, Op.DIV})
-INT_ONLY = frozenset({Op.IDIV, Op.MOD, Op.SHL, Op.SHR})
-BITS = frozenset({Op.NOT, Op.AND, Op.OR, Op.XOR})
-
-
-def _is_numeric(dtype: DType) -> bool:
-    return dtype.is_int or (dtype.is_float and not dtype.is_storage)
-
-
-def _same_dtype(node: UOp, allowed: Callable[[DType], bool], wanted: str) -> str:
-    if not allowed(node.dtype):
-        return f"dtype {node.dtype.name} is not {wanted}"
-    odd = [s.dtype.name for s in node.src if s.dtype != node.dtype]
-    return f"is {node.dtype.name} but has a source of {odd[0]}" if odd else ""
-
-
-def _elementwise(node: UOp) -> str:
-    count = 1 if node.op in UNARY or node.op in CONVERSIONS else 3 if node.op in TERNARY else 2
-    if len(node.src) != count:
-        return f"has {len(node.src)} sources, not {count}"
-    if node.arg is not None:
-        return f"takes no arg, has {node.arg!r}"
-    if any(source.dtype is dt.void for source in node.src):
-        return "a source has no value"
-    return _elementwise_dtype(node)
-
-
-def _elementwise_dtype(node: UOp) -> str:
-    if node.op in COMPARE:
-        return _compare(node)
-    if node.op is Op.WHERE:
-        return _where(node)
-    if node.op is Op.CAST:
-        return "casts to void" if node.dtype is dt.void else ""
-    if node.op is Op.BITCAST:
-        return _bitcast(node)
-    if node.op in FLOAT_ONLY:
-        return _same_dtype(node, lambda d: d.is_float and not d.is_storage, "a float to compute in")
-    if node.op in INT_ONLY:
-        return _same_dtype(node, lambda d: d.is_int, "an integer")
-    if node.op in BITS:
-        return _same_dtype(node, lambda d: d.is_int or d is dt.bool_, "bool or an integer")
-    return _same_dtype(node, _is_numeric, "a number")
-
-
-def _bitcast(node: UOp) -> str:
-    source = node.src[0].dtype
-    if dt.bool_ in (node.dtype, source) or node.dtype is dt.void:
-        return "is between numbers: a bool has one bit"
-    same = node.dtype.itemsize == source.itemsize
-    return "" if same else f"from {source.name} to {node.dtype.name}: the sizes differ"
-
-
-def _compare(node: UOp) -> str:
-    a, b = node.src
-    if a.dtype.is_storage:
-        return f"compares {a.dtype.name}, which is for storage: cast first"
-    if node.dtype is not dt.bool_:
-        return f"gives bool, not {node.dtype.name}"
-    if a.dtype != b.dtype:
-        return f"compares {a.dtype.name} with {b.dtype.name}"
-    return "bool has no order" if node.op is Op.LT and a.dtype is dt.bool_ else ""
-
-
-def _where(node: UOp) -> str:
-    condition, *values = node.src
-    if condition.dtype is not dt.bool_:
-        return f"condition is {condition.dtype.name}, not bool"
-    odd = [v.dtype.name for v in values if v.dtype != node.dtype]
-    return f"is {node.dtype.name} but chooses {odd[0]}" if odd else ""
-
-
-def _const(node: UOp) -> str:
-    wanted = bool if node.dtype is dt.bool_ else int if node.dtype.is_int else float
-    if node.src or type(node.arg) is not wanted:
-        return f"arg {node.arg!r} must be a Python {wanted.__name__} for {node.dtype.name}"
-    if node.dtype.is_int:
-        return (
-            ""
-            if node.dtype.low <= node.arg <= node.dtype.high
-            else f"{node.arg} does not fit {node.dtype.name}"
-        )
-    return ""
-
-
 def _is_ints(value: object) -> bool:
     return isinstance(value, tuple) and all(type(item) is int for item in value)
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, tuple) and all(type(item) is int and item >= 0 for item in value)
 
 
 def _memory(node: UOp) -> str:
@@ -148,7 +70,7 @@ def _memory(node: UOp) -> str:
 def _view(node: UOp) -> str:
     if len(node.src) != 1 or not _is_ints(node.arg):
         return f"needs one source and a tuple of ints, has {len(node.src)} and {node.arg!r}"
-    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+    return same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
 def _is_pairs(value: object, length: int) -> bool:
@@ -158,7 +80,7 @@ def _is_pairs(value: object, length: int) -> bool:
 def _triples(node: UOp) -> str:
     if len(node.src) != 1 or not _is_pairs(node.arg, 3):
         return f"needs one source and three ints an axis, has {len(node.src)} and {node.arg!r}"
-    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+    return same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
 def _iota(node: UOp) -> str:
@@ -188,7 +110,7 @@ def _scatter(node: UOp) -> str:
     if any(s.dtype != node.dtype for s in (node.src[0], node.src[2])):
         return f"is {node.dtype.name} but has sources of {node.src[0].dtype.name}, {node.src[2].dtype.name}"
     computes = arg[0] != "set"
-    return "computes in no number" if computes and not _is_numeric(node.dtype) else _index_source(node)
+    return "computes in no number" if computes and not is_numeric(node.dtype) else _index_source(node)
 
 
 def _fold(node: UOp) -> str:
@@ -216,7 +138,7 @@ def _hole(node: UOp) -> str:
     arg = node.arg
     if node.src or not (isinstance(arg, tuple) and len(arg) == 4 and isinstance(arg[1], HoleKind)):
         return f"arg {arg!r} must be (fold id, HoleKind, number, shape), and there are no sources"
-    if type(arg[0]) is not int or type(arg[2]) is not int or min(arg[0], arg[2]) < 0 or not _is_ints(arg[3]):
+    if type(arg[0]) is not int or type(arg[2]) is not int or min(arg[0], arg[2]) < 0 or not _is_shape(arg[3]):
         return f"arg {arg!r} has a part of the wrong type"
     return "has no value" if node.dtype is dt.void else ""
 
@@ -224,13 +146,13 @@ def _hole(node: UOp) -> str:
 def _assign(node: UOp) -> str:
     if len(node.src) != 2 or node.src[0].op is not Op.BUFFER or node.arg is not None:
         return "takes a BUFFER and its new value"
-    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+    return same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
 def _vector(node: UOp) -> str:
     if len(node.src) < 2 or node.arg is not None:
         return f"has {len(node.src)} lanes and arg {node.arg!r}"
-    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+    return same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
 def _reduce(node: UOp) -> str:
@@ -239,13 +161,19 @@ def _reduce(node: UOp) -> str:
         return f"needs one source and (op, axes), has {len(node.src)} and {arg!r}"
     if arg[0] not in REDUCERS:
         return f"cannot reduce with {arg[0]!r}; use one of {', '.join(sorted(REDUCERS))}"
-    return _same_dtype(node, _is_numeric, "a number")
+    return same_dtype(node, is_numeric, "a number")
 
 
 def _contiguous(node: UOp) -> str:
     if len(node.src) != 1 or node.arg != "global":
         return f"needs one source and 'global', has {len(node.src)} and {node.arg!r}"
-    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+    return same_dtype(node, lambda d: d is not dt.void, "a value's")
+
+
+def _detach(node: UOp) -> str:
+    if len(node.src) != 1 or not (node.arg is None or (type(node.arg) is int and node.arg >= 0)):
+        return f"needs one source and None or a leaf's number, has {len(node.src)} and {node.arg!r}"
+    return same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
 def _range(node: UOp) -> str:
@@ -271,6 +199,10 @@ def _behind_after(node: UOp) -> UOp:
 
 
 def _index(node: UOp) -> str:
+    return "is of one element" if node.arg is not None else _address(node)
+
+
+def _address(node: UOp) -> str:
     if len(node.src) not in (2, 3):
         return f"has {len(node.src)} sources, not a memory, an offset and perhaps where it is valid"
     memory = _behind_after(node.src[0])
@@ -281,13 +213,52 @@ def _index(node: UOp) -> str:
     return "" if len(node.src) == 2 or node.src[2].dtype is dt.bool_ else "validity is not a bool"
 
 
+def _row(node: UOp) -> str:
+    """An INDEX whose lanes are settled: of one element, or of as many in a row as it says."""
+    if node.arg is not None and (type(node.arg) is not int or node.arg < 2):
+        return f"arg {node.arg!r} must be a number of elements, 2 or more"
+    if lanes_of(node.src[1]) > 1:
+        return "its offset differs between lanes"
+    if any(lanes_of(valid) != (node.arg or 1) for valid in node.src[2:]):
+        return f"its validity has not the {node.arg or 1} lanes of its elements"
+    return _address(node)
+
+
+def _lane(node: UOp) -> str:
+    if len(node.src) != 1 or type(node.arg) is not int or not 0 <= node.arg < lanes_of(node.src[0]):
+        return f"there is no lane {node.arg!r}"
+    return same_dtype(node, lambda d: d is not dt.void, "a value's")
+
+
+def _wide(check: Callable[[UOp], str]) -> Callable[[UOp], str]:
+    """The check of a node that may no longer be a small float."""
+
+    def test(node: UOp) -> str:
+        return f"is {node.dtype.name} where it must be float32" if is_small(node.dtype) else check(node)
+
+    return test
+
+
+def _settled(check: Callable[[UOp], str]) -> Callable[[UOp], str]:
+    """The check of a node whose sources have as many lanes as it, or one."""
+
+    def test(node: UOp) -> str:
+        sources = node.src[:1] if node.op is Op.AFTER else node.src
+        counts = {lanes_of(source) for source in sources} - {1}
+        if len(counts) > 1 or (node.op is Op.STORE and max(counts, default=1) > lanes_of(node.src[0])):
+            return f"has sources of {', '.join(map(str, sorted(counts)))} lanes"
+        return check(node)
+
+    return test
+
+
 def _load(node: UOp) -> str:
     if len(node.src) not in (1, 2) or _behind_after(node.src[0]).op is not Op.INDEX:
         return "needs an INDEX and, where it can be invalid, a value to give there"
     guarded = len(_behind_after(node.src[0]).src) == 3
     if guarded != (len(node.src) == 2):
         return "has a value for where it is invalid exactly when its INDEX can be"
-    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+    return same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
 def _store(node: UOp) -> str:
@@ -314,6 +285,9 @@ def _end(node: UOp) -> str:
 def _after(node: UOp) -> str:
     if not node.src or node.dtype != node.src[0].dtype:
         return "has its first source's dtype"
+    # Memory may wait for values: what is read from it must be read before it changes.
+    if _behind_after(node).op in (Op.PARAM, Op.ACC):
+        return ""
     odd = [s.op.value for s in node.src[1:] if not _is_effect(s) and s.op is not Op.RANGE]
     return f"waits for {odd[0]}, which is no effect" if odd else ""
 
@@ -327,7 +301,7 @@ def _checks(*pairs: tuple[frozenset[Op] | set[Op], Callable[[UOp], str]]) -> tup
     return tuple(Check(pattern(*ops), test) for ops, test in pairs)
 
 
-_VALUES = _checks((ELEMENTWISE - {Op.MULACC}, _elementwise), ({Op.CONST}, _const))
+_VALUES = _checks((ELEMENTWISE - {Op.MULACC}, elementwise), ({Op.CONST}, constant))
 _SHAPED = _VALUES + _checks(
     ({Op.RESHAPE, Op.PERMUTE, Op.EXPAND, Op.FLIP}, _view),
     ({Op.SHRINK, Op.PAD}, _triples),
@@ -339,24 +313,33 @@ _SHAPED = _VALUES + _checks(
     ({Op.GET}, _get),
     ({Op.HOLE}, _hole),
 )
+_KERNEL = _VALUES + _checks(
+    ({Op.MULACC}, elementwise),
+    ({Op.PARAM}, _memory),
+    ({Op.RANGE}, _range),
+    ({Op.ACC}, _acc),
+    ({Op.INDEX}, _index),
+    ({Op.LOAD}, _load),
+    ({Op.STORE}, _store),
+    ({Op.END}, _end),
+    ({Op.AFTER}, _after),
+    ({Op.SINK}, _sink),
+    ({Op.VECTOR}, _vector),
+)
+_WIDE = tuple(Check(check.pattern, _wide(check.test)) for check in _KERNEL)
+_LANES = tuple(Check(check.pattern, _settled(check.test)) for check in _WIDE)
 SPECS: dict[Level, tuple[Check, ...]] = {
     Level.TENSOR: _SHAPED
-    + _checks(({Op.BUFFER, Op.PARAM}, _memory), ({Op.CONTIGUOUS}, _contiguous), ({Op.ASSIGN}, _assign)),
-    Level.DEFINITION: _SHAPED + _checks(({Op.PARAM}, _memory)),
-    Level.KERNEL: _VALUES
     + _checks(
-        ({Op.MULACC}, _elementwise),
-        ({Op.PARAM}, _memory),
-        ({Op.RANGE}, _range),
-        ({Op.ACC}, _acc),
-        ({Op.INDEX}, _index),
-        ({Op.LOAD}, _load),
-        ({Op.STORE}, _store),
-        ({Op.END}, _end),
-        ({Op.AFTER}, _after),
-        ({Op.SINK}, _sink),
-        ({Op.VECTOR}, _vector),
+        ({Op.BUFFER, Op.PARAM}, _memory),
+        ({Op.CONTIGUOUS}, _contiguous),
+        ({Op.DETACH}, _detach),
+        ({Op.ASSIGN}, _assign),
     ),
+    Level.DEFINITION: _SHAPED + _checks(({Op.PARAM}, _memory)),
+    Level.KERNEL: _KERNEL,
+    Level.WIDE: _WIDE,
+    Level.LANES: _checks(({Op.INDEX}, _wide(_row)), ({Op.LANE}, _wide(_lane))) + _LANES,
 }
 _BY_OP = {
     level: {op: [c for c in checks if op in c.pattern.ops] for op in Op} for level, checks in SPECS.items()
@@ -414,12 +397,18 @@ def _fold_shapes(node: UOp) -> str:
 def verify(root: UOp, level: Level, stage: str) -> None:
     """Check the whole graph under `root`. VerifyError names `stage` (the pass that made it), the op and why."""
     known = _verified[level]
+    holes: dict[UOp, Numbers] = {}
     for node in toposort(root, enter=lambda n: n not in known):
         if node in known:
             continue
         found = problem(node, level)
-        if not found and level is not Level.KERNEL:
+        if not found and level in (Level.TENSOR, Level.DEFINITION):
             found = shape_problem(node)
         if found:
             raise VerifyError(stage, node.op.value, found)
-        known.add(node)
+        if outside := open_holes(node, holes):
+            holes[node] = outside  # right only inside a FOLD, so it is not known to be right
+        else:
+            known.add(node)
+    if root in holes:
+        raise VerifyError(stage, Op.HOLE.value, "stands outside the body of its FOLD")

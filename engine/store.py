@@ -86,20 +86,29 @@ class Store:
 
     # ---------------------------------------------------------------------------------------- journal
 
-    def launch(self, kernel_hash: str, schedule: str, facts: Mapping[str, object]) -> None:
-        """Say on disk that a candidate (by its schedule's hash) is about to run, and what is known of it."""
-        self._note(kernel_hash, {"event": "launch", "hash": schedule, **facts})
+    def launch(self, kernel_hash: str, schedule: str, phase: str, facts: Mapping[str, object]) -> None:
+        """Say on disk that a candidate (by its schedule's hash) is about to run, how, and what is known of it."""
+        self._note(kernel_hash, {"event": "launch", "hash": schedule, "phase": phase, **facts})
 
-    def landed(self, kernel_hash: str, schedule: str, outcome: Outcome) -> None:
+    def landed(self, kernel_hash: str, schedule: str, phase: str, outcome: Outcome) -> None:
         """Say on disk what became of it."""
-        self._note(kernel_hash, {"event": "landed", "hash": schedule, "outcome": outcome.value})
+        entry = {"event": "landed", "hash": schedule, "phase": phase, "outcome": outcome.value}
+        self._note(kernel_hash, entry)
 
-    def in_flight(self, kernel_hash: str) -> Counter[str]:
-        """Schedules' hashes launched and not landed since, with how often: what ran when a process died."""
-        launched: Counter[str] = Counter()
+    def aborted(self, kernel_hash: str, schedule: str, phase: str) -> None:
+        """Say on disk that somebody ended the process that ran it: its last launch says nothing about it."""
+        self._note(kernel_hash, {"event": "aborted", "hash": schedule, "phase": phase})
+
+    def in_flight(self, kernel_hash: str) -> Counter[tuple[str, str]]:
+        """(schedule's hash, phase) launched and not landed since, with how often: what ran when a process died.
+
+        Each phase is counted alone, or one that is right on a small shape could kill at the full one for ever.
+        """
+        launched: Counter[tuple[str, str]] = Counter()
         for entry in self._journal(kernel_hash):
-            name = str(entry.get("hash"))
-            launched[name] = launched[name] + 1 if entry.get("event") == "launch" else 0
+            run = str(entry.get("hash")), str(entry.get("phase"))
+            step = {"launch": 1, "aborted": -1}.get(str(entry.get("event")))
+            launched[run] = 0 if step is None else max(0, launched[run] + step)
         return +launched
 
     # ----------------------------------------------------------------------------------------- repros
@@ -131,7 +140,7 @@ class Store:
     def _journal_of(self, kernel_hash: str) -> Path:
         return self.directory / "journal" / f"{kernel_hash}.jsonl"
 
-    def _note(self, kernel_hash: str, entry: dict[str, object]) -> None:
+    def _note(self, kernel_hash: str, entry: Mapping[str, object]) -> None:
         place = self._journal_of(kernel_hash)
         place.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps(entry, separators=(",", ":")) + "\n"

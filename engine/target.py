@@ -13,12 +13,12 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 from engine.errors import CompileError
+from engine.options import Options, current
 
 # Raised when a schedule comes to mean another kernel, or a kernel other code: old results are then not reused.
 SCHEDULE_VERSION = 1
@@ -109,26 +109,36 @@ class Processor:
     caches: tuple[tuple[str, int], ...]  # ("l1d", bytes), ("l2", bytes), …
 
 
-def detect(prefer: str | None = None, environ: Mapping[str, str] = os.environ) -> Target:
-    """This machine's CPU and its C compiler: the one named `prefer`, else the environment's CC, else clang or gcc.
+def detect(prefer: str | None = None, options: Options | None = None) -> Target:
+    """This machine's CPU and its C compiler: the one named `prefer`, else the options' (CC), else clang or gcc.
 
-    The one place where CC is read: a name or a path of clang or gcc. Its id is that of the same compiler found
-    without it. CompileError, saying what to install, when there is none; naming CC when that is no such compiler.
+    CC is a name or a path of clang or gcc; its id is that of the same compiler found without it. CompileError,
+    saying what to install, when there is none; naming CC when that is no such compiler.
     """
-    return _detected(prefer, "" if prefer else environ.get("CC", "").strip())
+    return _detected(prefer, "" if prefer else (options or current()).compiler)
+
+
+@lru_cache(maxsize=1)
+def processor_target() -> Target:
+    """This machine's CPU and no compiler: enough to schedule and render for, and never fails."""
+    return describe(read_processor(), "none", ())
 
 
 @lru_cache(maxsize=8)
 def _detected(prefer: str | None, chosen: str) -> Target:
     executable, compiler = chosen_compiler(chosen) if chosen else find_compiler(prefer)
-    processor = read_processor()
+    return describe(read_processor(), compiler, SEMANTIC_FLAGS, executable)
+
+
+def describe(processor: Processor, compiler: str, flags: tuple[str, ...], executable: str = "") -> Target:
+    """The CPU device `processor` with a compiler, whose flags for its instruction set are added to `flags`."""
     isa = instruction_set(processor)
     return Target(
         device="CPU",
         arch=architecture(processor, isa),
         cores=len(os.sched_getaffinity(0)),
         compiler=compiler,
-        flags=SEMANTIC_FLAGS + isa_flags(processor, isa),
+        flags=flags + isa_flags(processor, isa),
         isa=isa,
         executable=executable,
     )

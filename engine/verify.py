@@ -2,14 +2,15 @@
 
 Tolerance of one float element, in absolute terms:
 
-    4 · max(naive, 2⁻²⁴ · √K · |x|) + ulp(expected)
+    4 · max(naive, u · √K · |x|) + ulp(expected)
 
 `naive` is the error of the unscheduled kernel against float64, measured on the same inputs: the largest of any
 element for a reduction (a schedule may order its sum differently), the element's own otherwise. It counts up to
 a thousandth of the largest expected value, so that a wrong unscheduled kernel excuses nothing. K is how many
 elements are reduced to one, |x| the larger of the expected value and of what the kernel gives for the inputs'
 absolute values: for a sum of products that is Σ|a·b|, so a result that cancels is not held to its own size.
-2⁻²⁴·√K·Σ|a·b| is some 8·√K times what sums of random numbers lose in any order, and far below 1 % of them.
+u is half an ulp of 1 in the coarsest float type that values are rounded to on the way: 2⁻²⁴ for float32 (float16
+and bfloat16 are computed in it), and the ulp is one of the output's type. u·√K·Σ|a·b| is some 8·√K times what sums of random numbers lose in any order, and far below 1 % of them.
 Integers and booleans must be equal, and so must floats where small whole inputs keep every sum exact.
 """
 
@@ -22,21 +23,22 @@ from math import prod, sqrt
 
 import numpy as np
 
+from engine import dtype as dt
 from engine.arena import POISONS
-from engine.ir import toposort
+from engine.dtype import DType
+from engine.ir import UOp, toposort
 from engine.kernel import Kernel
-from engine.ops import COMPARE, Op
+from engine.ops import COMPARE, VIEWS, Op
 from engine.programs import cost, random_inputs
+from engine.rounding import ulp, unit_roundoff
 from engine.runtime.interp import evaluate_rows
+from engine.runtime.meaning import stored
 from engine.shapes import shape_of
 
 Array = np.ndarray
 
-UNIT_ROUNDOFF = 2.0**-24
 MARGIN = 4.0
 NAIVE_AT_MOST = 1e-3
-# A float32 sum of whole numbers is exact below this.
-EXACT_BELOW = 2.0**24
 # What of a big kernel is checked: at most so many steps of the iteration space, and so many output elements.
 SAMPLED_WORK = 8_000_000
 SAMPLED_OUTPUT = 500_000
@@ -95,7 +97,7 @@ def reference(kernel: Kernel, seed: int, *, integers: bool = False, work: int = 
     expected = _evaluate(kernel, inputs, rows, exact=is_float)
     magnitude = None
     if is_float and not (integers and exact_for_integers(kernel)):
-        sizes = [np.abs(a) if a.dtype.kind == "f" else a for a in inputs]
+        sizes = [np.abs(a) if p.dtype.is_float else a for p, a in zip(kernel.params, inputs, strict=True)]
         magnitude = _evaluate(kernel, sizes, rows, exact=True)
     return Reference(kernel, tuple(inputs), rows, expected, magnitude)
 
@@ -143,7 +145,7 @@ def check(found: Reference, output: Array, poison: int | None = None) -> Verdict
 
 
 def exact_for_integers(kernel: Kernel) -> bool:
-    """Does every op stay exact in float32 for whole inputs from -4 to 4, whatever the order of sums?"""
+    """Does every op stay exact in its type for whole inputs from -4 to 4, whatever the order of sums?"""
     most: dict[object, float] = {}
     for node in toposort(kernel.output):
         bounds = [most[source] for source in node.src]
@@ -154,7 +156,7 @@ def exact_for_integers(kernel: Kernel) -> bool:
                 bound = abs(float(node.arg))
                 if node.arg != node.arg or bound == np.inf or int(node.arg) != node.arg:
                     return False
-            case Op.RESHAPE | Op.PERMUTE | Op.EXPAND | Op.NEG | Op.CAST:
+            case op if op in VIEWS or op in (Op.PAD, Op.NEG, Op.CAST, Op.TRUNC):
                 bound = bounds[0]
             case Op.ADD | Op.SUB:
                 bound = bounds[0] + bounds[1]
@@ -169,10 +171,35 @@ def exact_for_integers(kernel: Kernel) -> bool:
                 bound = max(4.0, *bounds)
             case _:
                 return False
-        if bound >= EXACT_BELOW:
+        if bound > _exact_up_to(node):
             return False
         most[node] = bound
     return True
+
+
+def _exact_up_to(node: UOp) -> float:
+    """Whole numbers of at most this size are exact in the type of a node."""
+    if node.dtype.is_float:
+        return 2.0 ** (_rounded_to(node).mantissa + 1) - 1
+    return float(node.dtype.high) if node.dtype.is_int else 4.0
+
+
+def _rounded_to(node: UOp) -> DType:
+    """The float type that a float node's value is rounded to: half types are computed in float32."""
+    if node.op is Op.CAST or node.dtype.itemsize >= 4:
+        return node.dtype
+    return dt.float32
+
+
+def roundoff(kernel: Kernel) -> float:
+    """Half an ulp of 1 in the coarsest type that a kernel's values are rounded to on the way to its output.
+
+    The output's own rounding does not count: it is an ulp of the result, not of what is summed.
+    """
+    inner = [n for n in toposort(kernel.output) if n.dtype.is_float and n.op not in (Op.PARAM, Op.CONST)]
+    if kernel.output.op is Op.CAST and kernel.output.dtype.itemsize < 4:
+        inner.remove(kernel.output)
+    return max((unit_roundoff(_rounded_to(n)) for n in inner), default=unit_roundoff(dt.float64))
 
 
 # -------------------------------------------------------------------------------------------- evaluation
@@ -216,10 +243,11 @@ def _check_block(found: Reference, block: int, output: Array) -> Verdict:
     if not found.kernel.dtype.is_float:
         return _check_equal(got, expected, found.rows[block][0])
     value = got.astype(np.float64)
+    rounded = stored(expected, found.kernel.dtype)
     with np.errstate(all="ignore"):
         error = np.abs(value - expected)
         tolerance = found.tolerances[block]
-        same = (got == expected.astype(got.dtype)) | (np.isnan(value) & np.isnan(expected))
+        same = (got == rounded) | (np.isnan(value) & np.isnan(expected))
         error = np.where(same & ~np.isfinite(error), 0.0, error)
         wrong = ~(same | (error <= tolerance))
     return _worst(value, expected, error, tolerance, wrong, found.rows[block][0])
@@ -230,10 +258,10 @@ def _tolerance(found: Reference, block: int) -> Array:
     if found.magnitude is None:
         return np.zeros_like(expected)
     size = np.maximum(np.abs(_finite(expected)), np.abs(_finite(found.magnitude[block])))
-    rounding = UNIT_ROUNDOFF * sqrt(max(1, cost(found.kernel).reduction)) * size
+    rounding = roundoff(found.kernel) * sqrt(max(1, cost(found.kernel).reduction)) * size
     if found.naive is not None:
         rounding = np.maximum(rounding, found.naive[block])
-    tolerance: Array = MARGIN * rounding + np.spacing(np.abs(_finite(expected)).astype(np.float32))
+    tolerance: Array = MARGIN * rounding + ulp(np.abs(_finite(expected)), found.kernel.dtype)
     return tolerance
 
 

@@ -6,9 +6,10 @@ that reads first and writes later fails when somebody wrote between; `reading` o
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import alembic.command
@@ -34,16 +35,26 @@ _CLOCKS = {
 
 
 def engine_for(url: str) -> Engine:
-    """An engine for `url`; the folder of a SQLite file is made, mode 0700."""
+    """An engine for `url`; the folder of a SQLite file is made, mode 0700, and the file is its owner's, mode 0600."""
     if not url.startswith("sqlite"):
         return create_engine(url, pool_pre_ping=True)
     # a connection per waiting thread: waiting for the one writer is the database's business, not the pool's
     engine = create_engine(url, pool_size=8, max_overflow=120)
     if engine.url.database:
-        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _keep_private(Path(engine.url.database))
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine
+
+
+def _keep_private(database: Path) -> None:
+    """The rows hold hashes of tokens, and logs: nobody else reads them, whatever the folder's mode."""
+    database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with suppress(FileExistsError):
+        os.close(os.open(database, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    for suffix in ("", "-wal", "-shm"):  # made later, the two get the file's mode
+        with suppress(FileNotFoundError, PermissionError):  # not ours to change: opening it decides
+            database.with_name(database.name + suffix).chmod(0o600)
 
 
 def _on_connect(connection: sqlite3.Connection, _record: object) -> None:

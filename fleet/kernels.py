@@ -45,7 +45,7 @@ def learn(
     json, that is a name of it too."""
     names = [ref_key]
     if document:
-        names.append(KernelRef(document=document).key())
+        names.append(KernelRef(json=document).key())
         if session.get(Kernel, kernel_hash) is None:
             session.add(Kernel(hash=kernel_hash, document=document, created_at=now))
     for name in names:
@@ -64,7 +64,7 @@ def with_document(session: Session, kernel: KernelRef) -> KernelRef:
     """The reference with its document where that is at hand. Of another hash the document is the blob at that
     address, for the agent to fetch: a kernel's hash is that of its text."""
     row = session.get(Kernel, kernel.hash) if kernel.hash is not None else None
-    return kernel if row is None else KernelRef(document=row.document)
+    return kernel if row is None else KernelRef(json=row.document)
 
 
 def resolve(session: Session, spec: KernelSpec, target_id: str | None) -> KernelSpec:

@@ -38,10 +38,21 @@ class Contact(StrEnum):
     LOST = "lost"  # silent for longer than its leases and the grace
 
 
-def contact(node: Node, now: float, timings: Timings | None = None) -> Contact:
-    """The contact axis of a node, from when it was last seen (or enrolled)."""
-    timings = timings or Timings()
-    silence = now - (node.last_seen if node.last_seen is not None else node.enrolled_at)
+_WORSENING = tuple(Contact)
+
+
+def contact(node: Node, now: float, timings: Timings | None = None, up_since: float = 0.0) -> Contact:
+    """The contact axis of a node, from when it was last seen (or enrolled).
+
+    Before `up_since`, when the control plane started, nobody could be heard: that silence does not count. What was
+    known of a silent node then still holds.
+    """
+    seen = node.last_seen if node.last_seen is not None else node.enrolled_at
+    after = _after(now - max(seen, up_since), timings or Timings())
+    return after if seen >= up_since else max(after, Contact(node.contact), key=_WORSENING.index)
+
+
+def _after(silence: float, timings: Timings) -> Contact:
     if silence > timings.lost_s:
         return Contact.LOST
     if silence > timings.unreachable_s:

@@ -46,13 +46,18 @@ class AttemptView:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the planner looks at: the fleet, what it runs, the heads of the queue, and the live searches."""
+    """What the planner looks at: the fleet, what it runs, the heads of the queue, and the live searches.
+
+    `up_since` is when the control plane started, epoch seconds: before it nobody could have been heard, so that
+    no silence counts from earlier.
+    """
 
     nodes: tuple[NodeView, ...]
     attempts: tuple[AttemptView, ...]
     waiting: tuple[Waiting, ...]
     searches: tuple[SearchView, ...]
     limits: Limits
+    up_since: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -112,25 +117,27 @@ def plan(snapshot: Snapshot, now: float) -> Plan:
 
 
 def _ends(snapshot: Snapshot, now: float) -> tuple[EndAttempt, ...]:
-    verdicts = ((attempt, _overdue(attempt, snapshot.limits, now)) for attempt in snapshot.attempts)
+    verdicts = (
+        (attempt, _overdue(attempt, snapshot.limits, snapshot.up_since, now)) for attempt in snapshot.attempts
+    )
     return tuple(
         EndAttempt(attempt.id, attempt.generation, *verdict) for attempt, verdict in verdicts if verdict
     )
 
 
-def _overdue(attempt: AttemptView, limits: Limits, now: float) -> tuple[Outcome, str] | None:
+def _overdue(attempt: AttemptView, limits: Limits, up_since: float, now: float) -> tuple[Outcome, str] | None:
     """How an attempt has to end because a bound of its state has passed, and why; None while none has."""
-    silence = now - max(attempt.granted_at, attempt.renewed_at)
+    silence = now - max(attempt.granted_at, attempt.renewed_at, up_since)
     if silence > limits.lost_s:
         return Outcome.NODE_LOST, f"node {attempt.node} was silent for {silence:.0f} s"
     if attempt.cancelling_at is not None:
-        late = now - attempt.cancelling_at > limits.lost_s
+        late = now - max(attempt.cancelling_at, up_since) > limits.lost_s
         return (Outcome.CANCELLED, f"node {attempt.node} did not confirm the stop") if late else None
     if attempt.state == AttemptState.LEASED:
-        late = now - attempt.granted_at > limits.lost_s
+        late = now - max(attempt.granted_at, up_since) > limits.lost_s
         return (Outcome.INFRA_FAILED, f"node {attempt.node} did not start it") if late else None
     deadline = (attempt.started_at or attempt.granted_at) + attempt.timeout_s + limits.lease_s
-    if now > deadline:
+    if now > max(deadline, up_since + limits.lost_s):
         return Outcome.TIMED_OUT, f"it ran for longer than its timeout of {attempt.timeout_s:.0f} s"
     return None
 

@@ -39,13 +39,20 @@ class TickResult:
 
 
 def tick(
-    sessions: sessionmaker[Session], blobs: Blobs, now: float | None = None, timings: Timings | None = None
+    sessions: sessionmaker[Session],
+    blobs: Blobs,
+    now: float | None = None,
+    timings: Timings | None = None,
+    up_since: float = 0.0,
 ) -> TickResult:
-    """Look and act until nothing is left to do, a few times at most. `now`: the database's clock unless given."""
+    """Look and act until nothing is left to do, a few times at most. `now`: the database's clock unless given.
+
+    `up_since`: when this control plane started, by that clock; no silence counts from earlier.
+    """
     timings = timings or Timings()
     applied = dropped = 0
     for _ in range(PASSES):
-        at, decided = _look(sessions, blobs, now, timings)
+        at, decided = _look(sessions, blobs, now, timings, up_since)
         actions = list(_actions(decided, blobs, at))
         done = _apply(sessions, actions)
         applied, dropped = applied + done, dropped + len(actions) - done
@@ -55,11 +62,11 @@ def tick(
 
 
 def _look(
-    sessions: sessionmaker[Session], blobs: Blobs, now: float | None, timings: Timings
+    sessions: sessionmaker[Session], blobs: Blobs, now: float | None, timings: Timings, up_since: float
 ) -> tuple[float, Plan]:
     with db.reading(sessions) as reader:
         at = db.now(reader) if now is None else now
-        seen = snapshot.load(reader, blobs, at, timings)
+        seen = snapshot.load(reader, blobs, at, timings, up_since)
     return at, plan(seen, at)
 
 

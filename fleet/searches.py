@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
 from fleet import events, idempotency, jobs, kernels, nodes
-from fleet.agents.protocol import CandidateOutcome, CandidateResult, KernelRef, Wire, canonical_hash
+from fleet.agents.protocol import CandidateOutcome, CandidateResult, Count, KernelRef, Wire, canonical_hash
 from fleet.errors import NotFound
 from fleet.firing import fire as fire_row
 from fleet.lifecycle import JOB, SEARCH, NodeState, SearchEvent, SearchState
@@ -33,7 +33,7 @@ class SearchRequest(Wire):
     threads: StrictInt = Field(default=1, ge=1, le=1024)
     per_round: StrictInt = Field(default=16, ge=1, le=512, description="candidates measured in a round")
     max_rounds: StrictInt = Field(default=32, ge=1, le=256)
-    seed: StrictInt = Field(default=0, ge=0, le=(1 << 53) - 1)
+    seed: Count = 0
     refresh: StrictBool = Field(
         default=False, description="search although a tuned kernel is known; that one is tried first"
     )

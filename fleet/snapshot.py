@@ -27,7 +27,7 @@ from fleet.blobs import Blobs
 from fleet.errors import FleetError
 from fleet.lifecycle import AttemptState, JobState, NodeState, SearchState
 from fleet.models import Attempt, Device, Job, Lease, Node, Round, Search
-from fleet.nodes import contact
+from fleet.nodes import Contact, contact
 from fleet.placement import DeviceView, Needs, NodeView, Waiting
 from fleet.plan import AttemptView, Limits, Snapshot
 from fleet.settings import Timings
@@ -50,21 +50,22 @@ _PLACED_BY = load_only(
 )
 
 
-def load(session: Session, blobs: Blobs, now: float, timings: Timings) -> Snapshot:
-    """The fleet as the planner sees it."""
+def load(session: Session, blobs: Blobs, now: float, timings: Timings, up_since: float = 0.0) -> Snapshot:
+    """The fleet as the planner sees it; `up_since` is when the control plane started."""
     return Snapshot(
-        nodes=_nodes(session, now, timings),
+        nodes=_nodes(session, now, timings, up_since),
         attempts=_attempts(session),
         waiting=_waiting(session),
         searches=_searches(session, blobs),
         limits=Limits(timings.lease_s, timings.grace_s),
+        up_since=up_since,
     )
 
 
 # ----------------------------------------------------------------------------------------------- nodes
 
 
-def _nodes(session: Session, now: float, timings: Timings) -> tuple[NodeView, ...]:
+def _nodes(session: Session, now: float, timings: Timings, up_since: float) -> tuple[NodeView, ...]:
     rows = session.scalars(select(Node).where(Node.state != NodeState.RETIRED).order_by(Node.id)).all()
     holds: dict[int, list[tuple[bool, float]]] = defaultdict(list)
     ends_by = func.coalesce(Attempt.started_at, Attempt.created_at) + Job.timeout_s
@@ -79,12 +80,13 @@ def _nodes(session: Session, now: float, timings: Timings) -> tuple[NodeView, ..
     devices: dict[int, list[DeviceView]] = defaultdict(list)
     for device in session.scalars(select(Device).order_by(Device.name)):
         devices[device.node_id].append(_device(device, holds[device.id]))
-    return tuple(_node(row, devices[row.id], now, timings) for row in rows)
+    return tuple(_node(row, devices[row.id], contact(row, now, timings, up_since)) for row in rows)
 
 
-def _node(row: Node, devices: Sequence[DeviceView], now: float, timings: Timings) -> NodeView:
-    where = str(contact(row, now, timings))
-    return NodeView(row.id, row.name, row.state, row.cordoned, where, row.cores, tuple(devices), row.contact)
+def _node(row: Node, devices: Sequence[DeviceView], where: Contact) -> NodeView:
+    return NodeView(
+        row.id, row.name, row.state, row.cordoned, str(where), row.cores, tuple(devices), row.contact
+    )
 
 
 def _device(row: Device, holds: Sequence[tuple[bool, float]]) -> DeviceView:

@@ -40,6 +40,7 @@ OWNERS = {
     "typer": ("fleet/cli", "fleet/command.py", "fleet/agents/cli.py", "api/", "engine/cli.py"),
     "numpy": ("engine/",),
     "llvmlite": ("engine/",),
+    "safetensors": ("engine/nn/checkpoint.py",),
 }
 # Modules that decide: no I/O, no clock, no randomness.
 PURE = (
@@ -49,6 +50,8 @@ PURE = (
     "fleet/plan.py",
     "fleet/agents/plan.py",
     "engine/dtype.py",
+    "engine/gradient.py",
+    "engine/holes.py",
     "engine/ir.py",
     "engine/kernel.py",
     "engine/neighbours.py",

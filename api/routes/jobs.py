@@ -18,7 +18,7 @@ from api.routes.attempts import LogSlice, attempt_resources, log_slice
 from api.schemas import Request, problems
 from api.waits import job_key
 from fleet import jobs, models, nodes
-from fleet.agents.protocol import JobKind, Name, PublicSpec
+from fleet.agents.protocol import JobKind, Name, Positive, PublicSpec
 from fleet.db import Session, now
 from fleet.lifecycle import JOB, JobState
 from fleet.resources import Attempt, Job, Page
@@ -37,14 +37,14 @@ class JobRequest(Request):
     arch: str | None = Field(
         default=None, min_length=1, max_length=400, description="only devices whose arch begins so"
     )
-    node: Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)] | Name | None = Field(
+    node: Positive | Name | None = Field(
         default=None, description="only this node, by id (a number) or name (a text)"
     )
     timeout_s: StrictFloat = Field(default=600.0, gt=0, le=86_400, description="of one attempt")
     max_retries: StrictInt = Field(default=2, ge=0, le=10, description="after infrastructure failures")
 
 
-@router.post("", status_code=201, summary="Submit a job", responses=problems(415))
+@router.post("", status_code=201, summary="Submit a job", responses=problems(413, 415))
 def submit_job(principal: Writer, session: Writing, request: JobRequest, key: IdempotencyKey = None) -> Job:
     """It is queued until a node has room. The same Idempotency-Key with the same body gives the same job."""
     job = jobs.submit(
@@ -123,18 +123,19 @@ async def job_logs(
 
 
 def job_resource(session: Session, job: models.Job) -> Job:
-    """A job's row as the API shows it, with the name of the node that it must run on."""
+    """A job's row as the API shows it, with the names of the node that it must run on and of that where it ran."""
     (resource,) = _job_resources(session, [job])
     return resource
 
 
 def _job_resources(session: Session, rows: Sequence[models.Job]) -> list[Job]:
     names = nodes.names(session, [row.node_id for row in rows if row.node_id is not None])
-    return [_job(row, names.get(row.node_id or 0)) for row in rows]
+    ran_on = jobs.ran_on(session, [row.id for row in rows])
+    return [_job(row, names.get(row.node_id or 0), ran_on.get(row.id)) for row in rows]
 
 
-def _job(job: models.Job, node: str | None) -> Job:
-    computed = {"attempts": _attempts(job), "node": node}
+def _job(job: models.Job, node: str | None, ran_on: str | None) -> Job:
+    computed = {"attempts": _attempts(job), "node": node, "ran_on": ran_on}
     copied = {name: getattr(job, name) for name in Job.model_fields if name not in computed}
     return Job(**copied, **computed)
 

@@ -9,14 +9,13 @@ from fastapi import APIRouter, Query
 
 from api.auth import Operator, Reader
 from api.body import StrictRoute
-from api.deps import PartsDep, Reading, Writing
+from api.deps import Parts, PartsDep, Reading, Writing
 from api.pages import PageDep, RowId, next_cursor
 from api.schemas import problems
 from fleet import leases, models, nodes
 from fleet.db import Session, now
 from fleet.lifecycle import NodeState
 from fleet.resources import Device, Node, Page
-from fleet.settings import Timings
 
 router = APIRouter(
     prefix="/v1/nodes", tags=["nodes"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
@@ -33,35 +32,35 @@ def list_nodes(
 ) -> Page[Node]:
     """In order of id; retired ones only when asked for by their state."""
     rows = nodes.page(session, page.after, page.limit, state)
-    items = _node_resources(session, rows, parts.settings.fleet.timings)
+    items = _node_resources(session, rows, parts)
     return Page(items=items, next=next_cursor(rows, page))
 
 
 @router.get("/{node_id}", summary="Get a node with its devices", responses=problems(404))
 def get_node(principal: Reader, session: Reading, parts: PartsDep, node_id: RowId) -> Node:
     """A retired node is still there to be read."""
-    return node_resource(session, nodes.get(session, node_id), parts.settings.fleet.timings)
+    return node_resource(session, nodes.get(session, node_id), parts)
 
 
 @router.post("/{node_id}/cordon", summary="Accept nothing new on a node", responses=problems(404))
 def cordon_node(principal: Operator, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
     """What runs goes on."""
     row = nodes.cordon(session, node_id, principal, now(session))
-    return node_resource(session, row, parts.settings.fleet.timings)
+    return node_resource(session, row, parts)
 
 
 @router.post("/{node_id}/uncordon", summary="Accept work on a node again", responses=problems(404, 409))
 def uncordon_node(principal: Operator, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
     """This takes back a drain too."""
     row = nodes.uncordon(session, node_id, principal, now(session))
-    return node_resource(session, row, parts.settings.fleet.timings)
+    return node_resource(session, row, parts)
 
 
 @router.post("/{node_id}/drain", summary="Drain a node", responses=problems(404, 409))
 def drain_node(principal: Operator, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
     """Cordons it and lets what runs finish; then it is drained."""
     row = nodes.drain(session, node_id, principal, now(session))
-    return node_resource(session, row, parts.settings.fleet.timings)
+    return node_resource(session, row, parts)
 
 
 @router.post(
@@ -70,19 +69,21 @@ def drain_node(principal: Operator, session: Writing, parts: PartsDep, node_id: 
 def retire_node(principal: Operator, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
     """Its token is revoked and its name is free."""
     row = nodes.retire(session, node_id, principal, now(session))
-    return node_resource(session, row, parts.settings.fleet.timings)
+    return node_resource(session, row, parts)
 
 
-def node_resource(session: Session, node: models.Node, timings: Timings) -> Node:
+def node_resource(session: Session, node: models.Node, parts: Parts) -> Node:
     """A node's row as the API shows it, with the devices that it has now."""
-    (resource,) = _node_resources(session, [node], timings)
+    (resource,) = _node_resources(session, [node], parts)
     return resource
 
 
-def _node_resources(session: Session, rows: Sequence[models.Node], timings: Timings) -> list[Node]:
+def _node_resources(session: Session, rows: Sequence[models.Node], parts: Parts) -> list[Node]:
     ids, at = [row.id for row in rows], now(session)
     devices, held = nodes.devices_of(session, ids), leases.held(session, *ids)
-    return [_node(row, devices[row.id], held, nodes.contact(row, at, timings)) for row in rows]
+    timings, up_since = parts.settings.fleet.timings, parts.up_since
+    contacts = [nodes.contact(row, at, timings, up_since) for row in rows]
+    return [_node(row, devices[row.id], held, contact) for row, contact in zip(rows, contacts, strict=True)]
 
 
 def _node(

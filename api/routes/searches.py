@@ -26,7 +26,7 @@ router = APIRouter(
 )
 
 
-@router.post("", status_code=201, summary="Begin a BEAM search", responses=problems(415))
+@router.post("", status_code=201, summary="Begin a BEAM search", responses=problems(413, 415))
 def submit_search(
     principal: Writer, session: Writing, request: SearchRequest, key: IdempotencyKey = None
 ) -> Search:

@@ -54,7 +54,7 @@ def list_tokens(principal: Operator, session: Reading, page: PageDep) -> Page[To
     return Page(items=[Token.model_validate(row) for row in rows], next=next_cursor(rows, page))
 
 
-@router.post("/tokens", status_code=201, summary="Mint a bearer token", responses=problems(415))
+@router.post("/tokens", status_code=201, summary="Mint a bearer token", responses=problems(413, 415))
 def mint_token(
     principal: Operator, session: Writing, request: TokenRequest, response: Response
 ) -> MintedToken:
@@ -78,7 +78,7 @@ def revoke_token(principal: Operator, session: Writing, token_id: RowId) -> Toke
     return Token.model_validate(tenants.revoke(session, token_id, principal, now(session)))
 
 
-@router.post("/join-tokens", status_code=201, summary="Mint a join token", responses=problems(415))
+@router.post("/join-tokens", status_code=201, summary="Mint a join token", responses=problems(413, 415))
 def mint_join_token(
     principal: Operator, session: Writing, response: Response, request: JoinTokenRequest | None = None
 ) -> JoinToken:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.arguments import axis_of
-from engine.build import cast
+from engine.build import cast, detach
 from engine.functions.arithmetic import as_float, divide, subtract, wider
 from engine.functions.mathematics import exp, logarithm
 from engine.functions.reduction import extreme, total
@@ -19,7 +19,8 @@ def _shifted(x: UOp, axis: int) -> tuple[UOp, int]:
     wide = wider(as_float(x))
     if not shape:
         return subtract(wide, wide), place
-    return (subtract(wide, extreme(Op.MAX, wide, place, True)) if shape[place] else wide), place
+    # What is taken away cancels: to gradients it is a constant.
+    return (subtract(wide, extreme(Op.MAX, detach(wide), place, True)) if shape[place] else wide), place
 
 
 def softmax(x: UOp, axis: int) -> UOp:

@@ -2,29 +2,15 @@
 
 Names carry the type: max_f32 on one number, max_f32x16 on sixteen lanes. Vectors are the GNU extension that gcc
 and clang share. The meaning of every op is the interpreter's: MAX and MIN propagate NaN, // and % floor and give
-0 for a divisor of 0, float → int saturates with NaN → 0.
+0 for a divisor of 0, shifts by the width or more leave 0 or the sign, float → int saturates with NaN → 0.
 """
 
 from __future__ import annotations
 
-from engine import dtype as dt
-from engine.dtype import DType
+from engine.render.c_types import C_TYPES, DTYPE, constant, is_float, signed, size_of, unsigned
 from engine.target import Features
 
-SHORT = {dt.float32: "f32", dt.int32: "i32", dt.int64: "i64", dt.bool_: "u8"}
-_C_TYPES = {"f32": "float", "i32": "int", "i64": "long", "u8": "unsigned char", "i8": "signed char"}
-_BYTES = {"f32": 4, "i32": 4, "i64": 8, "u8": 1, "i8": 1}
-_SAME_WIDTH_INT = {"f32": "i32", "i32": "i32", "i64": "i64", "u8": "i8"}
-_LIMITS = {
-    "i32": ("(-2147483647 - 1)", "2147483647"),
-    "i64": ("(-9223372036854775807L - 1)", "9223372036854775807L"),
-}
-_LIBM = {"exp": "__builtin_expf", "log": "__builtin_logf", "sqrt": "__builtin_sqrtf", "sin": "__builtin_sinf"}
-
-
-def type_name(dtype: DType, lanes: int = 1) -> str:
-    """f32, or f32x16 for sixteen lanes."""
-    return SHORT[dtype] + (f"x{lanes}" if lanes > 1 else "")
+_LIBM = ("exp", "log", "sqrt", "sin", "trunc")
 
 
 class Functions:
@@ -43,16 +29,16 @@ class Functions:
     def type(self, short: str, lanes: int = 1) -> str:
         """A value's type."""
         if lanes == 1:
-            return self._define(short, f"typedef {_C_TYPES[short]} {short};")
-        size = _BYTES[short] * lanes
+            return self._define(short, f"typedef {C_TYPES[short]} {short};")
+        size = size_of(short) * lanes
         name = f"{short}x{lanes}"
-        return self._define(name, f"typedef {_C_TYPES[short]} {name} __attribute__((vector_size({size})));")
+        return self._define(name, f"typedef {C_TYPES[short]} {name} __attribute__((vector_size({size})));")
 
     def memory(self, short: str, lanes: int) -> str:
         """A vector's type where it lies in memory: aligned like one element."""
         name = f"{short}x{lanes}m"
-        attributes = f"vector_size({_BYTES[short] * lanes}), aligned({_BYTES[short]}), may_alias"
-        return self._define(name, f"typedef {_C_TYPES[short]} {name} __attribute__(({attributes}));")
+        attributes = f"vector_size({size_of(short) * lanes}), aligned({size_of(short)}), may_alias"
+        return self._define(name, f"typedef {C_TYPES[short]} {name} __attribute__(({attributes}));")
 
     def call(self, op: str, short: str, lanes: int, *arguments: str) -> str:
         """A call of `op` on values of one type; `splat`, `where`, `lt`, `load` … see the methods below."""
@@ -82,7 +68,7 @@ class Functions:
         """Any op of one or two operands, lane by lane."""
         two = op in ("idiv", "mod")
         if lanes == 1:
-            body = f"return {_LIBM[op]}(a);" if op in _LIBM else self._whole_division(op, short)
+            body = f"return {_libm(op, short)}(a);" if op in _LIBM else _whole_division(op, short)
             return self._function(short, name, f"{short} a{f', {short} b' if two else ''}", body)
         vector = self._v(short, lanes)
         each = self.call(op, short, 1, "a[q]", *(["b[q]"] if two else []))
@@ -90,12 +76,6 @@ class Functions:
         return self._function(
             vector, name, parameters, f"{vector} r; {_loop(lanes, f'r[q] = {each};')} return r;"
         )
-
-    def _whole_division(self, op: str, short: str) -> str:
-        # b == -1 apart: INT_MIN / -1 traps; -a wraps as it should
-        if op == "idiv":
-            return f"if (b == 0) return 0; if (b == -1) return -a; {short} q = a / b; return q - ((a % b != 0) & ((a < 0) != (b < 0)));"
-        return f"if (b == 0 || b == -1) return 0; {short} r = a % b; return r != 0 && ((r < 0) != (b < 0)) ? r + b : r;"
 
     def _max(self, name: str, short: str, lanes: int) -> str:
         return self._extreme(name, short, lanes, ">")
@@ -106,7 +86,7 @@ class Functions:
     def _extreme(self, name: str, short: str, lanes: int, compare: str) -> str:
         """max or min; of floats, NaN if either is NaN (b alone: the comparison is false and b is taken)."""
         type_ = self._v(short, lanes)
-        nan = " | (a != a)" if short == "f32" else ""
+        nan = " | (a != a)" if is_float(short) else ""
         chosen = f"(a {compare} b){nan}"
         if lanes == 1:
             return self._function(type_, name, f"{type_} a, {type_} b", f"return {chosen} ? a : b;")
@@ -114,14 +94,12 @@ class Functions:
 
     def _choose(self, short: str, lanes: int, mask: str) -> str:
         """`mask ? a : b` by bits; the compilers know it as a blend."""
-        whole, type_ = self._v(_SAME_WIDTH_INT[short], lanes), self._v(short, lanes)
+        whole, type_ = self._v(signed(short), lanes), self._v(short, lanes)
         return f"{whole} m = {mask}; return ({type_})((m & ({whole})a) | (~m & ({whole})b));"
 
     def _where(self, name: str, short: str, lanes: int) -> str:
-        type_, bools = self._v(short, lanes), self._v("u8", lanes)
-        if lanes == 1:
-            return self._function(type_, name, f"u8 c, {type_} a, {type_} b", "return c ? a : b;")
-        whole, narrow = self._v(_SAME_WIDTH_INT[short], lanes), self._v("i8", lanes)
+        type_, bools = self._v(short, lanes), self._v("b8", lanes)
+        whole, narrow = self._v(signed(short), lanes), self._v("i8", lanes)
         body = self._choose(short, lanes, f"__builtin_convertvector(({narrow})c, {whole}) != 0")
         return self._function(type_, name, f"{bools} c, {type_} a, {type_} b", body)
 
@@ -135,7 +113,7 @@ class Functions:
         return self._compare(name, short, lanes, "!=")
 
     def _compare(self, name: str, short: str, lanes: int, compare: str) -> str:
-        type_, bools = self._v(short, lanes), self._v("u8", lanes)
+        type_, bools = self._v(short, lanes), self._v("b8", lanes)
         if lanes == 1:
             return self._function(bools, name, f"{type_} a, {type_} b", f"return a {compare} b;")
         narrow = self._v("i8", lanes)
@@ -146,60 +124,104 @@ class Functions:
         type_ = self._v(short, lanes)
         return self._function(type_, name, f"{short} a", f"return ({type_}){{{', '.join(['a'] * lanes)}}};")
 
+    def _numbers(self, name: str, short: str, lanes: int) -> str:
+        """0, 1, 2 …"""
+        type_ = self._v(short, lanes)
+        return self._function(type_, name, "void", f"return ({type_}){{{_counting(lanes)}}};")
+
+    def _shl(self, name: str, short: str, lanes: int) -> str:
+        return self._shift(name, short, lanes, "<<")
+
+    def _shr(self, name: str, short: str, lanes: int) -> str:
+        return self._shift(name, short, lanes, ">>")
+
+    def _shift(self, name: str, short: str, lanes: int, shift: str) -> str:
+        """A shift by any number: outside of the width 0, or where the sign fills in, as by the width less one."""
+        type_, count = self._v(short, lanes), self._v(unsigned(short), lanes)
+        width = 8 * size_of(short)
+        fills = shift == ">>" and short.startswith("i")
+        if lanes == 1:
+            inside, other = f"({count})b < {width}", f"a >> {width - 1}" if fills else "0"
+            return self._function(
+                type_, name, f"{type_} a, {type_} b", f"return {inside} ? a {shift} b : {other};"
+            )
+        # where it is false, the mask of the comparison is 0, and `~mask & (width - 1)` shifts as far as can be
+        by = f"(({type_})b & m) | (~m & {width - 1})" if fills else f"({type_})b & m"
+        shifted = f"a {shift} (({by}))"
+        result = shifted if fills else f"({shifted}) & m"
+        mask = f"{type_} m = ({type_})(({count})b < {width});"
+        return self._function(type_, name, f"{type_} a, {type_} b", f"{mask} return {result};")
+
     # -- fused multiply-add: the compilers do not contract (-ffp-contract=off) and have no common name for it --
 
     def _fma(self, name: str, short: str, lanes: int) -> str:
         type_ = self._v(short, lanes)
-        return self._function(type_, name, f"{type_} a, {type_} b, {type_} c", self._fma_body(type_, lanes))
+        body = self._fma_body(short, type_, lanes)
+        return self._function(type_, name, f"{type_} a, {type_} b, {type_} c", body)
 
-    def _fma_body(self, type_: str, lanes: int) -> str:
+    def _fma_body(self, short: str, type_: str, lanes: int) -> str:
+        one = "__builtin_fmaf" if short == "f32" else "__builtin_fma"
+        suffix, size = "ps" if short == "f32" else "pd", size_of(short) * lanes
         if lanes == 1:
-            return "return __builtin_fmaf(a, b, c);"
-        if lanes == 16 and self._features.isa == "avx512":
-            return "return __builtin_ia32_vfmaddps512_mask(a, b, c, -1, 4);"  # all lanes, current rounding
-        if lanes in (4, 8) and self._features.isa in ("avx2", "avx512"):
-            return f"return __builtin_ia32_vfmaddps{'256' if lanes == 8 else ''}(a, b, c);"
-        if lanes > 4:
-            return self._fma_of_halves(type_, lanes)
-        return f"{type_} r; {_loop(lanes, 'r[q] = __builtin_fmaf(a[q], b[q], c[q]);')} return r;"
+            return f"return {one}(a, b, c);"
+        if size == 64 and self._features.isa == "avx512":
+            # all lanes, current rounding
+            return f"return __builtin_ia32_vfmadd{suffix}512_mask(a, b, c, -1, 4);"
+        if size in (16, 32) and self._features.isa in ("avx2", "avx512"):
+            return f"return __builtin_ia32_vfmadd{suffix}{'256' if size == 32 else ''}(a, b, c);"
+        if size > 16:
+            return self._fma_of_halves(short, type_, lanes)
+        return f"{type_} r; {_loop(lanes, f'r[q] = {one}(a[q], b[q], c[q]);')} return r;"
 
-    def _fma_of_halves(self, type_: str, lanes: int) -> str:
+    def _fma_of_halves(self, short: str, type_: str, lanes: int) -> str:
         half = lanes // 2
         low, high = (", ".join(map(str, range(start, start + half))) for start in (0, half))
         part = "__builtin_shufflevector({0}, {0}, {1})"
         halves = [
-            self.call("fma", "f32", half, *(part.format(value, chosen) for value in "abc"))
+            self.call("fma", short, half, *(part.format(value, chosen) for value in "abc"))
+            if half > 1
+            else self.call("splat", short, 1, self.call("fma", short, 1, *(f"{v}[{chosen}]" for v in "abc")))
             for chosen in (low, high)
         ]
-        whole = ", ".join(map(str, range(lanes)))
-        return f"return ({type_})__builtin_shufflevector({halves[0]}, {halves[1]}, {whole});"
+        return f"return ({type_})__builtin_shufflevector({halves[0]}, {halves[1]}, {_counting(lanes)});"
 
-    # -- conversions: named after the source type; `to` is part of the op -------------------------------------
+    # -- conversions ------------------------------------------------------------------------------------------
 
     def convert(self, short: str, to: str, lanes: int, value: str) -> str:
         """`value` of type `short` as `to`."""
         if short == to:
             return value
-        if to == "u8":
+        if to == "b8":
             zero = "0" if lanes == 1 else self.call("splat", short, lanes, "0")
             return self.call("ne", short, lanes, value, zero)
-        if short == "f32":
-            return self._float_to_int(to, lanes, value)
+        if is_float(short) and not is_float(to):
+            return self._float_to_int(short, to, lanes, value)
         type_ = self._v(to, lanes)
-        return f"({type_})({value})" if lanes == 1 else f"__builtin_convertvector({value}, {type_})"
+        return f"({type_}){value}" if lanes == 1 else f"__builtin_convertvector({value}, {type_})"
 
-    def _float_to_int(self, to: str, lanes: int, value: str) -> str:
-        self.type("f32")
+    def _float_to_int(self, short: str, to: str, lanes: int, value: str) -> str:
+        self.type(short)
         self.type(to)
-        low, high = _LIMITS[to]
-        top = "0x1p31f" if to == "i32" else "0x1p63f"
-        body = f"if (!(a >= -{top})) return a != a ? 0 : {low}; return a >= {top} ? {high} : ({to})a;"
-        one = self._define(f"{to}_of_f32", self._function(to, f"{to}_of_f32", "f32 a", body))
+        dtype, source = DTYPE[to], DTYPE[short]
+        low, high = constant(dtype, dtype.low), constant(dtype, dtype.high)
+        top, bottom = constant(source, float(dtype.high + 1)), constant(source, float(dtype.low))
+        body = f"return a >= {top} ? {high} : a <= {bottom} ? {low} : a == a ? ({to})a : 0;"
+        one = self._define(f"{to}_of_{short}", self._function(to, f"{to}_of_{short}", f"{short} a", body))
         if lanes == 1:
             return f"{one}({value})"
-        source, type_, name = self._v("f32", lanes), self._v(to, lanes), f"{to}_of_f32x{lanes}"
+        taken, type_, name = self._v(short, lanes), self._v(to, lanes), f"{to}_of_{short}x{lanes}"
         body = f"{type_} r; {_loop(lanes, f'r[q] = {one}(a[q]);')} return r;"
-        return f"{self._define(name, self._function(type_, name, f'{source} a', body))}({value})"
+        return f"{self._define(name, self._function(type_, name, f'{taken} a', body))}({value})"
+
+    def reinterpret(self, short: str, to: str, lanes: int, value: str) -> str:
+        """The bits of `value` as another type of the same size."""
+        type_ = self._v(to, lanes)
+        if lanes > 1 or (not is_float(short) and not is_float(to)):
+            return f"({type_}){value}"
+        self.type(short)
+        name = f"{to}_bits_of_{short}"
+        body = f"{to} r; __builtin_memcpy(&r, &a, sizeof r); return r;"
+        return f"{self._define(name, self._function(to, name, f'{short} a', body))}({value})"
 
     # -- memory -----------------------------------------------------------------------------------------------
 
@@ -208,48 +230,85 @@ class Functions:
         type_ = self._v(short, lanes)
         native = self._native_mask(short, lanes)
         body = f"{type_} v = {{0}}; {_loop(lanes, 'if (q < n) v[q] = p[q];')} return v;"
-        if native == "avx512":
-            body = f"return ({type_})__builtin_ia32_loadups512_mask((const void *)p, (f32x16){{0}}, {_mask(16)});"
-        elif native == "avx2":
-            mask = self._lane_mask(lanes)
-            body = f"return ({type_})__builtin_ia32_maskloadps256((const void *)p, {mask});"
+        if native:
+            suffix, vector = _native(short, lanes)
+            self._v(suffix, lanes)
+            if native == "avx512":
+                body = f"return ({type_})__builtin_ia32_loadu{vector}512_mask((const void *)p, ({suffix}x{lanes}){{0}}, {_mask(lanes)});"
+            else:
+                body = f"return ({type_})__builtin_ia32_maskload{vector}256((const void *)p, {self._lane_mask(short, lanes)});"
         return self._function(type_, name, f"const {short} *p, i64 n", body)
 
     def _store(self, name: str, short: str, lanes: int) -> str:
         """The first n lanes to memory."""
         native = self._native_mask(short, lanes)
         body = _loop(lanes, "if (q < n) p[q] = v[q];")
-        if native == "avx512":
-            body = f"__builtin_ia32_storeups512_mask((void *)p, (f32x16)v, {_mask(16)});"
-        elif native == "avx2":
-            body = f"__builtin_ia32_maskstoreps256((void *)p, {self._lane_mask(lanes)}, (f32x8)v);"
+        if native:
+            suffix, vector = _native(short, lanes)
+            self._v(suffix, lanes)
+            value = f"({suffix}x{lanes})v"
+            if native == "avx512":
+                body = f"__builtin_ia32_storeu{vector}512_mask((void *)p, {value}, {_mask(lanes)});"
+            else:
+                body = f"__builtin_ia32_maskstore{vector}256((void *)p, {self._lane_mask(short, lanes)}, {value});"
         return self._function("void", name, f"{short} *p, {self._v(short, lanes)} v, i64 n", body)
 
-    def _native_mask(self, short: str, lanes: int) -> str:
-        self.type("i64")
-        if short not in ("f32", "i32") or lanes * 4 not in (32, 64):
-            return ""
-        wanted = "avx512" if lanes == 16 else "avx2"
-        if self._features.isa != "avx512" and self._features.isa != wanted:
-            return ""
-        self.type("f32", lanes)
-        return wanted
+    def _load_where(self, name: str, short: str, lanes: int) -> str:
+        """The lanes where m from memory, 0 in the others, which are not touched."""
+        type_, bools = self._v(short, lanes), self._v("b8", lanes)
+        body = f"{type_} v = {{0}}; {_loop(lanes, 'if (m[q]) v[q] = p[q];')} return v;"
+        return self._function(type_, name, f"const {short} *p, {bools} m", body)
 
-    def _lane_mask(self, lanes: int) -> str:
-        type_ = self._v("i32", lanes)
-        numbers = f"({type_}){{{', '.join(map(str, range(lanes)))}}}"
-        return (
-            f"({numbers} < {self.call('splat', 'i32', lanes, f'n > {lanes} ? {lanes} : n < 0 ? 0 : (i32)n')})"
-        )
+    def _store_where(self, name: str, short: str, lanes: int) -> str:
+        """The lanes where m to memory."""
+        type_, bools = self._v(short, lanes), self._v("b8", lanes)
+        body = _loop(lanes, "if (m[q]) p[q] = v[q];")
+        return self._function("void", name, f"{short} *p, {type_} v, {bools} m", body)
+
+    def _native_mask(self, short: str, lanes: int) -> str:
+        """The instruction set that has masked access to such a vector; "" if none."""
+        self.type("i64")
+        size = size_of(short)
+        if size < 4 or lanes * size not in (32, 64):
+            return ""
+        wanted = "avx512" if lanes * size == 64 else "avx2"
+        return wanted if self._features.isa in (wanted, "avx512") else ""
+
+    def _lane_mask(self, short: str, lanes: int) -> str:
+        whole = signed(short)
+        type_ = self._v(whole, lanes)
+        count = self.call("splat", whole, lanes, f"n > {lanes} ? {lanes} : n < 0 ? 0 : ({whole})n")
+        return f"(({type_}){{{_counting(lanes)}}} < {count})"
 
     def _first(self, name: str, short: str, lanes: int) -> str:
         """Bools: true in the first n lanes."""
         self.type("i64")
-        bools = self._v("u8", lanes)
-        numbers = f"({bools}){{{', '.join(map(str, range(lanes)))}}}"
-        count = f"(u8)(n > {lanes} ? {lanes} : n < 0 ? 0 : n)"
-        body = f"return ({bools})(({numbers} < {self.call('splat', 'u8', lanes, count)}) & 1);"
-        return self._function(bools, name, "i64 n", body)
+        bools = self._v("b8", lanes)
+        count = f"(b8)(n > {lanes} ? {lanes} : n < 0 ? 0 : n)"
+        compared = f"({bools}){{{_counting(lanes)}}} < {self.call('splat', 'b8', lanes, count)}"
+        return self._function(bools, name, "i64 n", f"return ({bools})({compared}) & 1;")
+
+
+def _libm(op: str, short: str) -> str:
+    return f"__builtin_{op}{'f' if short == 'f32' else ''}"
+
+
+def _whole_division(op: str, short: str) -> str:
+    if short.startswith("u"):
+        return f"return b == 0 ? 0 : a {'/' if op == 'idiv' else '%'} b;"
+    # b == -1 apart: INT_MIN / -1 traps; -a wraps as it should
+    if op == "idiv":
+        return f"if (b == 0) return 0; if (b == -1) return -a; {short} q = a / b; return q - ((a % b != 0) & ((a < 0) != (b < 0)));"
+    return f"if (b == 0 || b == -1) return 0; {short} r = a % b; return r != 0 && ((r < 0) != (b < 0)) ? r + b : r;"
+
+
+def _native(short: str, lanes: int) -> tuple[str, str]:
+    """The float type of a vector's element width, and its letters in the names of instructions."""
+    return ("f32", "ps") if size_of(short) == 4 else ("f64", "pd")
+
+
+def _counting(lanes: int) -> str:
+    return ", ".join(map(str, range(lanes)))
 
 
 def _loop(lanes: int, statement: str) -> str:

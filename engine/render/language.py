@@ -1,11 +1,14 @@
-"""What a renderer is: it is passed by value, so a test (or a fault) can bring its own."""
+"""What a renderer is, passed by value, so that a test (or a fault) can bring its own; and what all of them ask."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from engine.bounds import bounds
 from engine.ir import UOp
+from engine.linearize import behind_after
+from engine.ops import Op
 from engine.target import Features
 
 
@@ -21,3 +24,21 @@ class Renderer(Protocol):
 
 
 RendererFactory = Callable[[Features], Renderer]
+
+
+def output_of(linear: Sequence[UOp]) -> UOp | None:
+    """The PARAM that a linearized kernel stores to; None if it stores nothing."""
+    stored = (behind_after(node.src[0].src[0]) for node in linear if node.op is Op.STORE)
+    return next((memory for memory in stored if memory.op is Op.PARAM), None)
+
+
+def divides_plainly(node: UOp) -> bool:
+    """Is an IDIV or MOD that of a machine: of what is not negative, by a constant above 0?"""
+    dividend, divisor = node.src
+    return divisor.op is Op.CONST and divisor.arg > 0 and bounds(dividend)[0] >= 0
+
+
+def shifts_inside(node: UOp) -> bool:
+    """Is a SHL or SHR by a constant from 0 to below the width?"""
+    by = node.src[1]
+    return by.op is Op.CONST and 0 <= by.arg < node.dtype.bits

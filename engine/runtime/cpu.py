@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib import resources
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,6 +30,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 ALIGNMENT = 64
 
 
+class Runs(Protocol):
+    """A loaded kernel, whatever loaded it."""
+
+    def run(self, buffers: Sequence[int], tiles: int = 1, threads: int = 1) -> None:
+        """See `Program.run`."""
+
+
 @dataclass(frozen=True)
 class Program:
     """A loaded kernel. Whoever runs it answers for the buffers being as long as the kernel believes."""
@@ -43,7 +50,7 @@ class Program:
         if threads == 1 or tiles == 1:
             self.function(pointers, 0, tiles)
         else:
-            _start_pool(self.directory)(self.function, pointers, tiles, threads)
+            start_pool(self.directory)(self.function, pointers, tiles, threads)
 
 
 def load(path: Path, entry: str) -> Program:
@@ -76,7 +83,7 @@ def _pool_path(directory: Path) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _start_pool(directory: Path) -> Any:
+def start_pool(directory: Path) -> Any:
     """This process's pool: `pool_run(function, buffers, tiles, threads)`. Its threads start when first needed."""
     path = _pool_path(directory)
     run = _symbol(path if path.exists() else build_pool(detect(), directory), "pool_run")
@@ -106,8 +113,7 @@ class Prepared:
 
     kernel: Kernel
     source: str
-    path: Path
-    program: Program
+    program: Runs
     tiles: int
     threads: int
 
@@ -153,4 +159,4 @@ class CpuRuntime:
         if threads > 1 and rendered.tiles > 1:
             build_pool(self.target, self.directory)
         program = load(path, rendered.entry)
-        return Prepared(kernel, rendered.source, path, program, rendered.tiles, threads)
+        return Prepared(kernel, rendered.source, program, rendered.tiles, threads)

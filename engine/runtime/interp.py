@@ -90,7 +90,7 @@ def _bind(kernel: Kernel, inputs: Sequence[Array]) -> dict[UOp, Array]:
 def _with_ordered(root: UOp, leaves: Mapping[UOp, Array]) -> dict[UOp, Array]:
     """`leaves` and the value of every SCATTER and FOLD under `root`, each computed whole."""
     found = dict(leaves)
-    for node in _outside_bodies(root, found):
+    for node in toposort(root, enter=lambda n: n not in leaves, bodies=False):
         if node in found:
             continue
         if node.op is Op.SCATTER:
@@ -100,23 +100,6 @@ def _with_ordered(root: UOp, leaves: Mapping[UOp, Array]) -> dict[UOp, Array]:
             for number, state in enumerate(_run_fold(node, found)):
                 found[UOp(Op.GET, node.src[number].dtype, (node,), number)] = state
     return found
-
-
-def _outside_bodies(root: UOp, known: Mapping[UOp, Array]) -> list[UOp]:
-    """The nodes under `root` that are not in the body of a FOLD, and not under a known one; sources first."""
-    done: dict[UOp, None] = {}
-    stack: list[tuple[UOp, bool]] = [(root, False)]
-    while stack:
-        node, ready = stack.pop()
-        if node in done:
-            continue
-        if ready or node in known:
-            done[node] = None
-            continue
-        stack.append((node, True))
-        read = node.src[: -node.arg[2]] if node.op is Op.FOLD else node.src
-        stack.extend((source, False) for source in reversed(read))
-    return list(done)
 
 
 def _whole(node: UOp, leaves: Mapping[UOp, Array]) -> Array:
@@ -129,25 +112,30 @@ def _run_fold(node: UOp, leaves: Mapping[UOp, Array]) -> list[Array]:
     bodies = node.src[-count:]
     states = [_whole(source, leaves) for source in node.src[:count]]
     xs = [_whole(source, leaves) for source in node.src[count:-count]]
-    holes = [n for n in toposort(*bodies) if n.op is Op.HOLE and n.arg[0] == number]
-    outer = {n: leaves[n] for n in toposort(*bodies) if n.op is Op.HOLE and n in leaves}
+    order = toposort(*bodies, bodies=False)
+    windows = {n: whole(shape_of(n)) for n in order}
+    below = [n for n in toposort(*bodies) if n.op is Op.HOLE]
+    holes = [n for n in below if n.arg[0] == number]
+    outer = {n: leaves[n] for n in below if n in leaves}
     for step in range(steps):
         now = {HoleKind.STATE: states, HoleKind.X: [x[step] for x in xs], HoleKind.STEP: [np.int64(step)]}
-        bound = outer | {hole: np.asarray(now[hole.arg[1]][hole.arg[2]]) for hole in holes}
-        states = _together(bodies, bound)
+        values = outer | {hole: np.asarray(now[hole.arg[1]][hole.arg[2]]) for hole in holes}
+        for n in order:
+            _add_whole(n, windows, values)
+        states = [values[body] for body in bodies]
     return states
 
 
-def _together(roots: Sequence[UOp], leaves: Mapping[UOp, Array]) -> list[Array]:
-    """The roots' values, what they share computed once: the SCATTERs, FOLDs and REDUCEs, then the rest whole."""
-    values = dict(leaves)
-    for root in roots:
-        for node in _outside_bodies(root, values):
-            if node not in values and node.op is not Op.GET:
-                values = _with_ordered(node, values) if node.op in (Op.SCATTER, Op.FOLD) else values
-                if node.op is not Op.FOLD and node not in values:
-                    values[node] = _whole(node, values)
-    return [values[root] for root in roots]
+def _add_whole(node: UOp, windows: Mapping[UOp, Window], values: dict[UOp, Array]) -> None:
+    """Add a node's value over all of its shape to `values`, which has its sources'; of a FOLD, its GETs'."""
+    if node in values or node.op is Op.GET:
+        return
+    if node.op in (Op.SCATTER, Op.FOLD):
+        values.update(_with_ordered(node, values))
+    elif node.op is Op.REDUCE:
+        values[node] = _whole(node, values)
+    else:
+        values[node] = _value(node, windows, values, {})
 
 
 def _blocks(window: Window) -> Iterator[Window]:
@@ -338,7 +326,7 @@ def _value(node: UOp, windows: Mapping[UOp, Window], values: Mapping[UOp, Array]
             return _pad(node, sources[0], window)
         case Op.GATHER:
             return meaning.gather(sources[0], sources[1], node.arg)
-        case Op.CONTIGUOUS:
+        case Op.CONTIGUOUS | Op.DETACH:
             return sources[0]
         case Op.ASSIGN:
             return sources[1]

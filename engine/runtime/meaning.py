@@ -100,11 +100,20 @@ def convert(value: Array, dtype: DType) -> Array:
         return np.not_equal(value, 0)
     if dtype.is_float:
         if value.dtype.kind == "f" or dtype.numpy.kind != "f":
-            return round_array(value.astype(np.float64), dtype)
+            return round_array(_to_odd(value).astype(np.float64), dtype)
         return value.astype(dtype.numpy).astype(np.float64)
     if value.dtype.kind == "f":
         return _saturate(value, dtype)
     return value.astype(dtype.numpy)
+
+
+def _to_odd(value: Array) -> Array:
+    """Integers beyond 2**53 cut to what float64 holds, the lowest bit set if any was lost: rounding again is right."""
+    if value.dtype.itemsize < 8 or value.dtype.kind == "f":
+        return value
+    lost = (value & 2047) != 0
+    is_large = (value >= 1 << 53) | (value <= -(1 << 53)) if value.dtype.kind == "i" else value >= 1 << 53
+    return np.where(is_large & lost, ((value >> 11) | 1) << 11, value)
 
 
 def _saturate(value: Array, dtype: DType) -> Array:

@@ -10,7 +10,10 @@ import numpy as np
 
 from engine import build
 from engine.arguments import constant, data_node
+from engine.assign import assigned
+from engine.autograd import followed
 from engine.build import Scalar
+from engine.cell import watching
 from engine.device import canonical, get
 from engine.dtype import DType
 from engine.errors import DeviceError
@@ -20,36 +23,33 @@ from engine.ir import UOp
 from engine.ops import Op
 from engine.realize import Array, elements, is_realized, realize
 from engine.shapes import Shape, shape_of
+from engine.tensor.differentiable import Differentiable
 
 Operand = Any  # a Tensor, a number, a NumPy array
 
 
-class Value:
+class Value(Differentiable):
     """A node on a device; see Tensor, which is this with all its methods."""
 
     __array_ufunc__ = None  # NumPy arrays leave the operators to us
-    __slots__ = ("__weakref__", "_node", "device", "grad", "requires_grad")
-    _node: UOp
-    device: str
-    requires_grad: bool
-    grad: Self | None
+    __slots__ = ("device",)
 
     def __init__(
         self, data: Any, dtype: DType | None = None, device: str | None = None, requires_grad: bool = False
     ) -> None:
         self.device = data.device if isinstance(data, Value) and device is None else canonical(device)
-        self.requires_grad, self.grad = requires_grad, None
         if isinstance(data, Value):
             data = data.to(self.device)
             self._node = build.cast(data.node, dtype or data.dtype)
         else:
             self._node = data_node(data, dtype)
+        if requires_grad:
+            self.requires_grad = True
 
     @classmethod
     def _of(cls, node: UOp, device: str) -> Self:
         tensor = cls.__new__(cls)
-        tensor._node, tensor.device = node, device
-        tensor.requires_grad, tensor.grad = False, None
+        tensor._node, tensor.device = followed(node), device
         return tensor
 
     # -- what it is -----------------------------------------------------------------------------------------
@@ -116,11 +116,28 @@ class Value:
             here = [tensor for tensor in tensors if tensor.device == name]
             found = realize([tensor._node for tensor in here], get(name))
             for tensor, node in zip(here, found, strict=True):
-                tensor._node = node
+                tensor._computed(node)
+        return self
+
+    def assign(self, value: Operand) -> Self:
+        """Let this tensor have the value of a tensor of its shape, dtype and device, or of a number; returns it.
+
+        Tensors are values: whatever was written down before reads the old elements, also when it is computed
+        later, and no other tensor changes. InvalidGraph if `value` does not fit, or if this is a view of realized
+        elements (assigning to that would not change what it views: write base[…] = value), or a leaf that is given
+        something with a gradient of its own: assign under no_grad().
+        """
+        node = self._operand(value)
+        if not isinstance(value, Value):
+            node = build.broadcast(build.cast(node, self.dtype), self.shape)
+        self._put(assigned(self._value, node))
         return self
 
     def numpy(self) -> Array:
-        """The elements as a NumPy array of their own."""
+        """The elements as a NumPy array of their own. DeviceError on NULL, which computes nothing."""
+        watch = watching()
+        if watch is not None:
+            watch.read_on_host("numpy()")
         return elements(self.realize()._node).copy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
@@ -160,7 +177,10 @@ class Value:
         if isinstance(where, DType):
             return self._new(build.cast(self._node, where))
         wanted = canonical(where)
-        return self if wanted == self.device else type(self)._of(self.realize()._node, wanted)
+        if wanted == self.device:
+            return self
+        elements(self.realize()._node)  # refuses a device that has nothing to copy
+        return type(self)._of(self._node, wanted)
 
     # -- what methods are made with -------------------------------------------------------------------------
 

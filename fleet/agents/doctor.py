@@ -31,9 +31,10 @@ class Finding:
 
 def examine(state: Path) -> list[Finding]:
     """Everything there is to say about this machine; `state` is where the agent would keep its files."""
+    compiler = _compiler()
     return [
-        _device(cpu_device()),
-        _compiler(),
+        device_finding(cpu_device(), compiler),
+        compiler,
         _python(),
         _memory(),
         _disk("disk", _existing(state), _ENOUGH_DISK, "free some space or choose another --state"),
@@ -48,11 +49,12 @@ def usable(findings: list[Finding]) -> bool:
     return all(finding.verdict != "missing" for finding in findings)
 
 
-def _device(device: DeviceReport) -> Finding:
+def device_finding(device: DeviceReport, compiler: Finding) -> Finding:
+    """What there is to say of the CPU; without a compiler that is what it lacks, and nothing else helps."""
     if device.problem:
-        return Finding(
-            "device cpu", "missing", device.problem, "see the message; reinstall tinyfleet if it is no help"
-        )
+        otherwise = "see the message; reinstall tinyfleet if it is no help"
+        fix = compiler.fix if compiler.verdict == "missing" else otherwise
+        return Finding("device cpu", "missing", device.problem, fix)
     return Finding("device cpu", "ok", f"{device.model}, {device.slots} slots, {device.arch}")
 
 

@@ -9,15 +9,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Hashable, Iterable
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    model_validator,
+)
 
 PROTOCOL_VERSION = 1
 # A blob's address, a kernel's content hash, a schedule's hash: hex SHA3-256.
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+# Every client's numbers hold an integer of this size exactly, and so does every column of the database.
+LARGEST_INT = (1 << 53) - 1
+Count = Annotated[StrictInt, Field(ge=0, le=LARGEST_INT)]
+Positive = Annotated[StrictInt, Field(ge=1, le=LARGEST_INT)]
 # A schedule is opaque to everything but the engine; only its size is checked here.
 ScheduleJson = Annotated[list[list[Any]], Field(max_length=64)]
 
@@ -57,20 +71,18 @@ class Program(StrEnum):
 class KernelRef(Wire):
     """Which kernel: a named program with shape and dtype, or a serialized kernel inline, or one by its hash.
 
-    Exactly one of `program`, `json` (alias of the field `document`) and `hash` is given.
+    Exactly one of `program`, `json` (the attribute `document`) and `hash` is given.
     """
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
     program: Program | None = None
     shape: list[Annotated[StrictInt, Field(ge=1, le=1 << 20)]] | None = Field(default=None, max_length=4)
     dtype: Literal["float32", "int32"] | None = None
-    document: dict[str, Any] | None = Field(default=None, alias="json")
+    document: dict[str, Any] | None = Field(default=None, alias="json", min_length=1)
     hash: Hash | None = None
 
     @model_validator(mode="after")
     def _one_form(self) -> KernelRef:
-        given = [f for f, v in (("program", self.program), ("json", self.document), ("hash", self.hash)) if v]
-        if len(given) != 1:
+        if sum(form is not None for form in (self.program, self.document, self.hash)) != 1:
             raise ValueError("give exactly one of program, json and hash")
         if self.program is not None:
             self._check_program()
@@ -136,7 +148,7 @@ class KernelSpec(Wire):
     schedule: Literal["none", "heuristic", "tuned"] | ScheduleJson = "heuristic"
     compare: list[Literal["none", "heuristic", "tuned", "numpy"]] = Field(default_factory=list, max_length=4)
     threads: StrictInt = Field(default=1, ge=1, le=1024)
-    seed: StrictInt = Field(default=0, ge=0, le=(1 << 53) - 1)
+    seed: Count = 0
     time_s: StrictFloat = Field(default=1.0, gt=0, le=60, description="seconds of timing for each row")
     # Filled in by the control plane for "tuned" when the job is placed; None from users.
     tuned: ScheduleJson | None = None
@@ -151,7 +163,7 @@ class ExpandSpec(Wire):
     seen: list[Hash] = Field(default_factory=list, description="schedule hashes not to propose again")
     limit: StrictInt = Field(ge=1, le=512, description="how many candidates, best model score first")
     threads: StrictInt = Field(default=1, ge=1, le=1024)
-    seed: StrictInt = 0
+    seed: Count = 0
 
 
 class CandidateRef(Wire):
@@ -171,7 +183,7 @@ class MeasureSpec(Wire):
     bound_s: StrictFloat | None = Field(default=None, gt=0)
     budget_s: StrictFloat = Field(gt=0, description="stop starting new candidates after this many seconds")
     threads: StrictInt = Field(default=1, ge=1, le=1024)
-    seed: StrictInt = 0
+    seed: Count = 0
 
 
 class ConfirmSpec(Wire):
@@ -181,7 +193,7 @@ class ConfirmSpec(Wire):
     kernel: KernelRef
     candidates: list[CandidateRef] = Field(min_length=1, max_length=8)
     threads: StrictInt = Field(default=1, ge=1, le=1024)
-    seed: StrictInt = 0
+    seed: Count = 0
 
 
 PublicSpec = Annotated[NoopSpec | KernelSpec, Field(discriminator="kind")]
@@ -233,9 +245,9 @@ class ExpandResult(Wire):
     flops: StrictFloat
     bytes: StrictFloat
     candidates: list[CandidateRef]
-    generated: StrictInt
-    illegal: StrictInt
-    duplicate: StrictInt
+    generated: Count
+    illegal: Count
+    duplicate: Count
 
 
 class MeasureResult(Wire):
@@ -275,10 +287,24 @@ class DeviceReport(Wire):
     target_id: Hash | None = None  # canonical_hash(target); None when nothing can be compiled here
     target: dict[str, Any] = Field(default_factory=dict)
     slots: StrictInt = Field(default=1, ge=1, le=4096)
-    memory_bytes: StrictInt = Field(default=0, ge=0)
+    memory_bytes: Count = 0
     problem: str = Field(
         default="", max_length=2000, description="why the device cannot be used, and the fix"
     )
+
+
+def _once(keys: Iterable[Hashable], noun: str) -> None:
+    """ValueError naming the first of the keys that is there twice."""
+    seen: set[Hashable] = set()
+    for key in keys:
+        if key in seen:
+            raise ValueError(f"{noun} {key} is listed more than once")
+        seen.add(key)
+
+
+def _named_once(devices: list[DeviceReport]) -> list[DeviceReport]:
+    _once((device.name for device in devices), "device")
+    return devices
 
 
 class Inventory(Wire):
@@ -286,18 +312,18 @@ class Inventory(Wire):
 
     hostname: str = Field(max_length=253)
     agent_version: str = Field(max_length=64)
-    protocol: StrictInt = PROTOCOL_VERSION
-    cores: StrictInt = Field(ge=1)
-    memory_bytes: StrictInt = Field(ge=0)
+    protocol: Count = PROTOCOL_VERSION
+    cores: Positive
+    memory_bytes: Count
     os: str = Field(default="", max_length=200)
-    devices: list[DeviceReport] = Field(min_length=1, max_length=64)
+    devices: Annotated[list[DeviceReport], Field(min_length=1, max_length=64), AfterValidator(_named_once)]
 
 
 class AttemptReport(Wire):
     """One attempt as the agent sees it. Exited attempts are reported until the server lists them as settled."""
 
-    attempt_id: StrictInt
-    fence: StrictInt
+    attempt_id: Positive
+    fence: Count
     state: Literal["starting", "running", "exited"]
     outcome: Outcome | None = None  # set exactly when exited
     elapsed_s: StrictFloat = Field(default=0.0, ge=0)
@@ -313,14 +339,21 @@ class AttemptReport(Wire):
         return self
 
 
+def _reported_once(attempts: list[AttemptReport]) -> list[AttemptReport]:
+    _once((f"{said.attempt_id} under fence {said.fence}" for said in attempts), "attempt")
+    return attempts
+
+
 class Observed(Wire):
     """Agent to server: the full state, numbered. An older (boot id, sequence) is refused."""
 
     boot_id: str = Field(min_length=1, max_length=64)  # new at each start of the agent
-    sequence: StrictInt = Field(ge=1)
-    generation: StrictInt = Field(default=0, ge=0, description="the desired generation the agent has applied")
+    sequence: Positive
+    generation: Count = Field(default=0, description="the desired generation the agent has applied")
     inventory: Inventory | None = None  # with the first sync of a boot, and when it changed
-    attempts: list[AttemptReport] = Field(default_factory=list, max_length=1024)
+    attempts: Annotated[list[AttemptReport], Field(max_length=1024), AfterValidator(_reported_once)] = Field(
+        default_factory=list
+    )
     wait_s: StrictFloat = Field(
         default=0.0, ge=0, le=60, description="park until there is a newer generation"
     )
@@ -329,9 +362,9 @@ class Observed(Wire):
 class AttemptSpec(Wire):
     """One attempt the agent should be running."""
 
-    attempt_id: StrictInt
-    job_id: StrictInt
-    fence: StrictInt
+    attempt_id: Positive
+    job_id: Positive
+    fence: Positive
     spec: AnySpec
     device: Name
     exclusive: StrictBool
@@ -342,11 +375,9 @@ class AttemptSpec(Wire):
 class Desired(Wire):
     """Server to agent: everything it should be running. What is not listed is to be stopped."""
 
-    generation: StrictInt
+    generation: Count
     attempts: list[AttemptSpec]
-    settled: list[StrictInt] = Field(
-        default_factory=list, description="exited attempts recorded: forget them"
-    )
+    settled: list[Positive] = Field(default_factory=list, description="exited attempts recorded: forget them")
     lease_s: StrictFloat = 60.0
     poll_s: StrictFloat = 30.0
 
@@ -361,7 +392,7 @@ class EnrollRequest(Wire):
 class EnrollResponse(Wire):
     """The node's identity. The token is shown once and stored 0600 by the agent."""
 
-    node_id: StrictInt
+    node_id: Positive
     name: Name
     token: str
 
@@ -369,4 +400,4 @@ class EnrollResponse(Wire):
 class LogAck(Wire):
     """How many bytes of the attempt's log the server has; the agent continues there."""
 
-    offset: StrictInt
+    offset: Count

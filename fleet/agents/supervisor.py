@@ -228,6 +228,7 @@ def become_task(directory: Path, supervisor: int, output: int, execute: Callable
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, _end_task)
         os.setsid()
         _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() == supervisor:  # else it died before the line above
@@ -237,6 +238,12 @@ def become_task(directory: Path, supervisor: int, output: int, execute: Callable
             status = 0
     finally:
         os._exit(status)
+
+
+def _end_task(number: int, _frame: object) -> None:
+    """Leave the task by an exception, so that it can write down that it was ended and did not die; once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise SystemExit(128 + number)
 
 
 def _name_process(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -140,12 +141,17 @@ def show_job(
 def show_logs(
     job: JobId,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job has finished.")] = False,
+    as_json: AsJson = False,
     url: Url = None,
     token_file: TokenFile = None,
 ) -> None:
-    """Print the log of a job's last attempt."""
+    """Print the log of a job's attempts, first to last. As JSON: one object; with --follow, one on a line for each
+    piece as it comes."""
     with connected(url, token_file) as client:
-        for piece in client.job_logs(job, follow=follow):
+        pieces = client.job_logs(job, follow=follow)
+        for piece in pieces if follow or not as_json else ["".join(pieces)]:
+            if as_json:
+                piece = json.dumps({"job_id": job, "log": piece}) + "\n"
             sys.stdout.write(printable(piece, keep="\n\t") if sys.stdout.isatty() else piece)
             sys.stdout.flush()
 

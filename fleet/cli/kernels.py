@@ -31,18 +31,22 @@ def list_kernels(
 @app.command("show")
 def show_kernel(
     kernel: KernelId,
-    source: Annotated[bool, typer.Option("--source", help="Print the C source instead.")] = False,
+    source: Annotated[
+        bool, typer.Option("--source", help="Print the C source instead; with --json, beside the rest.")
+    ] = False,
     as_json: AsJson = False,
     url: Url = None,
     token_file: TokenFile = None,
 ) -> None:
     """Show a tuned kernel, or print its source."""
     with connected(url, token_file) as client:
-        if source:
-            typer.echo(client.kernel_source(kernel), nl=False)
+        text = client.kernel_source(kernel) if source else None
+        if text is not None and not as_json:
+            typer.echo(text, nl=False)
             return
         found = client.kernel(kernel)
-    show(found, tables.kernel(found), as_json)
+    document = found.model_dump(mode="json") | ({} if text is None else {"source": text})
+    show(document, tables.kernel(found), as_json)
 
 
 @app.command("quarantined")

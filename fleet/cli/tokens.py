@@ -59,13 +59,17 @@ def create_token(
 @app.command("revoke")
 def revoke_token(
     token: Annotated[int, typer.Argument(min=1, metavar="TOKEN", help="The token's id.")],
+    as_json: AsJson = False,
     url: Url = None,
     token_file: TokenFile = None,
 ) -> None:
     """End a token at once."""
     with connected(url, token_file) as client:
         client.revoke_token(token)
-    stderr().print(Text(f"token {token} is revoked"))
+    if as_json:
+        show({"id": token, "revoked": True}, "", as_json)
+    else:
+        stderr().print(Text(f"token {token} is revoked"))
 
 
 @join_app.command("create")

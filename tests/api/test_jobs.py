@@ -145,6 +145,27 @@ def test_a_node_is_named_or_numbered(client: Client, agent: Agent) -> None:
         assert client.submit_job({"kind": "noop"}, node=node).node == "tiny1"
 
 
+def test_a_job_says_where_it_ran_last(parts: Parts, client: Client, agent: Agent) -> None:
+    job = client.submit_job({"kind": "noop"})
+    assert job.ran_on is None
+    parts.controllers.tick()
+    [attempt] = agent.sync().attempts
+    agent.sync(attempts=[exited(attempt)])
+    done, other = client.job(job.id), client.submit_job({"kind": "noop"})
+    assert (done.ran_on, done.node) == ("tiny1", None)
+    assert [each.ran_on for each in client.jobs().items] == [other.ran_on, "tiny1"]
+
+
+@pytest.mark.parametrize("attempt", ["x", "0"])
+def test_a_parameter_of_several_forms_is_one_field(
+    http: TestClient, bearer: Callable[[str], dict[str, str]], attempt: str
+) -> None:
+    reply = http.get(f"/v1/jobs/1/logs?attempt={attempt}", headers=bearer("viewer"))
+    [error] = reply.json()["errors"]
+    assert error["field"] == "query.attempt"
+    assert error["message"].endswith(", or 'first' or 'last'")
+
+
 def test_the_same_key_with_the_same_body_is_the_same_job(client: Client) -> None:
     first = client.submit_job({"kind": "noop"}, idempotency_key="once")
     assert client.submit_job({"kind": "noop"}, idempotency_key="once").id == first.id
@@ -246,3 +267,24 @@ def test_a_log_of_another_jobs_attempt_is_not_there(
     attempts = {each.job_id: each.attempt_id for each in agent.sync().attempts}
     path = f"/v1/jobs/{first.id}/logs?attempt={attempts[second.id]}"
     assert http.get(path, headers=bearer("viewer")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        {"program": "gemm", "shape": [8, 8, 8], "json": {}},
+        {"program": "gemm", "shape": [8, 8, 8], "json": {"nodes": []}},
+        {"json": {"nodes": []}, "hash": "0" * 64},
+        {"json": {}},
+        {"document": {"nodes": []}},
+        {},
+    ],
+)
+def test_a_kernel_is_given_in_exactly_one_form(
+    http: TestClient, client: Client, bearer: Callable[[str], dict[str, str]], kernel: dict[str, object]
+) -> None:
+    body = {"spec": {"kind": "kernel", "kernel": kernel}}
+    reply = http.post("/v1/jobs", json=body, headers=bearer("user"))
+    assert reply.status_code == 422
+    assert all(error["field"].startswith("spec.kernel") for error in reply.json()["errors"])
+    assert client.jobs().items == []

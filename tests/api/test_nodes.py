@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from api.deps import Parts
+from fleet import leases, nodes
 from fleet.client import ApiError, Client
-from tests.api.agent import Agent
+from tests.api.agent import Agent, running
 
 
 def test_a_node_is_shown_with_its_devices(client: Client, agent: Agent) -> None:
@@ -44,3 +45,18 @@ def test_an_unknown_node_is_not_found(client: Client) -> None:
         with pytest.raises(ApiError) as refused:
             ask(4711)
         assert refused.value.status == 404
+
+
+def test_a_server_that_was_down_for_long_does_not_blame_the_node(
+    parts: Parts, client: Client, agent: Agent
+) -> None:
+    job = client.submit_job({"kind": "noop"})
+    parts.controllers.tick()
+    [attempt] = agent.sync().attempts
+    agent.sync(attempts=[running(attempt)])
+    with parts.write() as session:
+        nodes.get(session, agent.node_id).last_seen = parts.up_since - 1000.0
+        leases.held(session, agent.node_id)[0].granted_at = parts.up_since - 1010.0
+    parts.controllers.tick()
+    assert client.node(agent.node_id).contact == "online"
+    assert client.job(job.id).state == "running"

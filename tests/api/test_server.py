@@ -149,6 +149,33 @@ def test_a_server_with_parked_polls_and_streams_ends_soon(tmp_path: Path) -> Non
     assert "Traceback" not in printed
 
 
+@pytest.mark.real
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_body_that_is_still_arriving_is_answered_when_the_server_ends(
+    tmp_path: Path, how: signal.Signals
+) -> None:
+    with server(tmp_path / "data") as (process, client):
+        url = httpx.URL(client.base_url)
+        secret = (tmp_path / "data" / "admin-token").read_text().strip()
+        with socket.create_connection((url.host, url.port or 0), timeout=20) as sender:
+            sender.sendall(unfinished(f"Authorization: Bearer {secret}", "Expect: 100-continue"))
+            assert b" 100 " in sender.recv(1000)  # the server reads
+            printed = ended(process, how)
+            status, *lines = b"".join(iter(lambda: sender.recv(65536), b"")).decode().splitlines()
+    assert " 503 " in status
+    assert "content-type: application/problem+json" in lines
+    assert "the server is stopping" in lines[-1]
+    assert process.returncode == 0
+    assert "Traceback" not in printed
+    assert "Cancel" not in printed
+
+
+def unfinished(*headers: str) -> bytes:
+    """A submission of a job whose body never comes to its end."""
+    about = ("Host: 127.0.0.1", "Content-Type: application/json", "Content-Length: 1000", *headers)
+    return "\r\n".join(["POST /v1/jobs HTTP/1.1", *about, "", '{"spec": ']).encode()
+
+
 def test_the_controllers_in_the_server_wake_a_poll_that_has_work(parts: Parts) -> None:
     with serving(parts, run_controllers=True) as found, httpx.Client(base_url=found.url) as http:
         with parts.write() as session:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from api.waits import Waits
+import pytest
+
+from api.waits import CLOSING, Closed, Waits
 
 LONG_S = 30.0
 
@@ -98,3 +100,29 @@ def test_a_hint_after_the_loop_has_ended_harms_nobody() -> None:
 
     asyncio.run(scenario())
     waits.hint("job:1")
+
+
+def test_what_arrives_before_the_server_stops_arrives() -> None:
+    async def arriving() -> str:
+        return "all of it"
+
+    async def both() -> list[str]:
+        waits = Waits()
+        before = await waits.unless_closed(arriving())
+        waits.close()
+        return [before, await waits.unless_closed(arriving())]
+
+    assert asyncio.run(both()) == ["all of it", "all of it"]
+
+
+def test_what_has_not_arrived_when_the_server_stops_is_given_up() -> None:
+    async def stopped() -> None:
+        waits = Waits()
+        waiting = asyncio.ensure_future(waits.unless_closed(asyncio.Event().wait()))
+        while not waits.listening(CLOSING):
+            await asyncio.sleep(0)
+        waits.close()
+        await waiting
+
+    with pytest.raises(Closed):
+        asyncio.run(stopped())

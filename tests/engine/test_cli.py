@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,12 @@ from typer.testing import CliRunner, Result
 from engine import cli
 from engine.cli import app
 from engine.compare import Row
+from engine.options import OPTIONS
 from engine.outcome import Outcome
 from engine.programs import program
 from engine.target import detect
+
+ROOT = Path(__file__).parents[2]
 
 
 def invoke(*words: str) -> Result:
@@ -27,6 +32,42 @@ def test_the_target_is_shown_as_json_and_as_a_table() -> None:
     assert found["id"] == detect().id
     assert found["arch"] == detect().arch
     assert "compiler" in invoke("target").stdout
+
+
+def test_options_are_listed_with_what_they_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THREADS", "3")
+    found = {row["variable"]: row for row in json.loads(invoke("options", "--json").stdout)}
+    assert set(found) == {option.variable for option in OPTIONS}
+    assert (found["THREADS"]["now"], found["THREADS"]["default"]) == ("3", "all cores")
+    assert "THREADS" in invoke("options").stdout
+    monkeypatch.setenv("THREADS", "many")
+    refused = invoke("options")
+    assert refused.exit_code == 2
+    assert "THREADS='many': set a whole number from 1 to 1024, or unset it" in refused.output
+
+
+def test_devices_are_listed_and_the_chosen_one_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEV", "null")
+    found = {row["name"]: row for row in json.loads(invoke("devices", "--json").stdout)}
+    assert [name for name, row in found.items() if row["chosen"]] == ["NULL"]
+    assert "C" in found["CPU"]["parts"]
+    assert "not part of this build" in found["CUDA"]["help"]
+    assert "INTERP" in invoke("devices").stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "-m", "engine"],
+        [sys.executable, "-c", "from fleet.command import main; main()", "engine"],
+    ],
+)
+def test_the_engines_verbs_are_reached_by_both_commands(command: list[str]) -> None:
+    done = subprocess.run(
+        [*command, "devices", "--json"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert {"CPU", "INTERP", "NULL"} <= {row["name"] for row in json.loads(done.stdout)}
 
 
 @pytest.mark.slow
@@ -77,6 +118,30 @@ def test_what_cannot_be_is_refused_with_a_reason(
     assert message in result.output
 
 
+@pytest.mark.parametrize("verb", ["run", "search"])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("GPU", "no such device; there are CPU, "),
+        ("CUDA", "NVIDIA GPUs: that backend is not part of this build; there are CPU, "),
+        ("INTERP", "kernels can be timed on CPU only"),
+        ("null:c", "kernels can be timed on CPU only"),
+    ],
+)
+def test_a_device_that_cannot_be_timed_is_refused_saying_what_there_is(
+    verb: str, given: str, message: str, tmp_path: Path
+) -> None:
+    words = [verb, "copy", "8", "--store", str(tmp_path)]
+    result = CliRunner().invoke(app, words, env={"DEV": given})
+    assert result.exit_code == 2
+    assert f"DEV={given!r}: {message}" in result.output
+
+
+def test_the_device_is_named_in_any_case(tmp_path: Path) -> None:
+    words = ["run", "copy", "8", "--time", "0.01", "--store", str(tmp_path)]
+    assert CliRunner().invoke(app, words, env={"DEV": "cpu:c"}).exit_code == 0
+
+
 def test_a_row_that_fails_is_an_exit_status(tmp_path: Path) -> None:
     illegal = json.dumps([["VEC", "out", 0, 8, None]])
     result = invoke("run", "gemm", "16,16,16", "--schedule", illegal, "--store", str(tmp_path))
@@ -95,6 +160,7 @@ def test_a_table_fits_80_columns_and_reasons_stand_below_it_whole() -> None:
     why = "float32 is not " + "so long a reason that it cannot stand in a column " * 4 + "[at all]"
     rows = [
         Row("heuristic", Outcome.OK, 1, max_error=1.2e-10, tolerance=1.2e-10, best_s=123e-6, median_s=123e-6),
+        Row("none", Outcome.OK, 1, max_error=0.0, tolerance=1.2e-10, best_s=9e-3, median_s=9e-3),
         Row("schedule", Outcome.COMPILE_FAILED, 1, detail=why),
         Row("numpy", Outcome.OUT_OF_BOUNDS, 1, detail="wrote past the end"),
     ]
@@ -103,7 +169,15 @@ def test_a_table_fits_80_columns_and_reasons_stand_below_it_whole() -> None:
     cli._print_rows(console, program("gemm", [1024, 1024, 1024]), rows)
     table, _, reasons = file.getvalue().partition("schedule: ")
     assert max(map(len, table.splitlines())) <= 80
-    for word in ("heuristic", "compile_failed", "out_of_bounds", "GFLOP/s", "max error", "tolerance"):
+    for word in (
+        "heuristic",
+        "unoptimized",
+        "compile_failed",
+        "out_of_bounds",
+        "GFLOP/s",
+        "error",
+        "tolerance",
+    ):
         assert word in table
     assert reasons.startswith(why)
-    assert "numpy: wrote past the end" in reasons
+    assert "NumPy: wrote past the end" in reasons

@@ -169,7 +169,7 @@ def test_nothing_is_compiled_or_verified_once_timing_begins(target: Target, stor
 def test_what_ran_when_the_process_died_twice_is_not_run_again(target: Target, store: Store) -> None:
     suspect = candidate(upcast(2))
     for _ in range(2):
-        store.launch(kernel_hash(GEMM), suspect.hash, {"phase": "verify"})
+        store.launch(kernel_hash(GEMM), suspect.hash, "verify", {})
     (found,) = measure(GEMM, [suspect], target, store=store)
     assert found.outcome is Outcome.CRASHED
     assert "process died" in found.detail

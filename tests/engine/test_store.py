@@ -96,14 +96,32 @@ def test_the_journal_names_what_was_in_flight(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert not store.in_flight(KERNEL)
     for name in ("a", "b", "b", "c"):
-        store.launch(KERNEL, name, {"shapes": [[1, 2]]})
+        store.launch(KERNEL, name, "verify", {"shapes": [[1, 2]]})
     for name in ("a", "c"):
-        store.landed(KERNEL, name, Outcome.OK)
+        store.landed(KERNEL, name, "verify", Outcome.OK)
     (journal,) = (tmp_path / "journal").iterdir()
     with journal.open("a") as file:
         file.write('{"event": "laun')
-    assert Store(tmp_path).in_flight(KERNEL) == {"b": 2}
+    assert Store(tmp_path).in_flight(KERNEL) == {("b", "verify"): 2}
     assert not Store(tmp_path).in_flight("l" * 64)
+
+
+def test_a_phase_that_went_well_says_nothing_of_another(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for _ in range(2):
+        store.launch(KERNEL, "a", "verify", {})
+        store.landed(KERNEL, "a", "verify", Outcome.OK)
+        store.launch(KERNEL, "a", "time", {})
+    assert store.in_flight(KERNEL) == {("a", "time"): 2}
+
+
+def test_what_somebody_ended_takes_back_one_launch(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.launch(KERNEL, "a", "time", {})  # it died with its process
+    for _ in range(3):
+        store.launch(KERNEL, "a", "time", {})
+        store.aborted(KERNEL, "a", "time")
+    assert store.in_flight(KERNEL) == {("a", "time"): 1}
 
 
 def test_no_half_written_file_stays(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from engine import compiler, target
 from engine.errors import CompileError
+from engine.options import Options
 from engine.target import Processor, detect, instruction_set, isa_flags, parse_processor
 from tests.parts import need
 
@@ -161,11 +162,11 @@ def test_cc_chooses_the_compiler_by_name_or_path_and_the_id_is_the_same(
     link = tmp_path / "my-cc"
     link.symlink_to(place)
     for chosen in (name, place, str(link)):
-        found = detect(environ={"CC": chosen})
+        found = detect(options=Options(compiler=chosen))
         assert found.compiler.split()[0] == name
         assert found.id == detect(name).id
-        assert detect(environ={"CC": chosen}) is found
-    assert detect(environ={"CC": ""}) is detect()
+        assert detect(options=Options(compiler=chosen)) is found
+    assert detect(options=Options()) is detect()
     monkeypatch.setenv("CC", str(link))
     assert detect().executable == str(link)
 
@@ -180,4 +181,4 @@ def test_cc_chooses_the_compiler_by_name_or_path_and_the_id_is_the_same(
 )
 def test_a_cc_that_is_no_compiler_is_refused_by_name(chosen: str, message: str) -> None:
     with pytest.raises(CompileError, match=f"CC='{chosen}' {message}"):
-        detect(environ={"CC": chosen})
+        detect(options=Options(compiler=chosen))

@@ -17,9 +17,11 @@ from engine import dtype as dt
 from engine.dtype import DType
 from engine.errors import DeviceError, EngineError, InvalidGraph
 from engine.ops import Op
+from engine.options import Options
 from engine.realize import elements, hold, is_realized
 from engine.tensor import Tensor
-from tests.graphs import assert_close, by_numpy, random_graph
+from tests.graphs import EVERYTHING, MODEST, assert_close, by_numpy, random_graph
+from tests.growth import Vocabulary
 
 A = np.random.default_rng(0).standard_normal((3, 4), dtype=np.float32)
 B = np.random.default_rng(1).standard_normal((4, 5), dtype=np.float32)
@@ -466,8 +468,8 @@ def test_random_graphs_on_the_interpreter_are_numpys(start: int) -> None:
         _check_random(seed, device.get("INTERP"))
 
 
-def _check_random(seed: int, where: device.Device, ops: int = 16) -> None:
-    root = random_graph(seed, hold, ops=ops)
+def _check_random(seed: int, where: device.Device, words: Vocabulary = EVERYTHING) -> None:
+    root = random_graph(seed, hold, ops=16, vocabulary=words)
     arrays = {node: elements(node) for node in _leaves(root)}
     wanted = by_numpy(root, arrays)
     try:
@@ -484,6 +486,6 @@ def _leaves(root: Any) -> list[Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [8, pytest.param(60, marks=pytest.mark.soak)])
 def test_random_graphs_on_the_cpu_are_numpys(seeds: int, tmp_path: Path) -> None:
-    cpu = device.Cpu(tmp_path)
+    cpu = device.get("CPU", Options(cache=tmp_path))
     for seed in range(seeds):
-        _check_random(seed, cpu)
+        _check_random(seed, cpu, MODEST)

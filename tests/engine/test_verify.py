@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.dtype import bool_, float32
+from engine import dtype as dt
+from engine.build import cast, elementwise, param, reduce
+from engine.dtype import DType, bool_, float32
 from engine.ir import UOp
 from engine.kernel import Kernel
 from engine.ops import Op
 from engine.programs import program
-from engine.verify import check, exact_for_integers, reference, with_naive
+from engine.runtime.interp import evaluate
+from engine.verify import check, exact_for_integers, reference, roundoff, with_naive
 
 GEMM = program("gemm", [61, 53, 139])
 
@@ -158,3 +161,30 @@ def test_scalars_and_empty_outputs_can_be_checked() -> None:
     assert check(total, np.array(total.inputs[0].sum(), np.float32)).right
     empty = reference(program("copy", [0, 4]), 0)
     assert check(empty, np.zeros((0, 4), np.float32)).right
+
+
+@pytest.mark.parametrize(
+    ("dtype", "wanted"),
+    [(dt.float64, 2.0**-53), (dt.float32, 2.0**-24), (dt.bfloat16, 2.0**-24), (dt.float16, 2.0**-24)],
+)
+def test_sums_are_held_to_the_type_they_are_computed_in(dtype: DType, wanted: float) -> None:
+    kernel = Kernel(reduce(Op.ADD, param(0, (8, 8), dtype), (1,)))
+    assert roundoff(kernel) == wanted
+
+
+def test_a_rounding_on_the_way_counts() -> None:
+    rounded = cast(cast(param(0, (4,), dt.float32), dt.bfloat16), dt.float32)
+    assert roundoff(Kernel(elementwise(Op.ADD, rounded, rounded))) == 2.0**-8
+
+
+@pytest.mark.parametrize("dtype", [dt.float16, dt.bfloat16, dt.float64])
+def test_an_output_off_by_one_per_cent_is_found_in_every_type(dtype: DType) -> None:
+    x = param(0, (16, 16), dtype)
+    kernel = Kernel(elementwise(Op.ADD, elementwise(Op.MUL, x, x), x))
+    found = reference(kernel, 1)
+    right = evaluate(kernel, found.inputs)
+    assert check(found, right).right
+    wrong = right.copy()
+    worst = np.unravel_index(np.argmax(np.abs(right.astype(np.float64))), right.shape)
+    wrong[worst] = (right[worst].astype(np.float64) * 1.01).astype(right.dtype)
+    assert not check(found, wrong).right

@@ -12,21 +12,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 from typer.main import get_group
 from typer.testing import CliRunner
 
-from fleet import command, db
+from fleet import cli, command, db
+from fleet.agents.protocol import EnrollRequest
 from fleet.blobs import Blobs
-from fleet.cli import connection, text
+from fleet.cli import connection
 from fleet.client import Client
 from fleet.settings import Settings
-from tests.fleet.acting import Agent
+from tests.fleet.acting import Agent, inventory
 from tests.serving import Served, serving
+from tests.whole import ROOT
 
 pytestmark = pytest.mark.timeout(40)  # a made-up agent that fails would leave the command waiting
-ESC = "\x1b[2J"
 Cli = Callable[..., Any]
 
 
@@ -395,23 +397,85 @@ def test_a_log_is_printed_as_it_is(run: Cli, client: Client, agent: Agent) -> No
     assert run("jobs", "logs", str(job["id"]), "--follow").exit_code == 0
 
 
-# --------------------------------------------------------------------------------------------- values
+# ------------------------------------------------------------------------------------------ for scripts
 
-
-def test_text_of_others_cannot_steer_the_terminal() -> None:
-    assert text.printable(f"a{ESC}b\u202ec\n") == "a\\x1b[2Jb\\u202ec\\n"
-    assert text.printable("a\n\tb", keep="\n\t") == "a\n\tb"
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [(None, "–"), (3.2e-9, "3.2 ns"), (0.00184, "1.84 ms"), (12.0, "12.0 s"), (185.0, "3 m 05 s")],
+# Every verb of the client with arguments that it takes, in an order in which they work on a fleet with one node.
+FOR_SCRIPTS = (
+    "whoami",
+    "nodes list",
+    "nodes show tiny1",
+    "nodes cordon tiny1",
+    "jobs submit noop",
+    "jobs cancel 1",
+    "searches run gemm 8,8,8 --detach",
+    "searches cancel 1",
+    "nodes uncordon tiny1",
+    "jobs submit noop --wait",
+    "jobs show 2",
+    "jobs logs 2",
+    "jobs list",
+    "searches run gemm 64,64,64 --max-rounds 1 --per-round 4",
+    "searches show 2",
+    "searches list",
+    "kernels list",
+    "kernels show 1",
+    "kernels show 1 --source",
+    "kernels quarantined",
+    "nodes drain tiny1",
+    "nodes retire never-seen",
+    "join-token create",
+    "tokens create reader",
+    "tokens list",
+    "tokens revoke 1",  # its own, last of all
 )
-def test_durations_have_a_fitting_unit(value: float | None, shown: str) -> None:
-    assert text.seconds(value) == shown
 
 
-def test_sizes_are_binary_and_ages_are_coarse() -> None:
-    assert [text.size(value) for value in (0, 1023, 8 << 30)] == ["0 B", "1023 B", "8 GiB"]
-    assert text.ago("2026-01-01T00:00:00.000Z", now=text.moment("2026-01-01T00:05:10.000Z")) == "5 m ago"
-    assert text.ago(None) == "never"
+def verbs_of_the_client() -> Iterator[tuple[str, Any]]:
+    """Every verb that talks to a server, by its words."""
+    for name, group in get_group(cli.app).commands.items():
+        below = getattr(group, "commands", None)
+        if below is None:
+            yield name, group
+        else:
+            yield from ((f"{name} {verb}", each) for verb, each in below.items())
+
+
+def test_every_verb_of_the_client_takes_json() -> None:
+    options = {
+        name: [opt for each in verb.params for opt in each.opts] for name, verb in verbs_of_the_client()
+    }
+    assert [name for name, opts in options.items() if "--json" not in opts] == []
+    used = " / ".join(FOR_SCRIPTS)
+    assert [name for name in options if name not in used] == []
+
+
+@pytest.mark.slow
+def test_every_verb_prints_one_json_document(run: Cli, client: Client, agent: Agent) -> None:
+    joining = {"Authorization": f"Bearer {client.join_token().secret}"}
+    asked = EnrollRequest(name="never-seen", inventory=inventory()).model_dump(mode="json")
+    httpx.post(f"{client.base_url}/v1/agents/enroll", json=asked, headers=joining).raise_for_status()
+    printed = {}
+    for line in FOR_SCRIPTS:
+        result = run(*line.split(), "--json")
+        assert result.exit_code == 0, (line, result.output)
+        printed[line] = json.loads(result.stdout)
+    assert printed["jobs logs 2"] == {"job_id": 2, "log": ""}
+    with_source = printed["kernels show 1 --source"]
+    assert with_source.pop("source").startswith("// ")
+    assert with_source == printed["kernels show 1"]
+
+
+def test_the_exit_codes_are_those_of_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    said = re.search(r"exit codes for scripts \((.*?)\)", readme.replace("\n", " "))
+    assert said is not None
+    codes = {int(code): why for code, why in re.findall(r"(\d) ([^,]+)", said[1])}
+    assert codes == {
+        0: "done",
+        connection.EXIT_FAILED: "the job failed",
+        connection.EXIT_USAGE: "usage",
+        connection.EXIT_REFUSED: "refused",
+        connection.EXIT_UNREACHABLE: "unreachable",
+        connection.EXIT_UNFINISHED: "not ended within `--wait-timeout`",
+    }
+    assert re.findall(r"(\d) ", command.app.info.epilog or "") == [str(code) for code in sorted(codes)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import stat
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -52,6 +55,23 @@ def test_a_reader_neither_waits_for_the_writer_nor_sees_its_half(sessions: sessi
         writer.commit()
     with db.reading(sessions) as reader:
         assert len(events.page(reader)) == 1
+
+
+@pytest.mark.parametrize("there_before", [False, True])
+def test_the_files_are_their_owners_in_a_folder_that_all_may_read(
+    tmp_path: Path, migrated_database: Path, there_before: bool
+) -> None:
+    tmp_path.chmod(0o755)
+    database = tmp_path / "fleet.db"
+    if there_before:
+        shutil.copyfile(migrated_database, database)
+        database.chmod(0o644)
+    engine = db.engine_for(f"sqlite:///{database}")
+    with db.session_factory(engine).begin() as session:
+        session.execute(text("CREATE TABLE made_up (number INTEGER)"))
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("fleet.db*")}
+    engine.dispose()
+    assert modes == {"fleet.db": 0o600, "fleet.db-wal": 0o600, "fleet.db-shm": 0o600}
 
 
 def test_foreign_keys_and_the_write_ahead_log_are_on(sessions: sessionmaker[Session]) -> None:

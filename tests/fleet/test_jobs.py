@@ -76,7 +76,7 @@ def test_keys_belong_to_their_principal(session: Session, submit: Any, now: floa
         ({"spec": KernelSpec(kernel=KernelRef(hash=KERNEL_HASH))}, "spec.kernel.hash"),
         ({"spec": KernelSpec(kernel=GEMM, tuned=[])}, "spec.tuned"),
         (
-            {"spec": KernelSpec(kernel=KernelRef(document={"nodes": ["x" * 300_000]}))},
+            {"spec": KernelSpec(kernel=KernelRef(json={"nodes": ["x" * 300_000]}))},
             "spec.kernel.json",
         ),
     ],

@@ -13,8 +13,8 @@ from fleet.models import Node, Search
 from tests.fleet.acting import KERNEL, KERNEL_HASH, TARGET_ID, Agent, inventory
 from tests.fleet.stepping import Fleet, Submit
 
-SENT = KernelRef(document=KERNEL)
-OTHER_NAME = KernelRef(document={"nodes": ["the same kernel, sent otherwise"]})
+SENT = KernelRef(json=KERNEL)
+OTHER_NAME = KernelRef(json={"nodes": ["the same kernel, sent otherwise"]})
 
 
 def rows(fleet: Fleet) -> list[tuple[int, str]]:

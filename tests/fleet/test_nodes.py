@@ -113,6 +113,23 @@ def test_contact_follows_the_silence(node: Node, now: float) -> None:
     assert contact(node, now + 3, Timings(late_s=1.0)) is Contact.LATE
 
 
+def test_contact_does_not_count_what_passed_before_the_control_plane_started(node: Node, now: float) -> None:
+    started = now + 1000.0
+    after = {seconds: contact(node, started + seconds, up_since=started) for seconds in (0, 16, 31, 91)}
+    assert after == {0: Contact.ONLINE, 16: Contact.LATE, 31: Contact.UNREACHABLE, 91: Contact.LOST}
+
+
+def test_a_node_that_was_silent_before_the_control_plane_stopped_is_not_online_again_by_its_start(
+    node: Node, now: float
+) -> None:
+    started = now + 1000.0
+    node.contact = "unreachable"
+    after = {seconds: contact(node, started + seconds, up_since=started) for seconds in (0, 31, 91)}
+    assert after == {0: Contact.UNREACHABLE, 31: Contact.UNREACHABLE, 91: Contact.LOST}
+    node.last_seen = started + 1.0
+    assert contact(node, started + 2.0, up_since=started) is Contact.ONLINE
+
+
 def test_a_stale_writer_loses(sessions: sessionmaker[Session], node: Node, now: float) -> None:
     with db.reading(sessions) as reader:
         old = nodes.get(reader, node.id)

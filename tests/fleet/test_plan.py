@@ -17,9 +17,9 @@ RUNNING = AttemptView(5, 3, 1, "tiny1", "running", 0.0, 1000.0, timeout_s=100.0,
 EMPTY = Snapshot((TINY1,), (), (), (), Limits(lease_s=60.0, grace_s=30.0))
 
 
-def ended(attempt: AttemptView, now: float) -> list[tuple[Outcome, str]]:
+def ended(attempt: AttemptView, now: float, up_since: float = 0.0) -> list[tuple[Outcome, str]]:
     """How the plan ends this attempt."""
-    found = plan(replace(EMPTY, attempts=(attempt,)), now)
+    found = plan(replace(EMPTY, attempts=(attempt,), up_since=up_since), now)
     assert all((end.attempt_id, end.generation) == (5, 3) for end in found.ends)
     return [(end.outcome, end.error) for end in found.ends]
 
@@ -58,6 +58,25 @@ def test_a_cancelled_attempt_that_nobody_stops_ends_all_the_same() -> None:
     cancelling = replace(RUNNING, cancelling_at=1000.0, renewed_at=1090.0)
     assert ended(cancelling, 1090.0) == []
     assert ended(cancelling, 1091.0) == [(Outcome.CANCELLED, "node tiny1 did not confirm the stop")]
+
+
+def test_no_silence_counts_from_before_the_control_plane_started() -> None:
+    assert ended(RUNNING, 5000.0, up_since=4910.0) == []
+    assert ended(RUNNING, 5001.0, up_since=4910.0) == [(Outcome.NODE_LOST, "node tiny1 was silent for 91 s")]
+
+
+def test_no_bound_of_a_state_passes_before_the_node_could_be_heard() -> None:
+    leased = replace(RUNNING, state="leased", started_at=None, granted_at=900.0)
+    cancelling = replace(RUNNING, cancelling_at=1000.0)
+    for attempt in (leased, cancelling, RUNNING):  # the last one's timeout has passed too
+        heard = replace(attempt, renewed_at=5001.0)
+        assert ended(heard, 5000.0, up_since=4910.0) == []
+        assert len(ended(heard, 5001.0, up_since=4910.0)) == 1
+
+
+def test_a_node_that_went_with_the_control_plane_is_lost_before_its_attempt_is_timed_out() -> None:
+    found = [ended(RUNNING, now, up_since=4910.0) for now in (4971.0, 5000.0, 5001.0)]
+    assert [[outcome for outcome, _ in each] for each in found] == [[], [], [Outcome.NODE_LOST]]
 
 
 def test_a_draining_node_is_empty_when_its_last_attempt_has_ended() -> None:

@@ -36,6 +36,25 @@ def test_a_node_that_falls_silent_and_returns_makes_an_event_for_each_step(
         assert nodes.get(reader, node.id).contact == "online"
 
 
+def test_work_that_was_finished_during_an_outage_of_the_control_plane_counts(
+    sessions: sessionmaker[Session], blobs: Blobs, agent: Agent, admin: Principal, now: float
+) -> None:
+    with sessions.begin() as session:
+        job_id = jobs.submit(session, NoopSpec(seconds=8.0), principal=admin, now=now, timeout_s=30.0).id
+    reconcile.tick(sessions, blobs, now)
+    for _ in ("begun", "told"):
+        agent.sync(now)
+    agent.work(now + 8.0)
+    restarted = now + 100.0  # longer than the time after which a silent node is lost
+    reconcile.tick(sessions, blobs, restarted, up_since=restarted)
+    agent.sync(restarted + 1.0)
+    reconcile.tick(sessions, blobs, restarted + 1.0, up_since=restarted)
+    with db.reading(sessions) as reader:
+        assert jobs.get(reader, job_id).state == "succeeded"
+        assert jobs.get(reader, job_id).retries == 0
+    assert contacts(sessions) == []
+
+
 def test_an_action_that_fails_does_not_stop_the_others(
     fleet: Fleet, submit: Submit, agent: Agent, admin: Principal, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -81,7 +81,7 @@ def test_a_refreshed_search_runs_although_a_kernel_is_tuned_and_tries_that_one_f
 
 def test_another_name_of_a_tuned_kernel_is_a_hit_once_it_is_expanded(submit: Submit, fleet: Fleet) -> None:
     first = fleet.finish(submit())
-    search = submit(kernel=KernelRef(document={"nodes": ["the same kernel, sent as json"]}))
+    search = submit(kernel=KernelRef(json={"nodes": ["the same kernel, sent as json"]}))
     assert search.state == "queued"
     assert fleet.step() == ["expand"]
     found = fleet.finish(search)

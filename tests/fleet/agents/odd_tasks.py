@@ -50,6 +50,16 @@ def refuse_to_end(workdir: Path, report: Report) -> dict[str, Any]:
         signal.pause()
 
 
+def write_a_will(workdir: Path, report: Report) -> dict[str, Any]:
+    """Write down that it was ended."""
+    report({"step": "working"})
+    try:
+        while True:
+            signal.pause()
+    finally:
+        (workdir / "will").write_text("it was not my fault")
+
+
 def leave_daemons(workdir: Path, report: Report) -> dict[str, Any]:
     """Succeed and leave two daemons; their pids are the names of the files in `pids`."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -144,6 +154,7 @@ ODD = {
     for function in (
         wait_for_gate,
         refuse_to_end,
+        write_a_will,
         leave_daemons,
         chatter,
         make_artifacts,

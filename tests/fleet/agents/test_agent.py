@@ -111,6 +111,17 @@ def test_cancelling_leaves_no_process_behind(node: Node) -> None:
     assert all(map(gone, pids))
 
 
+def test_a_task_that_is_cancelled_can_write_down_that_it_was(node: Node) -> None:
+    far_end, agent = node
+    far_end.settles = False
+    attempt = far_end.submit(spec("write_a_will"))
+    far_end.wait_running(attempt, "working")
+    far_end.withdraw(attempt)
+    assert far_end.wait_exit(attempt).outcome is Outcome.CANCELLED
+    assert (agent.directory(attempt) / "work" / "will").read_text() == "it was not my fault"
+    far_end.settle(attempt)
+
+
 def test_a_job_that_succeeds_leaves_no_daemon_behind(node: Node) -> None:
     far_end, agent = node
     far_end.settles = False

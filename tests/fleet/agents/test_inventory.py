@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from fleet.agents.cli import app
-from fleet.agents.doctor import Finding, examine, landlock_abi, usable
+from fleet.agents.doctor import Finding, device_finding, examine, landlock_abi, usable
 from fleet.agents.inventory import ProbeFailed, cores, cpu_model, inventory, memory_bytes, probe_target
-from fleet.agents.protocol import Inventory, canonical_hash
+from fleet.agents.protocol import DeviceReport, Inventory, canonical_hash
 
 
 def test_the_inventory_describes_this_machine() -> None:
@@ -71,6 +71,14 @@ def test_the_doctor_examines_everything_and_offers_a_fix_for_what_is_not_well(
     ]
     assert all(finding.fix for finding in findings if finding.verdict != "ok")
     assert landlock_abi() >= 0
+
+
+def test_a_device_without_a_compiler_is_mended_by_one() -> None:
+    broken = DeviceReport(name="cpu", kind="cpu", model="", arch="x86_64", problem="no C compiler found")
+    missing = Finding("compiler", "missing", "neither clang nor gcc", "apt-get install clang")
+    assert device_finding(broken, missing).fix == "apt-get install clang"
+    there = Finding("compiler", "ok", "/usr/bin/gcc")
+    assert "reinstall" in device_finding(broken, there).fix
 
 
 def test_a_node_without_a_device_is_not_usable() -> None:

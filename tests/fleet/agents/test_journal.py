@@ -89,7 +89,7 @@ def test_of_two_that_create_a_file_one_wins(tmp_path: Path) -> None:
 
 
 def test_an_attempts_files_read_back_as_they_were_written(tmp_path: Path) -> None:
-    spec = KernelSpec(kernel=KernelRef(document={"nodes": []} | {"x": 1}))
+    spec = KernelSpec(kernel=KernelRef(json={"nodes": []} | {"x": 1}))
     attempt = AttemptSpec(
         attempt_id=3,
         job_id=2,

@@ -55,7 +55,7 @@ def test_a_kernel_is_the_same_by_name_by_value_and_by_hash(workdir: Path) -> Non
     (workdir / "blobs" / kernel_hash(meant)).write_text(kernel_text(meant))
     for ref in (
         KernelRef.model_validate(GEMM),
-        KernelRef(document=kernel_to_json(meant)),
+        KernelRef(json=kernel_to_json(meant)),
         KernelRef(hash=kernel_hash(meant)),
     ):
         assert kernel_hash(definition(ref, workdir)) == kernel_hash(meant)
@@ -65,7 +65,7 @@ def test_a_kernel_is_the_same_by_name_by_value_and_by_hash(workdir: Path) -> Non
 def test_a_kernel_that_cannot_be_is_invalid(workdir: Path) -> None:
     (workdir / "blobs" / ("1" * 64)).write_text("not json")
     for ref in (
-        KernelRef(document={"nodes": "none"}),
+        KernelRef(json={"nodes": "none"}),
         KernelRef(hash="0" * 64),
         KernelRef(hash="1" * 64),
     ):

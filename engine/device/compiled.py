@@ -1,0 +1,95 @@
+"""Devices that compile: each kernel once, with the heuristic's schedule, found again by its structure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Generic, Protocol, TypeVar
+
+from engine import heuristic
+from engine.device.protocol import Array
+from engine.errors import CompileError
+from engine.ir import print_graph
+from engine.kernel import Kernel
+from engine.options import Options
+from engine.opts import Schedule
+from engine.programs import cost
+from engine.repro import keep
+from engine.shapes import shape_of
+from engine.target import Target
+
+
+class Prepared(Protocol):
+    """A kernel ready to run."""
+
+    @property
+    def source(self) -> str:
+        """What was compiled, for people."""
+
+    def __call__(self, inputs: Sequence[Array]) -> Array:
+        """The output for inputs in slot order."""
+
+
+P = TypeVar("P", bound=Prepared)
+Prepare = Callable[[Kernel, Schedule, int], P]
+
+
+class Kernels(Generic[P]):
+    """The kernels of one device, prepared when first asked for and kept by their structure.
+
+    `name` is the device's, `prepare` makes a kernel of its definition, a schedule and a number of threads. A kernel
+    that cannot be made is a CompileError that names the pass and a file that shows it.
+    """
+
+    KEPT = 4096  # prepared at a time
+
+    def __init__(self, name: str, target: Target, prepare: Prepare[P], options: Options) -> None:
+        self.name = name
+        self._target = target
+        self._prepare = prepare
+        self._options = options
+        self._threads = options.threads or target.cores
+        self._kept: dict[Kernel, P] = {}
+        self._lock = Lock()
+
+    def __getitem__(self, kernel: Kernel) -> P:
+        """The kernel, ready to run. CompileError also if there is no compiler, saying what to install."""
+        with self._lock:
+            found = self._kept.pop(kernel, None) or self.make(kernel)
+            self._kept[kernel] = found  # the one used last stands last
+            if len(self._kept) > self.KEPT:
+                del self._kept[next(iter(self._kept))]
+            return found
+
+    def make(self, kernel: Kernel, schedule: Schedule | None = None) -> P:
+        """The kernel prepared anew, with `schedule` if one is given; it is not kept."""
+        used = schedule
+        try:
+            if used is None:
+                used = heuristic.schedule(kernel, self._target, self._threads)
+            made = self._prepare(kernel, used, self._threads)
+        except Exception as error:
+            raise self._failure(kernel, used, error) from error
+        self._print(kernel, used, made.source)
+        return made
+
+    def _failure(self, kernel: Kernel, schedule: Schedule | None, error: Exception) -> CompileError:
+        stage = getattr(error, "stage", "schedule" if schedule is None else "compile")
+        place = keep(
+            kernel, schedule or (), self.name, f"{type(error).__name__}: {error}", self._options.repros
+        )
+        reason = str(error).removeprefix(f"{stage}: ")
+        return CompileError(stage, f"{reason}\nthe kernel is kept: python {place}", getattr(error, "log", ""))
+
+    def _print(self, kernel: Kernel, schedule: Schedule, source: str) -> None:
+        """What the option DEBUG asks for, on stderr."""
+        level, work = self._options.debug, cost(kernel)
+        if level == 0:
+            return
+        shape = shape_of(kernel.output)
+        lines = [f"{self.name} kernel {kernel.dtype.name}{shape}: {work.flops:g} flops, {work.bytes:g} bytes"]
+        lines += [f"  schedule: {' '.join(map(str, schedule)) or 'none'}"] * (level >= 2)
+        lines += [f"  {line}" for line in print_graph(kernel.output) if level >= 3]
+        lines += [source] * (level >= 4)
+        print(*lines, sep="\n", file=sys.stderr)

@@ -1,0 +1,130 @@
+"""Convolutions over one, two or three axes, and their transposes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from engine import dtype as dt
+from engine.dtype import DType
+from engine.errors import InvalidGraph
+from engine.functions.convolution import Padding
+from engine.nn import initial
+from engine.nn.module import Module
+from engine.tensor import Tensor
+
+Size = int | Sequence[int]
+
+
+def _sizes(value: Size, axes: int) -> tuple[int, ...]:
+    found = (value,) * axes if isinstance(value, int) else tuple(value)
+    if len(found) != axes or min(found) < 1:
+        raise InvalidGraph(f"{value!r} is not a size for each of {axes} axes", "kernel_size")
+    return found
+
+
+def _of_a_group(channels: int, others: int, groups: int) -> int:
+    """How many of the channels one group has; the channels on the other side must be divisible as well."""
+    if groups < 1 or channels % groups or others % groups:
+        raise InvalidGraph(f"{channels} and {others} channels are not {groups} equal groups", "groups")
+    return channels // groups
+
+
+class _Convolution(Module):
+    """A weight of some shape and a bias for each output."""
+
+    def __init__(self, shape: Sequence[int], out_channels: int, bias: bool, dtype: DType) -> None:
+        bound = initial.fan_in_bound(shape)
+        self.weight = initial.uniform(shape, bound, dtype)
+        self.bias = initial.uniform((out_channels,), bound, dtype) if bias else None
+
+
+class _Forward(_Convolution):
+    AXES = 0
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Padding = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        dtype: DType = dt.float32,
+    ) -> None:
+        inputs = _of_a_group(in_channels, out_channels, groups)
+        super().__init__((out_channels, inputs, *_sizes(kernel_size, self.AXES)), out_channels, bias, dtype)
+        self._geometry: tuple[Any, ...] = (stride, padding, dilation, groups)
+
+
+class Conv1d(_Forward):
+    """(batch, in, n) → (batch, out, m), weight (out, in / groups, k); `padding` may be "same"."""
+
+    AXES = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Tensor.conv1d`."""
+        return x.conv1d(self.weight, self.bias, *self._geometry)
+
+
+class Conv2d(_Forward):
+    """(batch, in, …) of two axes → (batch, out, …), weight (out, in / groups, k, k); `padding` may be "same"."""
+
+    AXES = 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Tensor.conv2d`."""
+        return x.conv2d(self.weight, self.bias, *self._geometry)
+
+
+class Conv3d(_Forward):
+    """(batch, in, …) of three axes → (batch, out, …), weight (out, in / groups, k, k, k); `padding` may be "same"."""
+
+    AXES = 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Tensor.conv3d`."""
+        return x.conv3d(self.weight, self.bias, *self._geometry)
+
+
+class _Transposed(_Convolution):
+    AXES = 0
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        output_padding: Size = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Size = 1,
+        dtype: DType = dt.float32,
+    ) -> None:
+        outputs = _of_a_group(out_channels, in_channels, groups)
+        super().__init__((in_channels, outputs, *_sizes(kernel_size, self.AXES)), out_channels, bias, dtype)
+        self._geometry: tuple[Any, ...] = (stride, padding, output_padding, groups, dilation)
+
+
+class ConvTranspose1d(_Transposed):
+    """(batch, in, n) → (batch, out, m): the transpose of Conv1d, weight (in, out / groups, k)."""
+
+    AXES = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Tensor.conv_transpose1d`."""
+        return x.conv_transpose1d(self.weight, self.bias, *self._geometry)
+
+
+class ConvTranspose2d(_Transposed):
+    """(batch, in, …) of two axes → (batch, out, …): the transpose of Conv2d, weight (in, out / groups, k, k)."""
+
+    AXES = 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Tensor.conv_transpose2d`."""
+        return x.conv_transpose2d(self.weight, self.bias, *self._geometry)

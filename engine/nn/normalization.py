@@ -1,0 +1,164 @@
+"""Normalization: by batch, layer, group, instance and root mean square; formulas and names are PyTorch's.
+
+Statistics of 16-bit floats are taken in float32, and the result is cast back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine import dtype as dt
+from engine.autograd import no_grad
+from engine.dtype import DType
+from engine.errors import InvalidGraph
+from engine.nn import initial
+from engine.nn.module import Module
+from engine.tensor import Tensor
+from engine.tensor.differentiable import carry
+
+
+class _Affine(Module):
+    """A scale and a shift for each of some numbers, ones and zeros at first; None each where not wanted."""
+
+    def __init__(self, shape: Sequence[int], scale: bool, shift: bool, dtype: DType) -> None:
+        self.weight = initial.constant(shape, 1.0, dtype) if scale else None
+        self.bias = initial.constant(shape, 0.0, dtype) if shift else None
+
+
+class BatchNorm(_Affine):
+    """(batch, channels, …): each channel by its mean and variance over the batch and all other axes.
+
+    In training the running statistics move towards the batch's by `momentum` (the variance unbiased); they are what
+    is used after `eval()`. Without `track_running_stats` the batch's are used always.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        dtype: DType = dt.float32,
+    ) -> None:
+        super().__init__((num_features,), affine, affine, dtype)
+        self.eps, self.momentum = eps, momentum
+        shape = (num_features,) if track_running_stats else None
+        self.running_mean = Tensor.zeros(*shape, dtype=dtype).realize() if shape else None
+        self.running_var = Tensor.ones(*shape, dtype=dtype).realize() if shape else None
+        self.num_batches_tracked = Tensor(np.array(0, np.int64)) if shape else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of x's shape and dtype. InvalidGraph if there is no axis for channels, or one value a channel to train on."""
+        if x.ndim < 2:
+            raise InvalidGraph(f"takes (batch, channels, …), not {x.shape}", "BatchNorm")
+        mean, variance = self.running_mean, self.running_var
+        if self.training or mean is None or variance is None:
+            mean, variance = x.batch_statistics()
+            self._track(mean, variance, x.numel() // max(x.shape[1], 1))
+        return x.batch_norm(mean, variance, self.weight, self.bias, self.eps)
+
+    @no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        if self.training and count < 2:
+            raise InvalidGraph("needs more than one value a channel to train on", "BatchNorm")
+        for running, batch in (
+            (self.running_mean, mean),
+            (self.running_var, variance * (count / (count - 1))),
+        ):
+            moved = running * (1 - self.momentum) + batch * self.momentum
+            running.assign(moved.cast(running.dtype))
+        self.num_batches_tracked.assign(self.num_batches_tracked + 1)
+        for tensor in (self.running_mean, self.running_var, self.num_batches_tracked):
+            carry(tensor)
+
+
+BatchNorm1d = BatchNorm2d = BatchNorm3d = BatchNorm
+
+
+class LayerNorm(_Affine):
+    """Each last axes of `normalized_shape` by their mean and variance; scale and shift are of that shape."""
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        dtype: DType = dt.float32,
+    ) -> None:
+        self.normalized_shape = _shape(normalized_shape)
+        super().__init__(self.normalized_shape, elementwise_affine, elementwise_affine and bias, dtype)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of x's shape and dtype; InvalidGraph if it does not end in normalized_shape."""
+        return x.layer_norm(self.normalized_shape, self.weight, self.bias, self.eps)
+
+
+class RMSNorm(_Affine):
+    """x / √(mean of x² + eps) over the last axes of `normalized_shape`, times a scale of that shape.
+
+    `eps` None is the distance from 1 to the next number of the dtype that is computed in.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        dtype: DType = dt.float32,
+    ) -> None:
+        self.normalized_shape = _shape(normalized_shape)
+        super().__init__(self.normalized_shape, elementwise_affine, False, dtype)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of x's shape and dtype; InvalidGraph if it does not end in normalized_shape."""
+        return x.rms_norm(self.normalized_shape, self.weight, self.eps)
+
+
+class GroupNorm(_Affine):
+    """(batch, channels, …): each of `num_groups` groups of channels by its mean and variance."""
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        dtype: DType = dt.float32,
+    ) -> None:
+        if num_channels % num_groups:
+            raise InvalidGraph(f"{num_channels} channels are not {num_groups} equal groups", "GroupNorm")
+        super().__init__((num_channels,), affine, affine, dtype)
+        self.num_groups, self.eps = num_groups, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of x's shape and dtype."""
+        return x.group_norm(self.num_groups, self.weight, self.bias, self.eps)
+
+
+class InstanceNorm(_Affine):
+    """(batch, channels, …): each channel of each example by its own mean and variance over the other axes."""
+
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, affine: bool = False, dtype: DType = dt.float32
+    ) -> None:
+        super().__init__((num_features,), affine, affine, dtype)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of x's shape and dtype. InvalidGraph without an axis to average over."""
+        return x.instance_norm(self.weight, self.bias, self.eps)
+
+
+InstanceNorm1d = InstanceNorm2d = InstanceNorm3d = InstanceNorm
+
+
+def _shape(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)

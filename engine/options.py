@@ -1,0 +1,132 @@
+"""What can be set from outside: one frozen value, read from the environment and passed down.
+
+Nothing in the engine looks at the environment by itself, and there is no flag to flip while it runs: an option
+changes what it changes by being in the `Options` that a device was made with.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InvalidOption
+
+MOST_THREADS = 1024
+DEBUG_LEVELS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The engine's options; `OPTIONS` says what each means and which variable it is read from."""
+
+    device: str = "CPU"
+    compiler: str = ""
+    threads: int = 0
+    cache: Path = Path("~/.cache/tinyfleet")
+    debug: int = 0
+
+    @property
+    def kernels(self) -> Path:
+        """The folder of compiled kernels; made, for its owner only: code is loaded from it."""
+        return _private(self.cache / "kernels")
+
+    @property
+    def repros(self) -> Path:
+        """The folder of kernels that could not be compiled, each as a file that shows it; made if need be."""
+        return _private(self.cache / "repros")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: the variable, the field of `Options`, how its text is read, what it is without one."""
+
+    variable: str
+    field: str
+    type: str
+    default: str
+    help: str
+    read: Callable[[str], Any]
+
+
+def from_environment(environ: Mapping[str, str]) -> Options:
+    """The options that `environ` asks for; an empty variable counts as none. InvalidOption names one that cannot be."""
+    home = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    given = {o.field: o.read(text) for o in OPTIONS if (text := environ.get(o.variable, "").strip())}
+    return Options(**{"cache": home / "tinyfleet", **given})
+
+
+def current() -> Options:
+    """The options of this process's environment, read again only when one of the variables has changed."""
+    return _parsed(tuple(os.environ.get(name, "") for name in _VARIABLES))
+
+
+@lru_cache(maxsize=16)
+def _parsed(texts: tuple[str, ...]) -> Options:
+    return from_environment(dict(zip(_VARIABLES, texts, strict=True)))
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _whole(variable: str, low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise InvalidOption(variable, text, f"set a whole number from {low} to {high}, or unset it")
+        return int(text)
+
+    return read
+
+
+def _folder(variable: str) -> Callable[[str], Path]:
+    def read(text: str) -> Path:
+        found = Path(text).expanduser()
+        if not found.is_absolute():
+            raise InvalidOption(variable, text, "set an absolute path, or unset it")
+        return found
+
+    return read
+
+
+def _private(folder: Path) -> Path:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"nothing can be kept there ({error.strerror}): set a folder to write to"
+        raise InvalidOption("TINYFLEET_CACHE", str(folder), reason) from error
+    return folder
+
+
+OPTIONS = (
+    Option("DEV", "device", "device", "CPU", "where tensors that name no device are computed", _text),
+    Option("CC", "compiler", "program", "clang, else gcc", "the C compiler: a name or path of either", _text),
+    Option(
+        "THREADS",
+        "threads",
+        "1 to 1024",
+        "all cores",
+        "threads of one kernel",
+        _whole("THREADS", 1, MOST_THREADS),
+    ),
+    Option(
+        "TINYFLEET_CACHE",
+        "cache",
+        "folder",
+        "~/.cache/tinyfleet",
+        "where compiled kernels, measurements and repros are kept",
+        _folder("TINYFLEET_CACHE"),
+    ),
+    Option(
+        "DEBUG",
+        "debug",
+        f"0 to {DEBUG_LEVELS}",
+        "0",
+        "print each new kernel: 1 its name and cost, 2 its schedule, 3 its graph, 4 its source",
+        _whole("DEBUG", 0, DEBUG_LEVELS),
+    ),
+)
+_VARIABLES = (*(option.variable for option in OPTIONS), "XDG_CACHE_HOME", "HOME")

@@ -1,0 +1,302 @@
+"""A linearized kernel as LLVM assembly.
+
+`void NAME(ptr buffers, i64 first, i64 last)` computes tiles [first, last): buffers[0] is the output, buffers[1 + slot]
+the input of that slot; none may overlap. It hands the pointers to a function of its own, because only parameters can
+be `noalias`. Loops are written with their test at the end, accumulators as stack slots that LLVM makes registers.
+Nothing is left to LLVM's licence: no fast-math flag, no nsw, and never an fptrunc to half or bfloat (see small_floats).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+
+from engine import dtype as dt
+from engine.dtype import DType
+from engine.ir import UOp, toposort
+from engine.lanes import lanes_of
+from engine.linearize import behind_after, reads_accumulator
+from engine.offsets import is_lanes
+from engine.ops import Op
+from engine.opts import RangeType
+from engine.render.language import output_of
+from engine.render.llvm_arithmetic import Arithmetic
+from engine.render.llvm_types import constant, listed, memory_type, type_of
+from engine.target import Features
+
+
+class LlvmRenderer:
+    """Renders for a CPU of the given features."""
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+
+    def render(self, linear: Sequence[UOp], name: str) -> str:
+        """The module of one kernel, complete by itself."""
+        source = _Source(linear)
+        lines = source.body()
+        params = source.params
+        arguments = "".join(f"ptr noalias {qualifier}{p}, " for p, qualifier, _ in params)
+        given = "".join(f"ptr %b{place}, " for _, _, place in params)
+        attributes = f'nounwind "prefer-vector-width"="{8 * self._features.vector_bytes}"'
+        text = [
+            f"define internal void @{name}.tiles({arguments}i64 %first, i64 %last) noinline {attributes} {{",
+            "entry:",
+            *source.slots,
+            *lines,
+            "  ret void",
+            "}",
+            f"define void @{name}(ptr %buffers, i64 %first, i64 %last) {attributes} {{",
+            *(
+                f"  %p{place} = getelementptr ptr, ptr %buffers, i64 {place}\n"
+                f"  %b{place} = load ptr, ptr %p{place}"
+                for _, _, place in params
+            ),
+            f"  call void @{name}.tiles({given}i64 %first, i64 %last)",
+            "  ret void",
+            "}",
+            *source.arithmetic.declarations.values(),
+        ]
+        return "\n".join(text) + "\n"
+
+
+class _Source:
+    """The lines of one kernel."""
+
+    def __init__(self, linear: Sequence[UOp]) -> None:
+        self._linear = linear
+        self._nodes = toposort(*linear)
+        self._numbers = count()
+        self.lines: list[str] = []
+        self.slots: list[str] = []
+        self.arithmetic = Arithmetic(self.emit)
+        self._names: dict[UOp, str] = {}
+        self._block = "entry"
+        self._latches: dict[UOp, tuple[int, str]] = {}
+        self._acc_lanes = {
+            behind_after(node.src[0]): lanes_of(node) for node in self._nodes if node.op is Op.INDEX
+        }
+        self.params = self._pointers()
+
+    def body(self) -> list[str]:
+        for node in self._linear:
+            match node.op:
+                case Op.RANGE:
+                    self._open(node)
+                case Op.END:
+                    for range_ in reversed(node.src[1:]):
+                        self._close(range_)
+                case Op.ACC:
+                    self._declare(node)
+                case Op.STORE:
+                    self._store(node)
+                case Op.LOAD:
+                    self._names[node] = self._load(node)
+                case _:
+                    self._names[node] = self._compute(node)
+        return self.lines
+
+    def emit(self, text: str) -> str:
+        """One instruction with a result; its name."""
+        name = f"%v{next(self._numbers)}"
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def _do(self, text: str) -> None:
+        self.lines.append(f"  {text}")
+
+    def _begin(self, label: str) -> None:
+        self.lines.append(f"{label}:")
+        self._block = label
+
+    def _pointers(self) -> list[tuple[str, str, int]]:
+        """(name, qualifier, place among the buffers) of each memory."""
+        output = output_of(self._linear)
+        found = []
+        for param in sorted((n for n in self._nodes if n.op is Op.PARAM), key=lambda n: n.arg[0]):
+            is_output = param is output
+            self._names[param] = "%out" if is_output else f"%in{param.arg[0]}"
+            place = 0 if is_output else 1 + param.arg[0]
+            found.append((self._names[param], "" if is_output else "readonly ", place))
+        return found
+
+    # -- loops -----------------------------------------------------------------------------------------------
+
+    def _open(self, range_: UOp) -> None:
+        number = next(self._numbers)
+        _, extent, type_ = range_.arg
+        if extent == 1 and range_.src and type_ is not RangeType.THREAD:
+            self._condition(range_, number)
+            return
+        start, stop = "0", str(extent)
+        if type_ is RangeType.THREAD:
+            start, stop = "%first", "%last"
+        elif range_.src:
+            stop = self._value(range_.src[0], 1)
+        before = self._block
+        if range_.src or type_ is RangeType.THREAD or extent < 1:
+            any_ = self.emit(f"icmp slt i64 {start}, {stop}")
+            self._do(f"br i1 {any_}, label %body{number}, label %exit{number}")
+        else:
+            self._do(f"br label %body{number}")
+        self._begin(f"body{number}")
+        self._names[range_] = f"%r{number}"
+        self._do(f"%r{number} = phi i64 [ {start}, %{before} ], [ %next{number}, %latch{number} ]")
+        self._latches[range_] = (number, stop)
+
+    def _condition(self, range_: UOp, number: int) -> None:
+        holds = self.emit(f"icmp ne i64 {self._value(range_.src[0], 1)}, 0")
+        self._do(f"br i1 {holds}, label %body{number}, label %exit{number}")
+        self._begin(f"body{number}")
+        self._names[range_] = "0"
+        self._latches[range_] = (number, "")
+
+    def _close(self, range_: UOp) -> None:
+        number, stop = self._latches.pop(range_)
+        if stop:
+            self._do(f"br label %latch{number}")
+            self._begin(f"latch{number}")
+            # it stays below the number of trips, so here nothing can wrap
+            self._do(f"%next{number} = add nuw nsw i64 %r{number}, 1")
+            more = self.emit(f"icmp slt i64 %next{number}, {stop}")
+            self._do(f"br i1 {more}, label %body{number}, label %exit{number}")
+        else:
+            self._do(f"br label %exit{number}")
+        self._begin(f"exit{number}")
+
+    # -- accumulators and memory -----------------------------------------------------------------------------
+
+    def _declare(self, acc: UOp) -> None:
+        number, extent = acc.arg
+        if acc in self._names:
+            return
+        self._names[acc] = f"%a{number}"
+        lanes = self._acc_lanes.get(acc, 1)
+        type_ = type_of(acc.dtype, lanes)
+        self.slots += [f"  %a{number}.{slot} = alloca {type_}" for slot in range(extent // lanes)]
+
+    def _accumulator(self, place: UOp) -> str:
+        """The stack slot that an INDEX of an ACC means."""
+        return f"%a{behind_after(place.src[0]).arg[0]}.{place.src[1].arg // lanes_of(place)}"
+
+    def _address(self, place: UOp) -> str:
+        pointer, offset = self._names[behind_after(place.src[0])], self._value(place.src[1], 1)
+        return self.emit(f"getelementptr {memory_type(place.dtype)}, ptr {pointer}, i64 {offset}")
+
+    def _load(self, node: UOp) -> str:
+        place, *other = node.src
+        lanes, dtype = lanes_of(place), node.dtype
+        if not other:
+            return self._read(place, lanes)
+        if lanes == 1:
+            return self._load_if(node)
+        mask, instead = self._value(place.src[2], lanes), self._stored(other[0], lanes)
+        pointer, type_ = self._address(place), memory_type(dtype, lanes)
+        name = self.arithmetic.masked("load", dtype, lanes)
+        loaded = self.emit(
+            f"call {type_} {name}(ptr {pointer}, i32 {dtype.itemsize}, <{lanes} x i1> {mask}, {type_} {instead})"
+        )
+        return self._as_value(loaded, dtype, lanes)
+
+    def _read(self, place: UOp, lanes: int) -> str:
+        loaded = self.emit(
+            f"load {memory_type(place.dtype, lanes)}, ptr {self._address(place)}, align {place.dtype.itemsize}"
+        )
+        return self._as_value(loaded, place.dtype, lanes)
+
+    def _load_if(self, node: UOp) -> str:
+        """A load that is made in a branch."""
+        place, other = node.src
+        number, before = next(self._numbers), self._block
+        valid, instead = self._value(place.src[2], 1), self._value(other, 1)
+        self._do(f"br i1 {valid}, label %load{number}, label %done{number}")
+        self._begin(f"load{number}")
+        loaded = self._read(place, 1)
+        self._do(f"br label %done{number}")
+        self._begin(f"done{number}")
+        return self.emit(f"phi {type_of(node.dtype)} [ {loaded}, %load{number} ], [ {instead}, %{before} ]")
+
+    def _as_value(self, loaded: str, dtype: DType, lanes: int) -> str:
+        """A bool in memory is true unless it is 0."""
+        if dtype is not dt.bool_:
+            return loaded
+        return self.emit(f"icmp ne {memory_type(dtype, lanes)} {loaded}, {constant(dt.uint8, 0, lanes)}")
+
+    def _stored(self, value: UOp, lanes: int) -> str:
+        """A value as it lies in memory."""
+        text = self._value(value, lanes)
+        if value.dtype is not dt.bool_:
+            return text
+        return self.emit(f"zext {type_of(dt.bool_, lanes)} {text} to {memory_type(dt.bool_, lanes)}")
+
+    def _store(self, node: UOp) -> None:
+        place, value = node.src
+        lanes, dtype = lanes_of(place), value.dtype
+        if behind_after(place.src[0]).op is Op.ACC:
+            self._do(
+                f"store {type_of(dtype, lanes)} {self._value(value, lanes)}, ptr {self._accumulator(place)}"
+            )
+            return
+        stored, type_ = self._stored(value, lanes), memory_type(dtype, lanes)
+        plain = f"store {type_} {stored}, ptr {{}}, align {dtype.itemsize}"
+        if len(place.src) == 2:
+            self._do(plain.format(self._address(place)))
+        elif lanes == 1:
+            self._store_if(place, plain)
+        else:
+            mask, pointer = self._value(place.src[2], lanes), self._address(place)
+            name = self.arithmetic.masked("store", dtype, lanes)
+            self._do(
+                f"call void {name}({type_} {stored}, ptr {pointer}, i32 {dtype.itemsize}, <{lanes} x i1> {mask})"
+            )
+
+    def _store_if(self, place: UOp, store: str) -> None:
+        number, valid = next(self._numbers), self._value(place.src[2], 1)
+        self._do(f"br i1 {valid}, label %store{number}, label %done{number}")
+        self._begin(f"store{number}")
+        self._do(store.format(self._address(place)))
+        self._do(f"br label %done{number}")
+        self._begin(f"done{number}")
+
+    # -- values ----------------------------------------------------------------------------------------------
+
+    def _value(self, node: UOp, lanes: int) -> str:
+        """A value as an operand of `lanes` lanes."""
+        node = behind_after(node)
+        if node.op is Op.CONST:
+            return constant(node.dtype, node.arg, lanes)
+        text = self._own(node)
+        if lanes_of(node) == lanes:
+            return text
+        return self.arithmetic.splat(node.dtype, lanes, text)
+
+    def _own(self, node: UOp) -> str:
+        """A value with its own lanes."""
+        if node in self._names:
+            return self._names[node]
+        if is_lanes(node):
+            return listed(dt.int64, [str(q) for q in range(lanes_of(node))])
+        assert reads_accumulator(node), f"{node.op.value} is used before it is computed"
+        place = node.src[0]
+        return self.emit(f"load {type_of(node.dtype, lanes_of(place))}, ptr {self._accumulator(place)}")
+
+    def _compute(self, node: UOp) -> str:
+        lanes = lanes_of(node)
+        match node.op:
+            case Op.LANE:
+                type_ = type_of(node.dtype, lanes_of(node.src[0]))
+                return self.emit(
+                    f"extractelement {type_} {self._own(behind_after(node.src[0]))}, i64 {node.arg}"
+                )
+            case Op.VECTOR:
+                return self.arithmetic.gathered(node.dtype, [self._value(source, 1) for source in node.src])
+            case Op.WHERE:
+                return self._where(node, lanes)
+        sources = [self._value(source, lanes) for source in node.src]
+        return self.arithmetic.compute(node, lanes, sources)
+
+    def _where(self, node: UOp, lanes: int) -> str:
+        condition, *values = node.src
+        width = lanes_of(condition)
+        a, b = (f"{type_of(node.dtype, lanes)} {self._value(value, lanes)}" for value in values)
+        return self.emit(f"select {type_of(dt.bool_, width)} {self._value(condition, width)}, {a}, {b}")

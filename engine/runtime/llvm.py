@@ -1,0 +1,234 @@
+"""Kernels through LLVM, in this process and without a C compiler: assembly is parsed, optimized and loaded.
+
+What LLVM holds of a kernel is freed with its program. (An llvmlite detail is behind two choices here: pass managers
+for whole modules leak 60 kB a use, those for functions can be used again and again.)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property, lru_cache
+from itertools import count
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from weakref import WeakSet
+
+import llvmlite.binding as llvm
+
+from engine.errors import CompileError, DeviceError
+from engine.kernel import Kernel
+from engine.opts import Schedule
+from engine.pipeline import compile_source
+from engine.render.language import RendererFactory
+from engine.render.llvm import LlvmRenderer
+from engine.runtime.cpu import Prepared, build_pool, start_pool
+from engine.target import Processor, Target, describe, read_processor
+from engine.target import detect as detect_c
+
+# What the assembly may call, found in the C library that this process has loaded.
+_LIBM = ("exp", "expf", "log", "logf", "sin", "sinf")
+_LINUX_NAMES = {"bmi": "bmi1", "sse4.2": "sse4_2"}
+_X86_64 = frozenset({"x86_64", "AMD64"})
+_ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_long, ctypes.c_long)
+
+
+def detect() -> Target:
+    """This machine's CPU with LLVM as its compiler: of the system's feature bits, those that LLVM confirms."""
+    return _detected()
+
+
+@lru_cache(maxsize=1)
+def _detected() -> Target:
+    version = ".".join(map(str, llvm.llvm_version_info))
+    return describe(_confirmed(read_processor()), f"llvm {version}", ())
+
+
+def _confirmed(processor: Processor) -> Processor:
+    if processor.machine not in _X86_64:
+        return processor
+    host = {_LINUX_NAMES.get(name, name) for name, there in llvm.get_host_cpu_features().items() if there}
+    return replace(processor, flags=processor.flags & host)
+
+
+class Threading(StrEnum):
+    """Who computes the tiles of a kernel for several threads."""
+
+    POOL = "pool"  # the C worker pool (pool.c), which a C compiler has made
+    PYTHON = "python"  # Python threads, each in LLVM's code without the interpreter's lock: slower to wake
+
+
+@dataclass(frozen=True, eq=False)
+class LlvmProgram:
+    """A loaded kernel. Whoever runs it answers for the buffers being as long as the kernel believes."""
+
+    function: Any  # a ctypes function
+    engine: Any  # LLVM's owner of the code: it lives as long as the program
+    directory: Path | None  # where the C pool is; None: threads are Python's
+
+    def run(self, buffers: Sequence[int], tiles: int = 1, threads: int = 1) -> None:
+        """Compute all `tiles` on at most `threads` threads. `buffers` are addresses: the output's, the inputs'."""
+        pointers = (ctypes.c_void_p * len(buffers))(*buffers)
+        if threads == 1 or tiles == 1:
+            self.function(pointers, 0, tiles)
+        elif self.directory is not None:
+            start_pool(self.directory)(self.function, pointers, tiles, threads)
+        else:
+            _run_in_python_threads(self.function, pointers, tiles, threads)
+
+
+class LlvmRuntime:
+    """Compiles kernels for `target` into this process.
+
+    `directory` is where the C worker pool is kept, if there is a C compiler to make it; without one (or without a
+    directory) Python threads share the tiles: `threading` says which it is.
+    """
+
+    def __init__(
+        self, target: Target, directory: Path | None = None, renderer: RendererFactory = LlvmRenderer
+    ) -> None:
+        self.target = target
+        self._directory = directory
+        self._renderer = renderer(target.features)
+        self._jit = _jit_for(_features(target))
+
+    @cached_property
+    def threading(self) -> Threading:
+        """Who computes the tiles of a kernel for several threads; looks for a C compiler when first asked."""
+        if self._directory is None:
+            return Threading.PYTHON
+        try:
+            build_pool(detect_c(), self._directory)
+        except CompileError:
+            return Threading.PYTHON
+        return Threading.POOL
+
+    @property
+    def loaded(self) -> int:
+        """How many kernels LLVM holds for this process and instruction set now."""
+        return len(self._jit.engines)
+
+    def prepare(self, kernel: Kernel, schedule: Schedule = (), threads: int = 1) -> Prepared:
+        """The kernel compiled with `schedule`, as a function from its inputs to its output.
+
+        IllegalOpt if the schedule does not fit, CompileError (with the assembly's error) if LLVM refuses it.
+        """
+        rendered = compile_source(kernel, schedule, self._renderer, self.target.features)
+        pooled = threads > 1 and rendered.tiles > 1 and self.threading is Threading.POOL
+        program = self._jit.load(rendered.source, rendered.entry, self._directory if pooled else None)
+        return Prepared(kernel, rendered.source, program, rendered.tiles, threads)
+
+
+def _features(target: Target) -> str:
+    """The target's flags for its instruction set (-mavx2 …) as LLVM writes them."""
+    return ",".join(f"+{flag[2:]}" for flag in target.flags if flag.startswith("-m") and "=" not in flag)
+
+
+class _Jit:
+    """LLVM for one set of CPU features: what is needed to compile one module after another."""
+
+    def __init__(self, features: str) -> None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        _add_libm()
+        self._features = features
+        self._lock = Lock()  # LLVM's objects are not for several threads
+        self._tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+        self._machine = self._new_machine()
+        self._passes = llvm.create_pass_builder(self._machine, self._tuning).getFunctionPassManager()
+        self.engines: WeakSet[Any] = WeakSet()
+
+    def load(self, source: str, entry: str, pool: Path | None) -> LlvmProgram:
+        """The assembly compiled and loaded; `entry` is its function."""
+        with self._lock:
+            try:
+                engine = self._compile(source)
+            except RuntimeError as error:
+                raise CompileError("compile", "LLVM refuses the assembly", str(error)) from error
+            address = engine.get_function_address(entry)
+        if not address:
+            raise DeviceError("load", f"the module has no function {entry}")
+        return LlvmProgram(_ENTRY(address), engine, pool)
+
+    def _compile(self, source: str) -> Any:
+        module = llvm.parse_assembly(source, llvm.create_context())
+        module.verify()
+        # a builder is spoilt by use: each run leaves callbacks in it
+        builder = llvm.create_pass_builder(self._machine, self._tuning)
+        for function in module.functions:
+            if not function.is_declaration:
+                self._passes.run(function, builder)
+        engine = llvm.create_mcjit_compiler(module, self._new_machine())
+        engine.finalize_object()
+        self.engines.add(engine)
+        return engine
+
+    def _new_machine(self) -> Any:
+        # a named CPU would bring features that its flags do not show
+        cpu = "x86-64" if "+sse" in self._features or "+avx" in self._features else "generic"
+        return llvm.Target.from_default_triple().create_target_machine(
+            cpu=cpu, features=self._features, opt=2, codemodel="jitdefault", jit=True
+        )
+
+
+@lru_cache(maxsize=8)
+def _jit_for(features: str) -> _Jit:
+    return _Jit(features)
+
+
+def _add_libm() -> None:
+    library = ctypes.CDLL(None)
+    for name in _LIBM:
+        try:
+            llvm.add_symbol(name, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
+        except AttributeError as error:
+            raise DeviceError("load", f"the C library of this process has no {name}") from error
+
+
+# ---------------------------------------------------------------------------------------- Python's threads
+
+_workers: list[ThreadPoolExecutor] = []
+_workers_lock = Lock()
+
+
+def _run_in_python_threads(function: Any, pointers: Any, tiles: int, threads: int) -> None:
+    tickets = count()
+
+    def work() -> None:
+        while (tile := next(tickets)) < tiles:
+            function(pointers, tile, tile + 1)
+
+    pool = _python_pool()
+    others = [pool.submit(work) for _ in range(min(threads, tiles) - 1)]
+    work()
+    for other in others:
+        other.result()
+
+
+def _python_pool() -> ThreadPoolExecutor:
+    with _workers_lock:
+        if not _workers:
+            _workers.append(
+                ThreadPoolExecutor(os.cpu_count(), "kernel", initializer=_set_default_float_environment)
+            )
+        return _workers[0]
+
+
+def _set_default_float_environment() -> None:
+    """A thread inherits its creator's rounding and flush-to-zero bits: results must not."""
+    ctypes.CDLL(None).fesetenv(ctypes.c_void_p(-1))
+
+
+def _forget_workers() -> None:
+    """Threads do not survive a fork: the child starts its own."""
+    global _workers_lock
+    _workers_lock = Lock()
+    _workers.clear()
+
+
+os.register_at_fork(after_in_child=_forget_workers)

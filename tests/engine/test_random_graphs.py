@@ -1,0 +1,227 @@
+"""Every backend on seeded random graphs, and that a graph finds what is wrong with one.
+
+Graphs of 12 and more ops, two and more reduces with a view on each side, all dtypes, ragged and empty shapes, special
+values. The definition is held against NumPy on whole arrays (tests.reference); a backend is run the same way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from engine import device
+from engine import dtype as dt
+from engine.build import param
+from engine.ir import UOp, substitute, toposort
+from engine.kernel import Kernel
+from engine.ops import REDUCERS, SCATTERS, Op
+from engine.realize import elements, hold, realize
+from engine.runtime import interp
+from tests.graphs import EVERYTHING, TENSORS, histogram, is_rich, random_graph
+from tests.growth import Array
+from tests.reference import Approx, assert_close, by_numpy, mismatches
+
+# Devices by name that run everything; each is compared with the definition's reference on the same graphs.
+# The compiled ones take longer: they are marked slow.
+DEVICES = ("INTERP",)
+COMPILED: tuple[str, ...] = ()
+GRAPHS = 500
+SOAKED = 10_000
+CHUNK = 50  # graphs of one test
+SOAKED_CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class Case:
+    """A random graph as a definition, its inputs in slot order, and what it must give."""
+
+    root: UOp
+    inputs: list[Array]
+    wanted: Approx
+
+
+def case(seed: int) -> Case:
+    """The graph of a seed over PARAMs."""
+    arrays: list[Array] = []
+
+    def leaf(array: Array) -> UOp:
+        arrays.append(array)
+        return param(len(arrays) - 1, array.shape, dt.from_numpy(array.dtype))
+
+    root = random_graph(seed, leaf)
+    return Case(root, arrays, by_numpy(root, dict(zip(Kernel(root).params, arrays, strict=True))))
+
+
+def defined(root: UOp, inputs: list[Array]) -> Array:
+    """What the interpreter gives."""
+    return interp.evaluate(Kernel(root), inputs)
+
+
+def check_definition(seed: int) -> Counter[str]:
+    """Hold one graph's definition against NumPy; the ops that were in it."""
+    found = case(seed)
+    assert is_rich(found.root, 2), seed
+    assert_close(defined(found.root, found.inputs), found.wanted, seed)
+    return histogram(found.root)
+
+
+def check_device(name: str, seed: int) -> Counter[str]:
+    """Hold one graph, realized on a device, against NumPy: simplified, cut into kernels, and run there."""
+    arrays: dict[UOp, Array] = {}
+
+    def leaf(array: Array) -> UOp:
+        node = hold(array)
+        arrays[node] = array
+        return node
+
+    root = random_graph(seed, leaf, vocabulary=TENSORS)
+    (found,) = realize([root], device.get(name))
+    assert_close(elements(found), by_numpy(root, arrays), f"{name} {seed}")
+    return histogram(root)
+
+
+@pytest.mark.parametrize("start", range(0, GRAPHS, CHUNK))
+def test_the_definition_is_numpys_on_random_graphs(start: int) -> None:
+    for seed in range(start, start + CHUNK):
+        check_definition(seed)
+
+
+@pytest.mark.parametrize(
+    "name", [*DEVICES, *(pytest.param(name, marks=pytest.mark.slow) for name in COMPILED)]
+)
+@pytest.mark.parametrize("start", range(0, GRAPHS, CHUNK))
+def test_a_device_is_numpys_on_random_graphs(name: str, start: int) -> None:
+    for seed in range(start, start + CHUNK):
+        check_device(name, seed)
+
+
+# ----------------------------------------------------------------------------------------------------- the soak
+
+SOAKED_RUNS: dict[str, Callable[[int], Counter[str]]] = {
+    "definition": check_definition,
+    **{name: (lambda seed, name=name: check_device(name, seed)) for name in (*DEVICES, *COMPILED)},  # type: ignore[misc]
+}
+WORDS = (
+    {op.value for op in EVERYTHING.ops - {Op.REDUCE, Op.SCATTER}}
+    | {f"REDUCE {op.value}" for op in REDUCERS}
+    | {f"SCATTER {how}" for how in SCATTERS}
+    | {f"dtype {name}" for name in dt.DTYPES}
+)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("run", SOAKED_RUNS)
+def test_ten_thousand_random_graphs_hold_every_op_a_hundred_times(run: str) -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(GRAPHS, GRAPHS + SOAKED):
+        seen += SOAKED_RUNS[run](seed)
+    print(f"{run}: {SOAKED} graphs", *(f"{count:>8} {word}" for word, count in seen.most_common()), sep="\n")
+    assert {word: seen[word] for word in WORDS if seen[word] < 100} == {}
+
+
+# ------------------------------------------------------------------------------------- a guard that can fail
+
+
+def test_the_same_seed_gives_the_same_graph() -> None:
+    assert _text(case(3).root) == _text(case(3).root)
+    assert _text(case(3).root) != _text(case(4).root)
+
+
+def _text(root: UOp) -> list[str]:
+    """Its nodes in order, without the numbers that FOLDs are told apart by."""
+    lines = []
+    for node in toposort(root):
+        arg = node.arg[1:] if node.op in (Op.FOLD, Op.HOLE) else node.arg
+        lines.append(f"{node.op} {node.dtype} {[s.op.value for s in node.src]} {arg}")
+    return lines
+
+
+def test_five_hundred_graphs_hold_every_op_and_dtype() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(0, GRAPHS, 2):
+        seen += histogram(case(seed).root)
+    assert {word for word in WORDS if seen[word] < 5} == set()
+
+
+def test_most_of_every_result_is_known() -> None:
+    shares = [found.wanted.known.mean() for found in map(case, range(100)) if found.wanted.value.size]
+    assert min(shares) > 0.5
+    assert np.mean(shares) > 0.98
+
+
+def test_one_element_wrong_by_a_hundredth_is_found() -> None:
+    found, planted = 0, 0
+    for seed in range(200):
+        each = case(seed)
+        got = defined(each.root, each.inputs)
+        sure = each.wanted.known & np.isfinite(got.astype(np.float64)) & (got.astype(np.float64) != 0)
+        if not sure.any() or each.root.dtype.is_storage:  # 8-bit floats are coarser than a hundredth
+            continue
+        place = tuple(np.argwhere(sure)[seed % int(sure.sum())])
+        wrong = got.copy()
+        wrong[place] = got[place] * 1.01 if each.root.dtype.is_float else np.bitwise_xor(got[place], 1)
+        planted += 1
+        found += bool(mismatches(wrong, each.wanted).any())
+    assert planted > 100
+    assert found >= 0.95 * planted
+
+
+MUTATIONS = {
+    Op.ADD: Op.SUB,
+    Op.MUL: Op.ADD,
+    Op.MAX: Op.MIN,
+    Op.SHL: Op.SHR,
+    Op.IDIV: Op.MOD,
+    Op.AND: Op.OR,
+    Op.LT: Op.EQ,
+    Op.EXP: Op.SIN,
+    Op.TRUNC: Op.NEG,
+    Op.DIV: Op.MUL,
+}
+
+
+@pytest.mark.parametrize("op", MUTATIONS)
+def test_an_op_that_computes_another_is_found(op: Op) -> None:
+    assert _is_found(op, lambda node: node.replace(op=MUTATIONS[op]))
+
+
+MOVED: dict[Op, Callable[[UOp], UOp]] = {
+    Op.FLIP: lambda node: node.src[0],
+    Op.PAD: lambda node: node.replace(arg=tuple((high, low, between) for low, high, between in node.arg)),
+    Op.GATHER: lambda node: node.replace(src=(node.src[0], UOp(Op.NEG, node.src[1].dtype, (node.src[1],)))),
+    Op.SCATTER: lambda node: node.src[0],
+    Op.GET: lambda node: node.src[0].src[node.arg],
+}
+
+
+@pytest.mark.parametrize("op", MOVED)
+def test_an_op_that_moves_elsewhere_is_found(op: Op) -> None:
+    assert _is_found(op, MOVED[op])
+
+
+def _is_found(op: Op, mutate: Callable[[UOp], UOp]) -> bool:
+    """Does some graph's result change if the last node of `op` is another?"""
+    for seed in range(GRAPHS):
+        each = case(seed)
+        nodes = [node for node in _outside_folds(each.root) if node.op is op]
+        if nodes and mutate(nodes[-1]).dtype == nodes[-1].dtype:
+            changed = substitute(each.root, {nodes[-1]: mutate(nodes[-1])})
+            inputs = [each.inputs[node.arg[0]] for node in Kernel(changed).params]
+            if mismatches(defined(changed, inputs), each.wanted).any():
+                return True
+    return False
+
+
+def _outside_folds(root: UOp) -> list[UOp]:
+    inside = {
+        below
+        for node in toposort(root)
+        if node.op is Op.FOLD
+        for below in toposort(node)
+        if below is not node
+    }
+    return [node for node in toposort(root) if node not in inside]
