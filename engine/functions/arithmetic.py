@@ -10,7 +10,7 @@ from math import isfinite
 
 from engine import dtype as dt
 from engine.bounds import limits
-from engine.build import Scalar, broadcast, broadcast_shape, cast, const, elementwise
+from engine.build import Scalar, bitcast, broadcast, broadcast_shape, cast, const, elementwise
 from engine.dtype import DType, promote
 from engine.errors import InvalidGraph
 from engine.ir import UOp
@@ -90,12 +90,17 @@ def as_float(node: UOp) -> UOp:
 
 
 def as_number(node: UOp) -> UOp:
-    """bool as int32: for ops that bool has not."""
+    """bool as int32: for ops that bool has not. InvalidGraph for 8-bit floats."""
+    common_type(node)
     return cast(node, dt.int32) if node.dtype is dt.bool_ else node
 
 
 def wider(node: UOp) -> UOp:
-    """A half-width float as float32, in which sums and compositions of its kind are computed."""
+    """A half-width float as float32, in which sums and compositions of its kind are computed.
+
+    InvalidGraph for 8-bit floats, in which nothing is computed.
+    """
+    common_type(node)
     return cast(node, dt.float32) if node.dtype in (dt.float16, dt.bfloat16) else node
 
 
@@ -305,9 +310,9 @@ def _float_power(x: UOp, y: UOp) -> UOp:
         found = where(logical_and(whole, less(absolute(b), 64.0)), _small_power(size, b), found)
     found = where(equal(size, 0.0), where(less(b, 0.0), float("inf"), where(less(0.0, b), 0.0, b)), found)
     odd = equal(absolute(subtract(b, multiply(2.0, truncate(multiply(b, 0.5))))), 1.0)
-    signed = where(whole, where(odd, negate(found), found), float("nan"))
-    signed = where(equal(size, float("inf")), where(odd, negate(found), found), signed)
-    found = where(less(a, 0.0), signed, found)
+    found = where(logical_and(odd, sign_bit(a)), negate(found), found)
+    no_number = logical_and(logical_and(less(a, 0.0), logical_not(whole)), is_finite(a))
+    found = where(no_number, float("nan"), found)
     one = logical_or(equal(a, 1.0), equal(b, 0.0))
     one = logical_or(one, logical_and(equal(a, -1.0), equal(absolute(b), float("inf"))))
     return cast(where(one, 1.0, found), x.dtype)
@@ -361,6 +366,14 @@ def is_finite(x: UOp) -> UOp:
 def is_infinite(x: UOp) -> UOp:
     """True where x is an infinity."""
     return equal(absolute(x), float("inf")) if x.dtype.is_float else const(False, dt.bool_, shape_of(x))
+
+
+def sign_bit(x: UOp) -> UOp:
+    """True where x is negative, -0 and negative NaN included."""
+    if not x.dtype.is_float:
+        return less(x, 0)
+    integers = {2: dt.int16, 4: dt.int32, 8: dt.int64}
+    return less(bitcast(x, integers[x.dtype.itemsize]), 0)
 
 
 def maximum(a: Term, b: Term) -> UOp:

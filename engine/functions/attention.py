@@ -8,11 +8,13 @@ from engine import build
 from engine import dtype as dt
 from engine.build import cast, iota_along
 from engine.errors import InvalidGraph
-from engine.functions.arithmetic import add, common_type, less, multiply, where, wider
+from engine.functions.arithmetic import add, common_type, equal, less, multiply, where, wider
 from engine.functions.linear import matmul
 from engine.functions.movement import repeat_each, transpose
+from engine.functions.reduction import extreme
 from engine.functions.softmax import softmax
 from engine.ir import UOp
+from engine.ops import Op
 from engine.shapes import shape_of
 
 
@@ -29,7 +31,7 @@ def attention(
 
     `mask`: bool (true where one may look) or float (added). `is_causal`: nobody looks ahead, counted from the first
     of both. `scale`: 1/√width unless given. `enable_gqa`: several heads (axis -3) of the query share one of key and
-    value. A query that may look nowhere gives NaN. Half floats are computed in float32.
+    value. A query that may look nowhere gives 0. Half floats are computed in float32.
     """
     if min(len(shape_of(node)) for node in (query, key, value)) < 2:
         raise InvalidGraph("query, key and value are (…, length, width)", "attention")
@@ -51,7 +53,14 @@ def attention(
             scores = where(mask, scores, float("-inf"))
         else:
             scores = add(scores, cast(mask, scores.dtype))
-    return cast(matmul(softmax(scores, -1), value), dtype)
+    weights = softmax(scores, -1) if mask is None else _weights(scores)
+    return cast(matmul(weights, value), dtype)
+
+
+def _weights(scores: UOp) -> UOp:
+    """softmax over the keys; 0 for a query that may look nowhere, in its derivative, too."""
+    nowhere = equal(extreme(Op.MAX, scores, -1, True), float("-inf"))
+    return where(nowhere, 0.0, softmax(where(nowhere, 0.0, scores), -1))
 
 
 def _shared(node: UOp, query: UOp) -> UOp:

@@ -31,6 +31,7 @@ from engine.functions.arithmetic import (
     multiply,
     negate,
     not_equal,
+    sign_bit,
     subtract,
     together,
     where,
@@ -297,14 +298,6 @@ def sign(x: UOp) -> UOp:
         return x
     below = like(0 if x.dtype.is_unsigned else -1, x)
     return where(less(0, x), like(1, x), where(less(x, 0), below, like(0, x)))
-
-
-def sign_bit(x: UOp) -> UOp:
-    """True where x is negative, -0 and negative NaN included."""
-    if not x.dtype.is_float:
-        return less(x, 0)
-    integers = {2: dt.int16, 4: dt.int32, 8: dt.int64}
-    return less(bitcast(x, integers[x.dtype.itemsize]), 0)
 
 
 def copy_sign(a: Term, b: Term) -> UOp:

@@ -10,7 +10,7 @@ from math import inf, prod
 from engine import build
 from engine import dtype as dt
 from engine.arguments import Axes, axes_of, axis_of
-from engine.build import cast, const, iota_along
+from engine.build import cast, const, detach, iota_along
 from engine.dtype import DType
 from engine.errors import InvalidGraph
 from engine.functions.arithmetic import (
@@ -145,7 +145,8 @@ def log_sum_exp(x: UOp, axis: Axes, keepdim: bool) -> UOp:
     wide = wider(number)
     if prod(shape_of(x)) == 0:
         return cast(logarithm(total(exp(wide), axis, keepdim)), number.dtype)
-    high = extreme(Op.MAX, wide, axis, True)
+    # What is taken away is put back: to gradients it is a constant.
+    high = extreme(Op.MAX, detach(wide), axis, True)
     high = where(is_finite(high), high, 0.0)
     summed = logarithm(total(exp(subtract(wide, high)), axis, keepdim))
     return cast(add(summed, build.reshape(high, shape_of(summed))), number.dtype)

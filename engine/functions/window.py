@@ -28,11 +28,11 @@ def windows(x: UOp, axis: int, kernel: int, stride: int, dilation: int) -> UOp:
     """
     shape = shape_of(x)
     n = shape[axis]
-    count = outputs(n, kernel, stride, dilation)
     if min(kernel, stride, dilation) < 1:
         raise InvalidGraph(
             f"size {kernel}, stride {stride} and dilation {dilation} must be 1 or more", "window"
         )
+    count = outputs(n, kernel, stride, dilation)
     if count < 1:
         raise InvalidGraph(
             f"windows of {kernel} (dilation {dilation}) do not fit axis {axis} of {shape}", "window"

@@ -76,7 +76,7 @@ class Elementwise(Value):
 
     def signbit(self) -> Self:
         """True where x is negative, or -0."""
-        return self._new(mathematics.sign_bit(self._node))
+        return self._new(arithmetic.sign_bit(self._node))
 
     def copysign(self, other: Operand) -> Self:
         """|x| with the sign of `other`, -0 included."""

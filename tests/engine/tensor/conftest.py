@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-DEVICES = ("INTERP",)
+# On the CPU device each kernel is compiled: minutes in all.
+DEVICES = ("INTERP", pytest.param("CPU", marks=pytest.mark.slow))
 
 
 @pytest.fixture(scope="module", params=DEVICES, autouse=True)
