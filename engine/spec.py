@@ -256,15 +256,10 @@ def _reduce(node: UOp) -> str:
     return _same_dtype(node, _is_numeric, "a number")
 
 
-def _contiguous(node: UOp) -> str:
-    if len(node.src) != 1 or node.arg != "global":
-        return f"needs one source and 'global', has {len(node.src)} and {node.arg!r}"
-    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
-
-
-def _detach(node: UOp) -> str:
-    if len(node.src) != 1 or not (node.arg is None or (type(node.arg) is int and node.arg >= 0)):
-        return f"needs one source and None or a leaf's number, has {len(node.src)} and {node.arg!r}"
+def _identity(node: UOp) -> str:
+    leaf = node.arg is None or (type(node.arg) is int and node.arg >= 0)
+    if len(node.src) != 1 or not (node.arg == "global" if node.op is Op.CONTIGUOUS else leaf):
+        return f"needs one source, and 'global' or a leaf's number; has {len(node.src)} and {node.arg!r}"
     return _same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
@@ -424,8 +419,7 @@ SPECS: dict[Level, tuple[Check, ...]] = {
     Level.TENSOR: _SHAPED
     + _checks(
         ({Op.BUFFER, Op.PARAM}, _memory),
-        ({Op.CONTIGUOUS}, _contiguous),
-        ({Op.DETACH}, _detach),
+        ({Op.CONTIGUOUS, Op.DETACH}, _identity),
         ({Op.ASSIGN}, _assign),
     ),
     Level.DEFINITION: _SHAPED + _checks(({Op.PARAM}, _memory)),
