@@ -135,7 +135,9 @@ def _field(entry: Mapping[str, Any], body: Any) -> str:
     """Where it is: in the body by its place there, elsewhere with where that is (`query.limit`)."""
     root, *place = entry["loc"]
     if root != "body":
-        return documents.path(entry["loc"])
+        return documents.path([root, *place[:1]])  # a parameter is one value: what follows names validators
+    if place[-1:] == ["[key]"]:  # what pydantic puts behind a key that cannot be one
+        place.pop()
     if not place:
         return "body"
     last = [place.pop()] if entry["type"] == "missing" else []

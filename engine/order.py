@@ -3,8 +3,9 @@
 Element-wise ops and views fuse, round at most one REDUCE. A node is a boundary, computed into a buffer, if
 
 - it is a root, a CONTIGUOUS, an ASSIGN or a SCATTER;
-- it needs a REDUCE (or a FOLD, which counts as one) that is not behind a boundary and has several readers, or is repeated by an EXPAND, or
-  would meet another REDUCE in the kernel of a reader (the first one met stays);
+- it needs a REDUCE (or a FOLD, which counts as one) that is not behind a boundary and has several readers that do
+  not meet again in one element-wise op, or is repeated by an EXPAND, or would meet another REDUCE in the kernel of
+  a reader (the first one met stays);
 - it needs an expensive op (EXP, LOG, SQRT, SIN, DIV, IDIV, MOD) and is repeated by an EXPAND, or gathered from;
 - the kernel of a reader would grow beyond MAX_OPS ops.
 
@@ -21,7 +22,7 @@ from itertools import count
 from engine.dtype import DType
 from engine.ir import UOp, consumers, read_outside, substitute, toposort
 from engine.kernel import Kernel
-from engine.ops import VIEWS, Op
+from engine.ops import ELEMENTWISE, VIEWS, Op
 from engine.shapes import Shape, shape_of
 from engine.unfold import renumbered
 
@@ -95,12 +96,30 @@ class _Fusion:
     def __init__(self, nodes: list[UOp], roots: Sequence[UOp]) -> None:
         self.cuts = {root for root in roots if root.op is not Op.BUFFER}
         self._open: dict[UOp, _Open] = {}
-        readers = consumers(nodes)
+        self._readers = consumers(nodes)
+        self._places = {node: place for place, node in enumerate(nodes)}
         for node in nodes:
             found = self._open[node] = _NOTHING if node.op in LEAVES else self._visit(node)
-            several = found.reduce is not None and len(set(readers[node])) > 1 and node.op is not Op.FOLD
-            if node.op in OWN_MEMORY or (several and node not in self.cuts):
+            needs_reduce = found.reduce is not None and node.op is not Op.FOLD and node not in self.cuts
+            if node.op in OWN_MEMORY or (needs_reduce and not self._stays_together(node)):
                 self._cut(node)
+
+    def _stays_together(self, node: UOp) -> bool:
+        """Does whatever reads `node` meet again in one node, by element-wise ops alone?
+
+        Then one kernel can hold it all, as that of x · sigmoid(x) behind a matrix product.
+        """
+        waiting = {reader: self._places[reader] for reader in self._readers[node]}
+        for _ in range(MAX_OPS):
+            if len(waiting) <= 1:
+                return True
+            first = min(waiting, key=lambda reader: waiting[reader])
+            del waiting[first]
+            # A view would read the reduce at other places than its neighbour does: it would be computed twice.
+            if first in self.cuts or first.op not in ELEMENTWISE or not self._readers[first]:
+                return False
+            waiting |= {reader: self._places[reader] for reader in self._readers[first]}
+        return False
 
     def _seen(self, node: UOp) -> _Open:
         return _NOTHING if node in self.cuts else self._open[node]

@@ -9,19 +9,15 @@ from math import prod
 from weakref import WeakSet
 
 from engine import dtype as dt
-from engine.dtype import DType
+from engine.element_spec import constant, elementwise, is_numeric, same_dtype
 from engine.errors import InvalidGraph, VerifyError
 from engine.holes import Numbers, open_holes
 from engine.ir import UOp, toposort
 from engine.lanes import lanes_of
 from engine.ops import (
-    COMPARE,
-    CONVERSIONS,
     ELEMENTWISE,
     REDUCERS,
     SCATTERS,
-    TERNARY,
-    UNARY,
     HoleKind,
     Op,
 )
@@ -52,94 +48,6 @@ class Check:
     test: Callable[[UOp], str]
 
 
-NUMERIC = frozenset({Op.NEG, Op.ADD, Op.SUB, Op.MUL, Op.MAX, Op.MIN})
-FLOAT_ONLY = frozenset({Op.EXP, Op.LOG, Op.SQRT, Op.SIN, Op.TRUNC, Op.DIV})
-INT_ONLY = frozenset({Op.IDIV, Op.MOD, Op.SHL, Op.SHR})
-BITS = frozenset({Op.NOT, Op.AND, Op.OR, Op.XOR})
-
-
-def _is_numeric(dtype: DType) -> bool:
-    return dtype.is_int or (dtype.is_float and not dtype.is_storage)
-
-
-def _same_dtype(node: UOp, allowed: Callable[[DType], bool], wanted: str) -> str:
-    if not allowed(node.dtype):
-        return f"dtype {node.dtype.name} is not {wanted}"
-    odd = [s.dtype.name for s in node.src if s.dtype != node.dtype]
-    return f"is {node.dtype.name} but has a source of {odd[0]}" if odd else ""
-
-
-def _elementwise(node: UOp) -> str:
-    count = 1 if node.op in UNARY or node.op in CONVERSIONS else 3 if node.op in TERNARY else 2
-    if len(node.src) != count:
-        return f"has {len(node.src)} sources, not {count}"
-    if node.arg is not None:
-        return f"takes no arg, has {node.arg!r}"
-    if any(source.dtype is dt.void for source in node.src):
-        return "a source has no value"
-    return _elementwise_dtype(node)
-
-
-def _elementwise_dtype(node: UOp) -> str:
-    if node.op in COMPARE:
-        return _compare(node)
-    if node.op is Op.WHERE:
-        return _where(node)
-    if node.op is Op.CAST:
-        return "casts to void" if node.dtype is dt.void else ""
-    if node.op is Op.BITCAST:
-        return _bitcast(node)
-    if node.op in FLOAT_ONLY:
-        return _same_dtype(node, lambda d: d.is_float and not d.is_storage, "a float to compute in")
-    if node.op in INT_ONLY:
-        return _same_dtype(node, lambda d: d.is_int, "an integer")
-    if node.op in BITS:
-        return _same_dtype(node, lambda d: d.is_int or d is dt.bool_, "bool or an integer")
-    return _same_dtype(node, _is_numeric, "a number")
-
-
-def _bitcast(node: UOp) -> str:
-    source = node.src[0].dtype
-    if dt.bool_ in (node.dtype, source) or node.dtype is dt.void:
-        return "is between numbers: a bool has one bit"
-    same = node.dtype.itemsize == source.itemsize
-    return "" if same else f"from {source.name} to {node.dtype.name}: the sizes differ"
-
-
-def _compare(node: UOp) -> str:
-    a, b = node.src
-    if a.dtype.is_storage:
-        return f"compares {a.dtype.name}, which is for storage: cast first"
-    if node.dtype is not dt.bool_:
-        return f"gives bool, not {node.dtype.name}"
-    if a.dtype != b.dtype:
-        return f"compares {a.dtype.name} with {b.dtype.name}"
-    return "bool has no order" if node.op is Op.LT and a.dtype is dt.bool_ else ""
-
-
-def _where(node: UOp) -> str:
-    condition, *values = node.src
-    if condition.dtype is not dt.bool_:
-        return f"condition is {condition.dtype.name}, not bool"
-    odd = [v.dtype.name for v in values if v.dtype != node.dtype]
-    return f"is {node.dtype.name} but chooses {odd[0]}" if odd else ""
-
-
-def _const(node: UOp) -> str:
-    if node.dtype is dt.void:
-        return "has no value"
-    wanted = bool if node.dtype is dt.bool_ else int if node.dtype.is_int else float
-    if node.src or type(node.arg) is not wanted:
-        return f"arg {node.arg!r} must be a Python {wanted.__name__} for {node.dtype.name}"
-    if node.dtype.is_int:
-        return (
-            ""
-            if node.dtype.low <= node.arg <= node.dtype.high
-            else f"{node.arg} does not fit {node.dtype.name}"
-        )
-    return ""
-
-
 def _is_ints(value: object) -> bool:
     return isinstance(value, tuple) and all(type(item) is int for item in value)
 
@@ -162,7 +70,7 @@ def _memory(node: UOp) -> str:
 def _view(node: UOp) -> str:
     if len(node.src) != 1 or not _is_ints(node.arg):
         return f"needs one source and a tuple of ints, has {len(node.src)} and {node.arg!r}"
-    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+    return same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
 def _is_pairs(value: object, length: int) -> bool:
@@ -172,7 +80,7 @@ def _is_pairs(value: object, length: int) -> bool:
 def _triples(node: UOp) -> str:
     if len(node.src) != 1 or not _is_pairs(node.arg, 3):
         return f"needs one source and three ints an axis, has {len(node.src)} and {node.arg!r}"
-    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+    return same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
 def _iota(node: UOp) -> str:
@@ -202,7 +110,7 @@ def _scatter(node: UOp) -> str:
     if any(s.dtype != node.dtype for s in (node.src[0], node.src[2])):
         return f"is {node.dtype.name} but has sources of {node.src[0].dtype.name}, {node.src[2].dtype.name}"
     computes = arg[0] != "set"
-    return "computes in no number" if computes and not _is_numeric(node.dtype) else _index_source(node)
+    return "computes in no number" if computes and not is_numeric(node.dtype) else _index_source(node)
 
 
 def _fold(node: UOp) -> str:
@@ -238,13 +146,13 @@ def _hole(node: UOp) -> str:
 def _assign(node: UOp) -> str:
     if len(node.src) != 2 or node.src[0].op is not Op.BUFFER or node.arg is not None:
         return "takes a BUFFER and its new value"
-    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+    return same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
 def _vector(node: UOp) -> str:
     if len(node.src) < 2 or node.arg is not None:
         return f"has {len(node.src)} lanes and arg {node.arg!r}"
-    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+    return same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
 def _reduce(node: UOp) -> str:
@@ -253,14 +161,19 @@ def _reduce(node: UOp) -> str:
         return f"needs one source and (op, axes), has {len(node.src)} and {arg!r}"
     if arg[0] not in REDUCERS:
         return f"cannot reduce with {arg[0]!r}; use one of {', '.join(sorted(REDUCERS))}"
-    return _same_dtype(node, _is_numeric, "a number")
+    return same_dtype(node, is_numeric, "a number")
 
 
-def _identity(node: UOp) -> str:
-    leaf = node.arg is None or (type(node.arg) is int and node.arg >= 0)
-    if len(node.src) != 1 or not (node.arg == "global" if node.op is Op.CONTIGUOUS else leaf):
-        return f"needs one source, and 'global' or a leaf's number; has {len(node.src)} and {node.arg!r}"
-    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+def _contiguous(node: UOp) -> str:
+    if len(node.src) != 1 or node.arg != "global":
+        return f"needs one source and 'global', has {len(node.src)} and {node.arg!r}"
+    return same_dtype(node, lambda d: d is not dt.void, "a value's")
+
+
+def _detach(node: UOp) -> str:
+    if len(node.src) != 1 or not (node.arg is None or (type(node.arg) is int and node.arg >= 0)):
+        return f"needs one source and None or a leaf's number, has {len(node.src)} and {node.arg!r}"
+    return same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
 def _range(node: UOp) -> str:
@@ -314,7 +227,7 @@ def _row(node: UOp) -> str:
 def _lane(node: UOp) -> str:
     if len(node.src) != 1 or type(node.arg) is not int or not 0 <= node.arg < lanes_of(node.src[0]):
         return f"there is no lane {node.arg!r}"
-    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+    return same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
 def _wide(check: Callable[[UOp], str]) -> Callable[[UOp], str]:
@@ -345,7 +258,7 @@ def _load(node: UOp) -> str:
     guarded = len(_behind_after(node.src[0]).src) == 3
     if guarded != (len(node.src) == 2):
         return "has a value for where it is invalid exactly when its INDEX can be"
-    return _same_dtype(node, lambda d: d is not dt.void, "a value's")
+    return same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
 def _store(node: UOp) -> str:
@@ -388,7 +301,7 @@ def _checks(*pairs: tuple[frozenset[Op] | set[Op], Callable[[UOp], str]]) -> tup
     return tuple(Check(pattern(*ops), test) for ops, test in pairs)
 
 
-_VALUES = _checks((ELEMENTWISE - {Op.MULACC}, _elementwise), ({Op.CONST}, _const))
+_VALUES = _checks((ELEMENTWISE - {Op.MULACC}, elementwise), ({Op.CONST}, constant))
 _SHAPED = _VALUES + _checks(
     ({Op.RESHAPE, Op.PERMUTE, Op.EXPAND, Op.FLIP}, _view),
     ({Op.SHRINK, Op.PAD}, _triples),
@@ -401,7 +314,7 @@ _SHAPED = _VALUES + _checks(
     ({Op.HOLE}, _hole),
 )
 _KERNEL = _VALUES + _checks(
-    ({Op.MULACC}, _elementwise),
+    ({Op.MULACC}, elementwise),
     ({Op.PARAM}, _memory),
     ({Op.RANGE}, _range),
     ({Op.ACC}, _acc),
@@ -419,7 +332,8 @@ SPECS: dict[Level, tuple[Check, ...]] = {
     Level.TENSOR: _SHAPED
     + _checks(
         ({Op.BUFFER, Op.PARAM}, _memory),
-        ({Op.CONTIGUOUS, Op.DETACH}, _identity),
+        ({Op.CONTIGUOUS}, _contiguous),
+        ({Op.DETACH}, _detach),
         ({Op.ASSIGN}, _assign),
     ),
     Level.DEFINITION: _SHAPED + _checks(({Op.PARAM}, _memory)),

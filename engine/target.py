@@ -121,10 +121,7 @@ def detect(prefer: str | None = None, options: Options | None = None) -> Target:
 @lru_cache(maxsize=1)
 def processor_target() -> Target:
     """This machine's CPU and no compiler: enough to schedule and render for, and never fails."""
-    processor = read_processor()
-    isa = instruction_set(processor)
-    cores = len(os.sched_getaffinity(0))
-    return Target("CPU", architecture(processor, isa), cores, "none", isa_flags(processor, isa), isa)
+    return describe(read_processor(), "none", ())
 
 
 @lru_cache(maxsize=8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -21,7 +21,7 @@ from fleet.errors import InvalidSpec, InvalidTransition, NotFound, NotPermitted,
 from fleet.firing import amend
 from fleet.firing import fire as fire_row
 from fleet.lifecycle import JOB, AttemptState, JobEvent, JobState
-from fleet.models import Attempt, Job, Lease, LogChunk, Search
+from fleet.models import Attempt, Job, Lease, LogChunk, Node, Search
 from fleet.principals import Principal
 
 Spec = NoopSpec | KernelSpec | ExpandSpec | MeasureSpec | ConfirmSpec
@@ -173,6 +173,13 @@ def page(
 def attempts(session: Session, job_id: int) -> Sequence[Attempt]:
     """A job's attempts, first to last."""
     return session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)).all()
+
+
+def ran_on(session: Session, job_ids: Sequence[int]) -> Mapping[int, str]:
+    """The name of the node of each job's last attempt, for those that had one."""
+    last = select(func.max(Attempt.id)).where(Attempt.job_id.in_(job_ids)).group_by(Attempt.job_id)
+    query = select(Attempt.job_id, Node.name).join(Node, Node.id == Attempt.node_id)
+    return dict(session.execute(query.where(Attempt.id.in_(last))).all())
 
 
 # ------------------------------------------------------------------------------------------ cancelling

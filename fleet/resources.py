@@ -100,6 +100,7 @@ class Job(Resource):
     priority: int
     arch: str | None = None
     node: str | None = Field(default=None, description="the node it must run on, by name")
+    ran_on: str | None = Field(default=None, description="the node of its last attempt, by name")
     timeout_s: float
     max_retries: int
     search_id: int | None = None

@@ -123,18 +123,19 @@ async def job_logs(
 
 
 def job_resource(session: Session, job: models.Job) -> Job:
-    """A job's row as the API shows it, with the name of the node that it must run on."""
+    """A job's row as the API shows it, with the names of the node that it must run on and of that where it ran."""
     (resource,) = _job_resources(session, [job])
     return resource
 
 
 def _job_resources(session: Session, rows: Sequence[models.Job]) -> list[Job]:
     names = nodes.names(session, [row.node_id for row in rows if row.node_id is not None])
-    return [_job(row, names.get(row.node_id or 0)) for row in rows]
+    ran_on = jobs.ran_on(session, [row.id for row in rows])
+    return [_job(row, names.get(row.node_id or 0), ran_on.get(row.id)) for row in rows]
 
 
-def _job(job: models.Job, node: str | None) -> Job:
-    computed = {"attempts": _attempts(job), "node": node}
+def _job(job: models.Job, node: str | None, ran_on: str | None) -> Job:
+    computed = {"attempts": _attempts(job), "node": node, "ran_on": ran_on}
     copied = {name: getattr(job, name) for name in Job.model_fields if name not in computed}
     return Job(**copied, **computed)
 

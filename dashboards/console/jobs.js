@@ -17,15 +17,8 @@ export function drawJobs(store) {
   if (store.jobs === null) return body.replaceChildren(...skeletonRows());
   setText(byId("jobs-count"), store.jobs.length || "");
   if (store.jobs.length === 0) return body.replaceChildren(emptyRow());
-  const rows = store.jobs.map((job) => ({ job, node: nodeOf(store, job) }));
-  keyed(body, rows, ({ job }) => job.id, row);
+  keyed(body, store.jobs, (job) => job.id, row);
   return tickJobs(store);
-}
-
-/** Where it runs, else where it must run. */
-function nodeOf(store, job) {
-  const wished = (store.nodes ?? []).find((node) => node.id === job.node_id);
-  return store.attempts.get(job.id)?.node ?? wished?.name ?? null;
 }
 
 /** Durations and ages: called every second, touching only text. */
@@ -47,14 +40,14 @@ function emptyRow() {
   return h("tr", {}, h("td", { colspan: COLUMNS }, empty("No job was submitted yet.", "tinyfleet jobs submit gemm 512,512,512")));
 }
 
-function row({ job, node }) {
+function row(job) {
   return h("tr", { class: ACTIVE_JOB.has(job.state) ? "active" : job.state },
     h("td", { class: "num" }, h("button", { type: "button", class: "as-link", onclick: () => openJob(job), "aria-label": `Job ${job.id}: details` }, String(job.id))),
     h("td", { class: "grow" }, h("span", { class: "name" }, job.name ?? title(job)), job.name ? h("span", { class: "muted" }, title(job)) : null),
     h("td", {}, chip(job.state)),
     h("td", { class: "num" }),
     h("td", { class: "grow" }, summary(job)),
-    h("td", {}, node ?? h("span", { class: "muted" }, "any")),
+    h("td", {}, job.ran_on ?? job.node ?? h("span", { class: "muted" }, job.finished_at ? "–" : "any")),
     h("td", { class: "num muted" }));
 }
 

@@ -4,7 +4,7 @@ import { h, s } from "/console/dom.js";
 import { error, gflops, schedule, seconds, words } from "/console/format.js";
 
 const HEIGHT = 232;
-const EDGE = { left: 42, right: 104, top: 20, bottom: 44 };
+const EDGE = { left: 42, right: 118, top: 20, bottom: 44 };
 const RAIL = 18; // below the axis: what has no time
 const FEWEST = 24; // slots, so that the first candidates do not fill the width
 const LABEL_GAP = 13;
@@ -97,7 +97,7 @@ export class Plot {
   labels(scale) {
     const best = bestSoFar(this.placed).at(-1);
     const wanted = this.data.references.map((r) => ({ ...r, kind: "reference", y: scale.y(r.gflops) }));
-    if (best) wanted.push({ name: "best", gflops: best.gflops, kind: "leader", y: best.y });
+    if (best) wanted.push({ name: "round best", gflops: best.gflops, kind: "leader", y: best.y });
     return spread(wanted).map(({ name, gflops: value, kind, y }) =>
       s("text", { x: scale.right + 8, y: y + 3.5, class: kind }, `${name} ${gflops(value)}`));
   }

@@ -18,6 +18,7 @@ export class SearchPanel {
     this.state = h("span", {});
     this.about = h("p", { class: "muted about" });
     this.figures = Object.fromEntries(["best", "time", "ratio", "rounds", "measured", "bad"].map((name) => [name, h("dd", {}, "–")]));
+    this.standing = h("span", {}); // of the best: the fastest of a round, or confirmed
     this.progress = h("div", { class: "progress", role: "progressbar", "aria-label": "Budget used", "aria-valuemin": "0", "aria-valuemax": "100" }, h("span", {}));
     this.status = h("p", { class: "status" }, h("span", {}), h("span", { class: "num" }));
     this.legend = h("ul", { class: "legend" });
@@ -39,7 +40,7 @@ export class SearchPanel {
     return h("div", { class: "search-view" },
       h("div", { class: "search-head" },
         h("div", {}, h("div", { class: "title-line" }, this.title, this.state), this.about),
-        h("dl", { class: "figures" }, figure("best", "GFLOP/s, best", "lead"), figure("ratio", "of NumPy"), figure("time", "time"),
+        h("dl", { class: "figures" }, figure("best", this.standing, "lead"), figure("ratio", "of NumPy"), figure("time", "time"),
           figure("rounds", "rounds"), figure("measured", "tried"), figure("bad", "quarantined"))),
       this.progress, this.status, this.plot.element, this.legend,
       h("div", { class: "best-line" }, h("h4", {}, "Best schedule"), this.best),
@@ -99,6 +100,7 @@ export class SearchPanel {
   drawFigures(search, order, known) {
     const best = rate(search.flops, search.best_s);
     const numpy = known.find((reference) => reference.name === "NumPy");
+    setText(this.standing, search.state === "done" ? "GFLOP/s, confirmed" : "GFLOP/s, best so far");
     setText(this.figures.best, gflops(best));
     setText(this.figures.time, seconds(search.best_s));
     setText(this.figures.ratio, best && numpy ? `${(best / numpy.gflops).toFixed(2)}×` : "–");

@@ -4,8 +4,9 @@
     KIND  = CPU | INTERP | NULL | what an installed package registers
     PART  = what the kind makes of it
 
-`CPU`: this machine's cores, kernels as C (`CPU:C`). `INTERP`: the NumPy interpreter, the definition of every op.
-`NULL`: everything but the hardware: kernels are ordered, scheduled and rendered, nothing is stored or computed.
+`CPU`: this machine's cores, kernels compiled by LLVM in this process (`CPU:LLVM`) or, as C, by the system's compiler
+(`CPU:C`). `INTERP`: the NumPy interpreter, the definition of every op. `NULL`: everything but the hardware: kernels are
+ordered, scheduled and rendered (as for `CPU`: `NULL:LLVM`, `NULL:C`), nothing is stored or computed.
 
 A package adds a kind by an entry point of its name in the group `tinyfleet.devices`, which loads a `Factory`; it is
 loaded only when that name is asked for and is not built in.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from engine.device.compiled import Kernels
 from engine.device.protocol import Array
@@ -21,8 +22,16 @@ def _by_c(options: Options) -> tuple[Target, Prepare]:
     return target, cpu.CpuRuntime(target, options.kernels).prepare
 
 
+def _by_llvm(options: Options) -> tuple[Target, Prepare]:
+    """Kernels compiled by LLVM in this process. llvmlite is loaded by the first device that needs it."""
+    llvm = import_module("engine.runtime.llvm")
+    target: Target = llvm.detect()
+    prepare: Prepare = llvm.LlvmRuntime(target, options.kernels).prepare
+    return target, prepare
+
+
 # By the part of the name behind the colon; the first is what CPU alone means.
-COMPILERS: dict[str, Callable[[Options], tuple[Target, Prepare]]] = {"C": _by_c}
+COMPILERS: dict[str, Callable[[Options], tuple[Target, Prepare]]] = {"LLVM": _by_llvm, "C": _by_c}
 
 
 class Cpu:

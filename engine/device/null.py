@@ -14,6 +14,8 @@ from engine.opts import Schedule
 from engine.pipeline import compile_source
 from engine.programs import Cost, cost
 from engine.render.c import CRenderer
+from engine.render.language import RendererFactory
+from engine.render.llvm import LlvmRenderer
 from engine.shapes import shape_of
 from engine.target import Target, processor_target
 
@@ -64,15 +66,19 @@ class Report:
         return sum(each.launches * each.kernel.cost.bytes for each in self.kernels)
 
 
-def _as_c(target: Target) -> Callable[[Kernel, Schedule, int], Unrun]:
-    def prepare(kernel: Kernel, schedule: Schedule, threads: int) -> Unrun:
-        rendered = compile_source(kernel, schedule, CRenderer(target.features), target.features)
-        return Unrun(kernel, schedule, rendered.source, cost(kernel))
+def _rendered_by(renderer: RendererFactory) -> Renderings:
+    def renderings(target: Target) -> Callable[[Kernel, Schedule, int], Unrun]:
+        def prepare(kernel: Kernel, schedule: Schedule, threads: int) -> Unrun:
+            rendered = compile_source(kernel, schedule, renderer(target.features), target.features)
+            return Unrun(kernel, schedule, rendered.source, cost(kernel))
 
-    return prepare
+        return prepare
+
+    return renderings
 
 
-RENDERINGS: dict[str, Renderings] = {"C": _as_c}
+# By the part of the name behind the colon; the first is what NULL alone means.
+RENDERINGS: dict[str, Renderings] = {"LLVM": _rendered_by(LlvmRenderer), "C": _rendered_by(CRenderer)}
 
 
 class Null:

@@ -64,6 +64,12 @@ def test_a_report_with_an_unknown_field_names_it(agent: Agent) -> None:
     assert reply.json()["errors"] == [{"field": "attmepts", "message": "unknown field"}]
 
 
+def test_a_name_that_cannot_be_one_is_named_by_itself(agent: Agent) -> None:
+    said = {"attempt_id": 1, "fence": 1, "state": "exited", "outcome": "failed"}
+    reply = agent.observe(attempts=[{**said, "artifacts": {"no name!": "0" * 64}}])
+    assert [error["field"] for error in reply.json()["errors"]] == ["attempts[0].artifacts.no name!"]
+
+
 def test_a_log_goes_on_where_the_server_says(parts: Parts, client: Client, agent: Agent) -> None:
     job = client.submit_job({"kind": "noop"})
     parts.controllers.tick()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -46,6 +47,19 @@ def bodies(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Place, Any]]
                 yield method.upper(), path, place, body
 
 
+def addresses(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Method, address and field, of every integer in every path and query of the API, each beyond all bounds."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            for told in operation.get("parameters", ()):
+                takes_integers = list(holes(told["schema"], document["components"]["schemas"]))
+                if told["in"] == "header" or not takes_integers:
+                    continue
+                name, field = told["name"], f"{told['in']}.{told['name']}"
+                query = f"?{name}={HUGE}" if told["in"] == "query" else ""
+                yield method.upper(), re.sub(r"{\w+}", str(HUGE), path) + query, field
+
+
 @pytest.fixture
 def headers(
     client: Client, agent: Agent, bearer: Callable[[str], dict[str, str]]
@@ -72,6 +86,19 @@ def test_an_integer_beyond_all_bounds_is_refused_by_the_name_of_its_field(
         ("/v1/jobs", "node"),
         ("/v1/searches", "seed"),
     } <= tried
+
+
+def test_an_integer_beyond_all_bounds_in_an_address_is_refused_by_the_name_of_the_parameter(
+    app: FastAPI, http: TestClient, headers: dict[str, dict[str, str]]
+) -> None:
+    node = headers["/v1/agents/sync"]
+    tried = set()
+    for method, address, field in addresses(app.openapi()):
+        reply = http.request(method, address, headers=node if "/agents/" in address else headers[""])
+        assert reply.status_code == 422, (address, reply.text)
+        assert [error["field"] for error in reply.json()["errors"]].count(field) == 1, (address, reply.text)
+        tried.add(field)
+    assert {"path.job_id", "path.attempt_id", "query.after", "query.attempt", "query.fence"} <= tried
 
 
 def test_the_largest_integer_is_kept_as_it_is(client: Client, agent: Agent) -> None:

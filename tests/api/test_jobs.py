@@ -145,6 +145,27 @@ def test_a_node_is_named_or_numbered(client: Client, agent: Agent) -> None:
         assert client.submit_job({"kind": "noop"}, node=node).node == "tiny1"
 
 
+def test_a_job_says_where_it_ran_last(parts: Parts, client: Client, agent: Agent) -> None:
+    job = client.submit_job({"kind": "noop"})
+    assert job.ran_on is None
+    parts.controllers.tick()
+    [attempt] = agent.sync().attempts
+    agent.sync(attempts=[exited(attempt)])
+    done, other = client.job(job.id), client.submit_job({"kind": "noop"})
+    assert (done.ran_on, done.node) == ("tiny1", None)
+    assert [each.ran_on for each in client.jobs().items] == [other.ran_on, "tiny1"]
+
+
+@pytest.mark.parametrize("attempt", ["x", "0"])
+def test_a_parameter_of_several_forms_is_one_field(
+    http: TestClient, bearer: Callable[[str], dict[str, str]], attempt: str
+) -> None:
+    reply = http.get(f"/v1/jobs/1/logs?attempt={attempt}", headers=bearer("viewer"))
+    [error] = reply.json()["errors"]
+    assert error["field"] == "query.attempt"
+    assert error["message"].endswith(", or 'first' or 'last'")
+
+
 def test_the_same_key_with_the_same_body_is_the_same_job(client: Client) -> None:
     first = client.submit_job({"kind": "noop"}, idempotency_key="once")
     assert client.submit_job({"kind": "noop"}, idempotency_key="once").id == first.id

@@ -58,7 +58,9 @@ def test_one_device_has_one_canonical_name() -> None:
 
 @pytest.mark.parametrize("name", ["", "GPU", "CPU:", "CPU:X", "INTERP:0", "CPU:C:C", ":C"])
 def test_an_unknown_device_is_refused_with_a_list_of_those_there_are(name: str) -> None:
-    with pytest.raises(DeviceError, match=r"no such device; there are CPU, CPU:C, .*INTERP, NULL"):
+    with pytest.raises(
+        DeviceError, match=r"no such device; there are CPU, CPU:LLVM, CPU:C, INTERP, NULL, NULL:LLVM"
+    ):
         device.canonical(name)
 
 
@@ -85,7 +87,7 @@ def test_the_interpreter_runs_a_kernel() -> None:
     np.testing.assert_allclose(device.get("INTERP").run(kernel, [a, b]), a @ b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["CPU", "CPU:C"])
+@pytest.mark.parametrize("name", ["CPU", "CPU:LLVM", "CPU:C"])
 def test_the_cpu_compiles_a_kernel_once_and_agrees_with_the_interpreter(name: str, tmp_path: Path) -> None:
     cpu = device.get(name, options_in(tmp_path))
     kernel = program("gemm", (33, 29, 41))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from engine import dtype as dt
 from engine.build import broadcast, cast, const, elementwise, matmul, param, permute, reduce, reshape
 from engine.dtype import DType
+from engine.element_spec import BITS, FLOAT_ONLY, INT_ONLY
 from engine.errors import InvalidGraph
 from engine.ir import UOp
 from engine.kernel import Kernel
@@ -20,7 +21,6 @@ from engine.programs import program, random_inputs
 from engine.runtime import interp
 from engine.runtime.interp import evaluate, evaluate_rows
 from engine.shapes import shape_of
-from engine.spec import BITS, FLOAT_ONLY, INT_ONLY
 from tests.graphs import assert_close, by_numpy, random_graph
 from tests.reference import NUMPY
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 
 import numpy as np
@@ -21,7 +22,7 @@ from engine.programs import program
 from engine.realize import elements, hold, realize
 from engine.tensor import Tensor
 
-NULLS = ["NULL", "NULL:C"]
+NULLS = ["NULL", "NULL:LLVM", "NULL:C"]
 
 
 @pytest.fixture(params=NULLS)
@@ -94,10 +95,16 @@ def test_a_view_of_more_than_two_to_the_31_elements_is_indexed_with_64_bits(null
 
 
 def assert_64_bit(source: str) -> None:
-    """No loop variable or index of a rendered kernel is narrower than 64 bits."""
-    assert "for (int " not in source
-    assert "i32" not in source
-    assert "long" in source or "i64" in source
+    """No loop variable, offset or address of a rendered kernel is narrower than 64 bits."""
+    if source.startswith("define"):
+        offsets = re.findall(r"getelementptr .*, (i\d+) [^,]*$", source, re.MULTILINE)
+        counters = re.findall(r"= (?:phi|add|mul|sub)(?: \w+)* (i\d+) ", source)
+        assert offsets
+        assert set(offsets + counters) == {"i64"}
+        assert "to i32" not in source
+    else:
+        assert "for (int " not in source
+        assert "long" in source
 
 
 def test_a_graph_of_100_000_nodes_is_traced_scheduled_and_rendered() -> None:

@@ -55,16 +55,24 @@ def test_two_layers_are_two_kernels() -> None:
     x, w, v = tensor(3, 4), tensor(4, 5), tensor(5, 6)
     first, second = steps_of((x @ w).relu() @ v)
     assert first.output in second.inputs
-    assert first.kernel.output.op is Op.MAX  # relu is in the first: the boundary lies behind it
+    assert first.kernel.output.op is Op.WHERE  # relu is in the first: the boundary lies behind it
 
 
 def test_softmax_is_three_kernels() -> None:
     assert len(steps_of(tensor(3, 4).softmax())) == 3
 
 
-def test_a_reduce_with_several_readers_goes_through_memory() -> None:
+def test_a_reduce_whose_readers_meet_again_is_one_kernel() -> None:
     total = tensor(3, 4).sum(1)
-    assert len(steps_of(total.exp() + total)) == 2
+    assert len(steps_of(total.exp() + total)) == 1
+    assert len(steps_of((tensor(3, 4) @ tensor(4, 5)).gelu())) == 1
+
+
+def test_a_reduce_with_readers_that_do_not_meet_goes_through_memory() -> None:
+    total = tensor(3, 4).sum(1)
+    assert len(steps_of(total.exp(), total.sin())) == 3
+    square = tensor(4, 4) @ tensor(4, 4)
+    assert len(steps_of(square.exp() + square.T)) == 2  # read at two places: it would be computed twice
 
 
 def test_a_reduce_that_is_spread_out_goes_through_memory() -> None:
