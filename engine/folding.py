@@ -47,6 +47,8 @@ class Folds:
         loops = [leaf for leaf in self.nest.scheduled.loops if leaf.axis in axes]
         around = (*self.nest.opened(loops), *self.condition)
         inits = [substitute(source, places) for source in fold.src[:count]]
+        if steps == 0:
+            return tuple(inits)
         memories = [
             after(UOp(Op.ACC, init.dtype, (), (next(self.acc_ids), lanes)), *around) for init in inits
         ]

@@ -105,6 +105,7 @@ CASES: dict[str, UOp] = {
     "windows": _windows(X, 3, 2, 2),
     "no steps": _swapped(0),
     "one step": _swapped(1),
+    "no steps of sums": _running(0),
     "one step of sums": _running(1),
     "states change places": _swapped(7),
     "states, xs and the step": _running(6),
