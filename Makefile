@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 # Many tests wait for processes: one worker more than cores.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 1 + (os.cpu_count() or 1)))')
 
-.PHONY: help demo test check peers bench soak format clean
+.PHONY: help demo test check peers bench replay soak format clean
 
 help:
 	@echo "make demo         the whole product once, on this machine (ONCE=1: exit when verified)"
@@ -17,6 +17,7 @@ help:
 	@echo "make check        format, lint, types, architecture"
 	@echo "make peers        the engine against PyTorch: values, gradients, losses (its own environment)"
 	@echo "make bench        benchmarks: ratios to a peer, measured in the same run"
+	@echo "make replay       generated sources compared with those of a revision (BASE=rev; without, the last commit)"
 	@echo "make soak         longer runs of randomized tests"
 	@echo "make format       let ruff rewrite what it can"
 
@@ -41,6 +42,9 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not soak $(if $(ALL),,and not slow)" $(TESTS)
+
+replay: $(VENV)/.dev
+	@$(BIN)/python -m tests.replay $(or $(BASE),HEAD)
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -q -m soak --timeout 1800 $(TESTS)
