@@ -67,6 +67,7 @@ peers: $(PEERS)/.made
 	done
 
 bench: $(VENV)/.runtime
+	@$(BIN)/python -m tests.bench.latency
 	@$(BIN)/python tests/bench/gemm.py
 
 format: $(VENV)/.dev
