@@ -3,16 +3,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TESTS ?= tests
+# Peers are large and only compared with: they live in an environment of their own.
+PEERS := .venv-peers
+TORCH ?= torch==2.13.0
 # Many tests wait for processes: one worker more than cores.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 1 + (os.cpu_count() or 1)))')
 
-.PHONY: help demo test check bench soak format clean
+.PHONY: help demo test check peers bench replay soak format clean
 
 help:
 	@echo "make demo         the whole product once, on this machine (ONCE=1: exit when verified)"
 	@echo "make test         the test suite (TESTS=path for a part of it, ALL=1 with the slow tests)"
 	@echo "make check        format, lint, types, architecture"
+	@echo "make peers        the engine against PyTorch: values, gradients, losses (its own environment)"
 	@echo "make bench        benchmarks: ratios to a peer, measured in the same run"
+	@echo "make replay       generated sources compared with those of a revision (BASE=rev; without, the last commit)"
 	@echo "make soak         longer runs of randomized tests"
 	@echo "make format       let ruff rewrite what it can"
 
@@ -38,6 +43,9 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not soak $(if $(ALL),,and not slow)" $(TESTS)
 
+replay: $(VENV)/.dev
+	@$(BIN)/python -m tests.replay $(or $(BASE),HEAD)
+
 soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -q -m soak --timeout 1800 $(TESTS)
 
@@ -47,6 +55,17 @@ check: $(VENV)/.dev
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
 
+$(PEERS)/.made: pyproject.toml
+	@$(PYTHON) -m venv $(PEERS)
+	@echo "installing $(TORCH) and others into $(PEERS) …"
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)' 'scikit-learn>=1.5' -e .
+	@touch $@
+
+peers: $(PEERS)/.made
+	@set -e; for peer in tests/peers/[a-z]*.py; do \
+	  echo "$$peer"; $(PEERS)/bin/python -m "tests.peers.$$(basename $$peer .py)"; \
+	done
+
 bench: $(VENV)/.runtime
 	@$(BIN)/python tests/bench/gemm.py
 
@@ -55,4 +74,4 @@ format: $(VENV)/.dev
 	@$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -45,6 +45,11 @@ class Cell:
     _gradient: Self | None
     device: str
 
+    def __new__(cls, *_args: Any, **_options: Any) -> Self:
+        cell = super().__new__(cls)
+        cell._gradient = None
+        return cell
+
     @property
     def _value(self) -> UOp:
         watch = _watch.get()

@@ -232,10 +232,10 @@ def _timed_on() -> Target:
     """What candidates are compiled for and timed on. InvalidOption when DEV names no device, or one of others."""
     given = current().device
     try:
-        named = device.canonical()
+        named = device.canonical().partition(":")[0]
     except DeviceError as error:
         raise InvalidOption("DEV", given, error.code) from None
-    if named != TIMED:
+    if named.partition(":")[0] != TIMED:
         raise InvalidOption("DEV", given, f"kernels can be timed on {TIMED} only: set that, or unset it")
     return detect()
 

@@ -47,12 +47,16 @@ class Folds:
         loops = [leaf for leaf in self.nest.scheduled.loops if leaf.axis in axes]
         around = (*self.nest.opened(loops), *self.condition)
         inits = [substitute(source, places) for source in fold.src[:count]]
+        if steps == 0:
+            return tuple(inits)
         memories = [
             after(UOp(Op.ACC, init.dtype, (), (next(self.acc_ids), lanes)), *around) for init in inits
         ]
         start = group([_store(memory, lane, init) for memory, init in zip(memories, inits, strict=True)])
-        step = UOp(Op.RANGE, dt.int64, (), (next(self.nest.ids), steps, RangeType.LOOP))
-        inside = [after(memory, start, step) for memory in memories]
+        # A loop of one step is none: its RANGE would be simplified to 0, and nothing left to close.
+        loop = (UOp(Op.RANGE, dt.int64, (), (next(self.nest.ids), steps, RangeType.LOOP)),) * (steps != 1)
+        step = loop[0] if loop else number(0)
+        inside = [after(memory, start, *loop) for memory in memories]
         holes = {
             UOp(Op.HOLE, memory.dtype, (), (id_, HoleKind.STATE, i, ())): _load(memory, lane)
             for i, memory in enumerate(inside)
@@ -63,7 +67,7 @@ class Folds:
         stores = [
             _store(after(memory, *values), lane, value) for memory, value in zip(inside, values, strict=True)
         ]
-        end = close(group(stores), (step,))
+        end = close(group(stores), loop)
         return tuple(_load(after(memory, end), lane) for memory in memories)
 
 

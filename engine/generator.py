@@ -35,7 +35,6 @@ class Generator(Cell):
 
     def __init__(self, seed: int | None = None, device: str | None = None) -> None:
         self.device = canonical(device)
-        self._gradient = None
         self._lock = Lock()
         self.manual_seed(secrets.randbits(64) if seed is None else seed)
 

@@ -376,11 +376,9 @@ def identity(op: Op, dtype: dt.DType) -> UOp:
     assert op in REDUCERS
     if op in (Op.ADD, Op.MUL):
         return UOp(Op.CONST, dtype, (), (float if dtype.is_float else int)(op is Op.MUL))
-    sign = -1 if op is Op.MAX else 1
     if dtype.is_float:
-        return UOp(Op.CONST, dtype, (), sign * float("inf"))
-    limit = 1 << (8 * dtype.itemsize - 1)
-    return UOp(Op.CONST, dtype, (), -limit if op is Op.MAX else limit - 1)
+        return UOp(Op.CONST, dtype, (), float("-inf" if op is Op.MAX else "inf"))
+    return UOp(Op.CONST, dtype, (), dtype.low if op is Op.MAX else dtype.high)
 
 
 def _reshape_index(index: Index, new: Shape, old: Shape) -> Index:

@@ -140,12 +140,13 @@ class _Fusion:
             self._cut_reduces(sources)
         elif len(sources) > 1:
             self._cut_second_reduces(node)
-        if sum(self._seen(source).ops for source in sources) >= MAX_OPS:
-            self._cut_large(node)
-        ops, reduce, expensive = 0, None, False
+        ops = sum(self._seen(source).ops for source in set(sources))
+        if ops >= MAX_OPS:
+            ops = self._cut_large(node)
+        reduce, expensive = None, False
         for source in set(sources):
             seen = self._seen(source)
-            ops, reduce, expensive = ops + seen.ops, reduce or seen.reduce, expensive or seen.expensive
+            reduce, expensive = reduce or seen.reduce, expensive or seen.expensive
         return _Open(
             ops + (node.op not in VIEWS),
             node if node.op in (Op.REDUCE, Op.FOLD) else reduce,
@@ -172,14 +173,22 @@ class _Fusion:
                 self._cut(source)
             kept = kept or found
 
-    def _cut_large(self, node: UOp) -> None:
-        """Sums of the sources' ops count shared ops twice: count exactly before cutting the largest sources."""
+    def _cut_large(self, node: UOp) -> int:
+        """Sums of the sources' ops count shared ops twice: count exactly before cutting the largest sources.
+
+        The exact number of ops that are left.
+        """
         sources = list(dict.fromkeys(read_outside(node)))
+        ops = self._count(sources)
+        if ops < MAX_OPS:
+            return ops
         for source in sources:
             if source not in self.cuts:
                 self._open[source] = replace(self._open[source], ops=self._count([source]))
-        while self._count(sources) >= MAX_OPS:
+        while ops >= MAX_OPS:
             self._cut(max(sources, key=lambda s: self._seen(s).ops))
+            ops = self._count(sources)
+        return ops
 
     def _count(self, nodes: list[UOp]) -> int:
         """The different ops that the nodes would bring into one kernel."""

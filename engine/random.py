@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from math import pi, prod
 
 from engine import dtype as dt
-from engine.build import bitcast, broadcast, cast, iota, iota_along, reduce, reshape, scatter, shrink
+from engine.build import bitcast, broadcast, cast, iota, reshape, shrink
 from engine.dtype import DType
 from engine.errors import InvalidGraph
+from engine.functions.scan import accumulated
+from engine.functions.sorting import argsort, search
 from engine.ir import UOp
 from engine.ops import Op
 from engine.shapes import Shape, shape_of
@@ -160,31 +162,9 @@ def _upper_product(a: Term, b: int) -> Term:
 # ----------------------------------------------------------------------------------------------- orders
 
 
-def ranks(keys: UOp) -> UOp:
-    """The place of each key of (…, n) among its row's, the least first, equal ones in order: int64, each of 0 … n - 1 once.
-
-    By comparing each with each.
-    """
-    *batch, n = shape_of(keys)
-    shape: Shape = (*batch, n, n)
-    one = Term(broadcast(reshape(keys, (*batch, n, 1)), shape), shape)
-    other = Term(broadcast(reshape(keys, (*batch, 1, n)), shape), shape)
-    axis = len(batch)
-    earlier = Term(iota_along(shape, axis + 1), shape) < Term(iota_along(shape, axis), shape)
-    before = (other < one) | (other.equals(one) & earlier)
-    return reduce(Op.ADD, before.cast(dt.int64).node, (axis + 1,))
-
-
-def ordered(keys: UOp) -> UOp:
-    """Where the least key of each row of (…, n) is, where the next one is, …: int64 (…, n)."""
-    places = ranks(keys)
-    numbers = iota_along(shape_of(places), len(shape_of(places)) - 1)
-    return scatter(numbers, places, numbers, len(shape_of(places)) - 1, "set")
-
-
 def permutation(source: Source, n: int) -> UOp:
     """The numbers 0 … n - 1 in random order, int64: the order of as many random 64-bit keys."""
-    return ordered(Draw.taken(source, (n,)).word().node)
+    return argsort(Draw.taken(source, (n,)).word().node, 0, False)
 
 
 def choices(source: Source, weights: UOp, count: int, replace: bool) -> UOp:
@@ -196,30 +176,20 @@ def choices(source: Source, weights: UOp, count: int, replace: bool) -> UOp:
     *batch, n = shape_of(weights)
     wide = cast(weights, dt.float64)
     if replace:
-        return _fallen(uniform(source, (*batch, count), dt.float64), _sums(wide), n)
+        return _fallen(uniform(source, (*batch, count), dt.float64), accumulated(Op.ADD, wide, -1, None))
     u = Term(uniform(source, (*batch, n), dt.float64), (*batch, n))
     clocks = -logarithm(-u + 1.0) / Term(wide, (*batch, n))
     weightless = Term(wide, (*batch, n)).equals(0.0)
-    found = ordered(weightless.where(float("inf"), clocks).node)
+    found = argsort(weightless.where(float("inf"), clocks).node, -1, False)
     return shrink(found, [*((0, size, 1) for size in batch), (0, count, 1)])
 
 
-def _sums(weights: UOp) -> UOp:
-    """The partial sums along the last axis."""
-    *batch, n = shape_of(weights)
-    shape: Shape = (*batch, n, n)
-    axis = len(batch)
-    upto = Term(iota_along(shape, axis + 1), shape) < Term(iota_along(shape, axis), shape) + 1
-    spread = Term(broadcast(reshape(weights, (*batch, 1, n)), shape), shape)
-    return reduce(Op.ADD, upto.where(spread, spread.constant(0.0)).node, (axis + 1,))
-
-
-def _fallen(parts: UOp, sums: UOp, n: int) -> UOp:
-    """How many of the sums (…, n) each part (…, count) of the last of them has reached."""
+def _fallen(parts: UOp, sums: UOp) -> UOp:
+    """How many of the partial sums (…, n) each part (…, count) of the last one has reached."""
     *batch, count = shape_of(parts)
-    shape: Shape = (*batch, count, n)
+    n = shape_of(sums)[-1]
     total = shrink(sums, [*((0, size, 1) for size in batch), (n - 1, n, 1)])
-    point = Term(parts, (*batch, count)) * Term(broadcast(total, (*batch, count)), (*batch, count))
-    spread = Term(broadcast(reshape(point.node, (*batch, count, 1)), shape), shape)
-    beyond = (spread < Term(broadcast(reshape(sums, (*batch, 1, n)), shape), shape)).equals(False)
-    return reduce(Op.ADD, beyond.cast(dt.int64).node, (len(batch) + 1,))
+    whole = Term(broadcast(total, (*batch, count)), (*batch, count))
+    # A product that is rounded up to the whole sum would fall behind the last weight.
+    point = (Term(parts, whole.shape) * whole).at_most(whole * (1 - 2.0**-52))
+    return search(sums, point.node, True)

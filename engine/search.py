@@ -114,11 +114,14 @@ def search(
         beam = _Beam(bench, width, per_round, patience, budget_s, progress)
         stopped = beam.run()
         confirmed = beam.confirm()
+        best = next((m for m in confirmed if m.outcome is Outcome.OK), None)
+        if best is not None:
+            store.choose(bench.hash, target.id, threads, best)
         return SearchResult(
             bench.hash,
             target.id,
             threads,
-            next((m for m in confirmed if m.outcome is Outcome.OK), None),
+            best,
             tuple(confirmed),
             tuple(beam.rounds),
             tuple(beam.measured.values()),

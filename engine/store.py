@@ -54,6 +54,10 @@ class Store:
         if measured.outcome is Outcome.OK and _faster(measured, best):
             _write(self._best(kernel_hash, target_id, threads), measured.to_json())
 
+    def choose(self, kernel_hash: str, target_id: str, threads: int, measured: Measured) -> None:
+        """Make the winner of a race the best, whatever any candidate took alone: that may have flattered."""
+        _write(self._best(kernel_hash, target_id, threads), measured.to_json())
+
     def add_source(self, source: str) -> str:
         """Keep a source; its hash."""
         name = source_hash(source)
@@ -81,7 +85,7 @@ class Store:
                 yield found
 
     def best(self, kernel_hash: str, target_id: str, threads: int) -> Measured | None:
-        """The fastest right candidate, or None."""
+        """The winner of the last search, or of what was measured since the fastest right candidate; or None."""
         return self._read(self._best(kernel_hash, target_id, threads))
 
     # ---------------------------------------------------------------------------------------- journal

@@ -8,9 +8,9 @@ from enum import StrEnum
 from math import prod
 
 from engine.ir import UOp, toposort
+from engine.lanes import lanes_of
 from engine.linearize import behind_after
 from engine.ops import Op
-from engine.opts import RangeType
 from engine.render.c import CRenderer
 from engine.render.language import Renderer
 from engine.target import Features
@@ -116,7 +116,7 @@ def faulty_renderer(features: Features) -> FaultyRenderer:
 def traits_of(linear: Sequence[UOp]) -> Traits:
     """The traits of a linearized kernel."""
     nodes = toposort(*linear)
-    lanes = max((n.arg[1] for n in nodes if n.op is Op.RANGE and n.arg[2] is RangeType.VEC), default=1)
+    lanes = max(map(lanes_of, nodes), default=1)
     accumulators = [n.arg[1] for n in nodes if n.op is Op.ACC]
     # Each accumulator is set once at the start; what else stores to it are steps of the reduce.
     stores = [n for n in linear if n.op is Op.STORE and behind_after(n.src[0].src[0]).op is Op.ACC]

@@ -274,8 +274,16 @@ def _infix(node: UOp) -> str:
 
 
 def _adds_constant(node: UOp) -> bool:
-    scalar = node.dtype is dt.int64 and lanes_of(node) == 1
-    return node.op is Op.ADD and node.src[1].op is Op.CONST and scalar
+    """Is it an int64 and a constant? Not an accumulator and one: that has to be read before it changes."""
+    if node.dtype is not dt.int64 or lanes_of(node) != 1 or not _is_sum_with_constant(node):
+        return False
+    while _is_sum_with_constant(node):
+        node = node.src[0]
+    return not reads_accumulator(node)
+
+
+def _is_sum_with_constant(node: UOp) -> bool:
+    return node.op is Op.ADD and node.src[1].op is Op.CONST
 
 
 def _counts_lanes(node: UOp) -> bool:

@@ -27,7 +27,7 @@ class Differentiable(Cell):
 
     def __new__(cls, *_args: Any, **_options: Any) -> Self:
         tensor = super().__new__(cls)
-        tensor._leaf = tensor._gradient = None
+        tensor._leaf = None
         return tensor
 
     @classmethod

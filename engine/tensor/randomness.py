@@ -42,7 +42,8 @@ class Randomness(Value):
         device = canonical(options.get("device"))
         node = draw(_source(device, options.get("seed"), options.get("generator")))
         found = cls._of(UOp(Op.CONTIGUOUS, node.dtype, (node,), "global"), device)
-        found.requires_grad = bool(options.get("requires_grad", False))
+        if options.get("requires_grad", False):
+            found.requires_grad = True
         return found
 
     @classmethod
@@ -92,7 +93,7 @@ class Randomness(Value):
 
     @classmethod
     def randperm(cls, n: int, dtype: DType = dt.int64, **options: Any) -> Self:
-        """0 … n - 1 in random order. Takes time in proportion to n²."""
+        """0 … n - 1 in random order."""
         (n,) = sizes((n,))
         return cls._drawn(lambda source: build.cast(random.permutation(source, n), dtype), options)
 
@@ -167,7 +168,6 @@ class Randomness(Value):
         """int64 (…, num_samples): places in the rows (…, n) of weights, chosen in proportion to these.
 
         InvalidGraph for a tensor without axes or weights, and for more samples without replacement than there are.
-        Takes time in proportion to n².
         """
         if not self.shape or self.shape[-1] == 0 or num_samples < 0:
             raise InvalidGraph(f"cannot choose {num_samples} from {self.shape} weights", "multinomial")

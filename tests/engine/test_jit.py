@@ -292,7 +292,6 @@ def test_one_tensor_passed_twice_is_another_case_than_two() -> None:
         assert fast(x, x).tolist() == [16.0]
 
 
-@pytest.mark.skipif(not hasattr(Tensor, "__setitem__"), reason="Tensor has no indexing yet")
 def test_slices_are_assigned_under_jit() -> None:
     cache = Tensor(np.zeros((4, 3), np.float32))
     wanted = np.zeros((4, 3), np.float32)
@@ -309,6 +308,18 @@ def test_slices_are_assigned_under_jit() -> None:
         wanted[0] = row
         np.testing.assert_allclose(put(Tensor(row)).numpy(), wanted.sum(), rtol=1e-5, err_msg=str(i))
         np.testing.assert_array_equal(cache.numpy(), wanted)
+
+
+def test_random_numbers_go_on_in_replays_and_beside_them() -> None:
+    def function(x: Tensor) -> Tensor:
+        return x + Tensor.rand(4) - Tensor.randn(4)
+
+    found: list[list[Any]] = []
+    for draw in (function, jit(function)):
+        Tensor.manual_seed(7)
+        found.append([draw(Tensor([1.0])).tolist() for _ in range(5)] + [Tensor.rand(2).tolist()])
+    assert found[0] == found[1]
+    assert len({str(drawn) for drawn in found[0]}) == 6
 
 
 @pytest.mark.parametrize("read", ["numpy", "item", "tolist", "__float__", "__bool__"])

@@ -9,15 +9,16 @@ import pytest
 
 from engine import linearize, lower, places
 from engine.build import broadcast, elementwise, expand, matmul, param, permute, reduce, reshape
-from engine.dtype import float32
+from engine.dtype import DTYPES, DType, float32
 from engine.errors import InvalidGraph
-from engine.indexing import accesses, body
+from engine.indexing import accesses, body, identity
 from engine.ir import UOp, toposort
 from engine.kernel import Kernel
-from engine.ops import Op
+from engine.ops import REDUCERS, Op
 from engine.opts import Opt, OptKind, RangeType, Schedule
+from engine.runtime import meaning
 from engine.schedule import replay
-from engine.spec import Level, verify
+from engine.spec import Level, problem, verify
 from engine.target import detect
 from tests.engine.sample_kernels import SAMPLES, Case, cases_of, mismatches
 
@@ -75,6 +76,14 @@ def test_a_kernel_has_at_most_one_reduce() -> None:
     twice = reduce(Op.ADD, once, (0,))
     with pytest.raises(InvalidGraph, match="at most one REDUCE"):
         body(Kernel(twice))
+
+
+@pytest.mark.parametrize("dtype", [d for d in DTYPES.values() if d.is_int or d.is_float], ids=repr)
+def test_a_reduce_starts_from_what_changes_nothing(dtype: DType) -> None:
+    for op in REDUCERS:
+        start = identity(op, dtype)
+        assert start.arg == meaning.identity(op, dtype)
+        assert not problem(start, Level.KERNEL)
 
 
 # -- structure --------------------------------------------------------------------------------------------------

@@ -70,6 +70,17 @@ def _running(steps: int) -> UOp:
     return elementwise(Op.MUL, a, b)
 
 
+def _counted(steps: int) -> UOp:
+    one, two = (const(n, dt.int64, (40,)) for n in (1, 2))
+
+    def body(step: UOp, states: tuple[UOp, ...], xs: tuple[UOp, ...]) -> list[UOp]:
+        a, b = states
+        return [b, elementwise(Op.ADD, elementwise(Op.ADD, a, one), two)]
+
+    a, b = fold(steps, [STATE, elementwise(Op.NEG, STATE)], [], body)
+    return elementwise(Op.SUB, a, b)
+
+
 CASES: dict[str, UOp] = {
     "shrink": shrink(X, ((1, 5, 2), (0, 36, 3))),
     "flip": flip(X, (0, 1)),
@@ -94,8 +105,11 @@ CASES: dict[str, UOp] = {
     "windows": _windows(X, 3, 2, 2),
     "no steps": _swapped(0),
     "one step": _swapped(1),
+    "no steps of sums": _running(0),
+    "one step of sums": _running(1),
     "states change places": _swapped(7),
     "states, xs and the step": _running(6),
+    "states that a constant is added to": _counted(7),
 }
 
 

@@ -28,7 +28,7 @@ from tests.reference import Approx, assert_close, by_numpy, mismatches
 # Devices by name that run everything; each is compared with the definition's reference on the same graphs.
 # The compiled ones take longer: they are marked slow.
 DEVICES = ("INTERP",)
-COMPILED: tuple[str, ...] = ()
+COMPILED = ("CPU",)
 GRAPHS = 500
 SOAKED = 10_000
 CHUNK = 50  # graphs of one test

@@ -130,3 +130,12 @@ def test_no_half_written_file_stays(tmp_path: Path) -> None:
     store.repro(KERNEL, measured().hash, "int main(void) { return 0; }")
     assert not list(tmp_path.rglob("*.tmp"))
     assert len(list((tmp_path / "quarantine").iterdir())) == 1
+
+
+def test_the_winner_of_a_race_is_the_best_although_another_was_faster_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    flattered = Measured((), "a" * 64, Outcome.OK, time_s=1.0)
+    winner = Measured((), "b" * 64, Outcome.OK, time_s=2.0)
+    store.add("kernel", "target", 1, flattered)
+    store.choose("kernel", "target", 1, winner)
+    assert store.best("kernel", "target", 1) == winner

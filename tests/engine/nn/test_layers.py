@@ -10,6 +10,7 @@ import pytest
 from engine import dtype as dt
 from engine import nn
 from engine.errors import InvalidGraph
+from engine.jit import jit
 from engine.nn.module import Module
 from engine.tensor import Tensor
 
@@ -160,6 +161,9 @@ def test_dropout_drops_in_training_only_and_keeps_the_mean() -> None:
     assert 0.2 < (found == 0).mean() < 0.3
     assert layer.eval()(x) is x
     assert nn.Dropout(1.0)(x).numpy().max() == 0
+    replayed = jit(layer.train())
+    masks = [replayed(x).numpy().tobytes() for _ in range(4)]
+    assert len(set(masks)) == 4
     with pytest.raises(InvalidGraph, match="no probability"):
         nn.Dropout(1.5)
 
