@@ -58,13 +58,13 @@ check: $(VENV)/.dev
 $(PEERS)/.made: pyproject.toml
 	@$(PYTHON) -m venv $(PEERS)
 	@echo "installing $(TORCH) and others into $(PEERS) …"
-	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)' 'scikit-learn>=1.5' -e .
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)' 'scikit-learn>=1.5' 'pytest>=8.2' 'pytest-timeout>=2.3' -e .
 	@touch $@
 
 peers: $(PEERS)/.made
-	@set -e; for peer in tests/peers/[a-z]*.py; do \
-	  echo "$$peer"; $(PEERS)/bin/python -m "tests.peers.$$(basename $$peer .py)"; \
-	done
+	@$(PEERS)/bin/python -m pytest -q --noconftest -p no:cacheprovider tests/peers/calls.py tests/peers/gradients.py
+	@$(PEERS)/bin/python -m tests.peers.digits
+	@$(PEERS)/bin/python -m tests.peers.models
 
 bench: $(VENV)/.runtime
 	@$(BIN)/python -m tests.bench.latency

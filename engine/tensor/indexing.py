@@ -34,15 +34,16 @@ class Indexing(Value):
     def __setitem__(self, key: Any, value: Operand) -> None:
         """This tensor becomes a new one with `value` at the key; no other tensor sees it, views of this one neither.
 
-        Of places named twice the last value stays. The value is cast to this tensor's dtype and broadcast.
+        Of places named twice the last value stays. The value is cast to this tensor's dtype and broadcast. A leaf
+        stays one: InvalidGraph if it is given something with a gradient.
         """
         new = self._operand(value)
         mask = only_mask(key)
         if mask is not None and not shape_of(new) and mask.shape == self.shape[: mask.ndim]:
             here = build.reshape(self._operand(mask), mask.shape + (1,) * (self.ndim - mask.ndim))
-            self._node = arithmetic.where(here, build.cast(new, self.dtype), self._node)
+            self._put(arithmetic.where(here, build.cast(new, self.dtype), self._value))
             return
-        self._node = indexing.write(self._node, entries_of(key, self.shape, self._operand), new)
+        self._put(indexing.write(self._value, entries_of(key, self.shape, self._operand), new))
 
     def __iter__(self) -> Iterator[Self]:
         if not self.shape:

@@ -190,6 +190,29 @@ def test_writing_changes_this_tensor_alone() -> None:
     assert x.tolist() == [[9] * 4, [104, 5, 106, 7], [108, 9, 110, 11]]
 
 
+def test_gradients_go_through_what_is_written_and_past_it() -> None:
+    x, y = Tensor(A, requires_grad=True), Tensor([2.0], requires_grad=True)
+    z = x * 3
+    z[1:, 0] = y
+    z.sum().backward()
+    wanted = np.full_like(A, 3)
+    wanted[1:, 0] = 0
+    assert x.grad is not None
+    assert y.grad is not None
+    same(x.grad, wanted)
+    assert y.grad.tolist() == [28.0]
+
+
+def test_a_leaf_that_is_written_to_stays_one() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    x[0] = 5
+    (x * x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [10.0, 4.0]
+    with pytest.raises(InvalidGraph, match="leaf"):
+        x[0] = x[1]
+
+
 def test_of_places_named_twice_the_last_value_stays() -> None:
     x = Tensor([0, 0, 0])
     x[[1, 1, 0]] = Tensor([5, 6, 7])

@@ -41,7 +41,7 @@ def reversed_order(array: Any) -> Any:
     return (len(array) - 1 - np.argsort(array[::-1], kind="stable"))[::-1]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows())
 def test_sorting_is_stable_for_every_dtype(array: Any) -> None:
     values, places = Tensor(array).sort()

@@ -1,6 +1,6 @@
 """The derivatives of what Tensor's methods are composed of are PyTorch's, near their special points too.
 
-Run as test_tensor_torch.py is.
+Run it with a Python that has PyTorch and pytest, from the root: `python -m pytest --noconftest tests/peers/gradients.py`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from engine.tensor import Tensor  # noqa: E402
+from engine.tensor import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 F = torch.nn.functional

@@ -1,6 +1,6 @@
 """The same call on a Tensor and on PyTorch's gives the same shape, dtype and values.
 
-Needs PyTorch, which nothing else here does: run by hand and by CI in an environment of its own.
+Run it with a Python that has PyTorch and pytest, from the root: `python -m pytest --noconftest tests/peers/calls.py`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from engine import dtypes  # noqa: E402
-from engine.tensor import Tensor  # noqa: E402
+from engine import dtypes
+from engine.tensor import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 RANDOM = np.random.default_rng(0)
