@@ -244,11 +244,27 @@ class _Source:
         elif lanes == 1:
             self._store_if(place, plain)
         else:
-            mask, pointer = self._value(place.src[2], lanes), self._address(place)
+            mask, pointer = self._store_mask(place, lanes), self._address(place)
             name = self.arithmetic.masked("store", dtype, lanes)
             self._do(
                 f"call void {name}({type_} {stored}, ptr {pointer}, i32 {dtype.itemsize}, <{lanes} x i1> {mask})"
             )
+
+    def _store_mask(self, place: UOp, lanes: int) -> str:
+        """Which lanes to store; of integers, so that LLVM never knows.
+
+        LLVM 22 with AVX-512 stores a truncated integer vector whose one valid lane it knows at compile time in the
+        width from before truncation, beyond the lane: the mask goes through memory that it must not look into.
+        """
+        mask = self._value(place.src[2], lanes)
+        if place.dtype.is_float or place.dtype.itemsize == 8:
+            return mask
+        slot, type_ = f"%mask{next(self._numbers)}", f"<{lanes} x i8>"
+        self.slots.append(f"  {slot} = alloca {type_}")
+        wide = self.emit(f"zext <{lanes} x i1> {mask} to {type_}")
+        self._do(f"store volatile {type_} {wide}, ptr {slot}")
+        read = self.emit(f"load volatile {type_}, ptr {slot}")
+        return self.emit(f"icmp ne {type_} {read}, {constant(dt.uint8, 0, lanes)}")
 
     def _store_if(self, place: UOp, store: str) -> None:
         number, valid = next(self._numbers), self._value(place.src[2], 1)

@@ -19,10 +19,11 @@ from engine.ops import Op
 from engine.opts import Opt, OptKind, Schedule
 from engine.pipeline import compile_source
 from engine.render.c import CRenderer
-from engine.runtime.cpu import CpuRuntime
+from engine.runtime.cpu import CpuRuntime, empty, load
 from engine.runtime.interp import evaluate
 from engine.target import FEATURES, SEMANTIC_FLAGS, Target, detect, isa_flags, read_processor
 from tests.engine.sample_kernels import SAMPLES, Case, cases_of, mismatches
+from tests.engine.special_values import SCHEDULES, Edge, arithmetic, casts
 from tests.parts import need
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -211,3 +212,50 @@ def test_a_bool_that_is_neither_0_nor_1_in_memory_is_true(tmp_path: Path) -> Non
     for schedule in ((), (Opt(OptKind.VEC, "out", 0, 8),)):
         got = CpuRuntime(detect(), tmp_path).prepare(kernel, schedule)([foreign])
         assert got.tolist() == [0] + [1] * 15
+
+
+# -- the edges of every dtype --------------------------------------------------------------------------------------
+
+
+def wrong_at_the_edges(
+    edges: Sequence[Edge], compiler_name: str, schedules: Sequence[str], directory: Path
+) -> list[str]:
+    """What the compiled edges get wrong; a hundred of them stand in one file."""
+    target = detect(compiler_name)
+    renderer = CRenderer(target.features)
+    jobs = [(edge, name) for edge in edges for name in schedules]
+    sources = [
+        compile_source(edge.kernel, SCHEDULES[name], renderer, target.features, f"kernel_{i}").source
+        for i, (edge, name) in enumerate(jobs)
+    ]
+    found = []
+    for start in range(0, len(jobs), 100):
+        path = compiler.compile("".join(sources[start : start + 100]), target, directory, level="-O1")
+        for i, (edge, name) in enumerate(jobs[start : start + 100], start):
+            output = empty(edge.inputs[0].shape, edge.kernel.dtype.numpy)
+            addresses = [array.ctypes.data for array in (output, *edge.inputs)]
+            load(path, f"kernel_{i}").run(addresses)
+            found.append(f"{name}: {text}" if (text := edge.problem(output)) else "")
+    return [text for text in found if text]
+
+
+EDGES = [
+    ("gcc", ("scalar", "x16")),
+    pytest.param("clang", ("scalar", "x4", "x16"), marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("compiler_name", "schedules"), EDGES)
+def test_arithmetic_at_the_edges_of_every_dtype_is_the_interpreters(
+    compiler_name: str, schedules: tuple[str, ...], tmp_path: Path
+) -> None:
+    need(compiler_name, install=compiler_name)
+    assert wrong_at_the_edges(list(arithmetic()), compiler_name, schedules, tmp_path) == []
+
+
+@pytest.mark.parametrize(("compiler_name", "schedules"), EDGES)
+def test_casts_at_the_edges_of_every_dtype_are_the_interpreters(
+    compiler_name: str, schedules: tuple[str, ...], tmp_path: Path
+) -> None:
+    need(compiler_name, install=compiler_name)
+    assert wrong_at_the_edges(list(casts()), compiler_name, schedules, tmp_path) == []
