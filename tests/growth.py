@@ -72,7 +72,7 @@ EVERYTHING = Vocabulary(
     ELEMENTWISE | VIEWS | {Op.PAD, Op.IOTA, Op.GATHER, Op.SCATTER, Op.FOLD, Op.GET, Op.REDUCE, Op.CONST},
 )
 # With what stands between kernels.
-TENSORS = Vocabulary(EVERYTHING.dtypes, EVERYTHING.ops | {Op.CONTIGUOUS})
+TENSORS = Vocabulary(EVERYTHING.dtypes, EVERYTHING.ops | {Op.CONTIGUOUS, Op.DETACH})
 # What a first backend can: 32-bit floats, the usual integers, no data-dependent addresses, nothing in order.
 MODEST = Vocabulary(
     (dt.float32, dt.float32, dt.float32, dt.int32, dt.int64, dt.bool_),
@@ -474,7 +474,10 @@ def _joined(graph: Graph) -> UOp | None:
 
 def _boundary(graph: Graph) -> UOp | None:
     x = graph.pick()
-    return None if x is None else UOp(Op.CONTIGUOUS, x.dtype, (x,), "global")
+    if x is None:
+        return None
+    detached = graph.random.random() < 0.2
+    return UOp(Op.DETACH, x.dtype, (x,)) if detached else UOp(Op.CONTIGUOUS, x.dtype, (x,), "global")
 
 
 GROWTHS: dict[str, Callable[[Graph], UOp | None]] = {

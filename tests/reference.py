@@ -332,6 +332,7 @@ MOVES: dict[Op, Callable[[UOp, Array], Array]] = {
     Op.PAD: _padded,
     Op.FLIP: _flipped,
     Op.CONTIGUOUS: lambda node, x: x,
+    Op.DETACH: lambda node, x: x,
 }
 REDUCERS = {Op.ADD: np.add, Op.MUL: np.multiply, Op.MAX: np.maximum, Op.MIN: np.minimum}
 
