@@ -23,10 +23,12 @@ def copy_of_engine(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_engine_renders_the_same(entries: list[Entry], tmp_path: Path) -> None:
     assert compare(entries, copy_of_engine(tmp_path)) == []
 
 
+@pytest.mark.slow
 def test_an_engine_that_generates_other_code_is_found(entries: list[Entry], tmp_path: Path) -> None:
     path = copy_of_engine(tmp_path) / "engine" / "accumulate.py"
     text = path.read_text()

@@ -42,6 +42,7 @@ def test_a_graph_a_million_deep_is_walked_simplified_ordered_and_printed() -> No
     _check(1_000_000)
 
 
+@pytest.mark.slow
 def test_constants_fold_along_a_deep_chain() -> None:
     node = const(1, dt.int64)
     for _ in range(20_000):

@@ -315,6 +315,7 @@ def test_a_gradient_can_be_differentiated_again() -> None:
     assert_gradients(first, {a: x}, np.random.default_rng(0))
 
 
+@pytest.mark.slow
 def test_a_chain_of_100_000_nodes_is_differentiated_without_recursion_and_in_linear_size() -> None:
     x = param(0, (), dt.float64)
     y = x

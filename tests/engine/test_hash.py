@@ -53,6 +53,7 @@ def test_shake_of_every_boundary_length_is_as_in_hashlib(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHAKES)
 @pytest.mark.parametrize("blocks", [1, 2, 3, 7])
+@pytest.mark.slow
 def test_shake_gives_any_number_of_bytes(name: str, blocks: int) -> None:
     rate = keccak.SPONGES[name].rate
     for length in (blocks * rate - 1, blocks * rate, blocks * rate + 1):
@@ -62,6 +63,7 @@ def test_shake_gives_any_number_of_bytes(name: str, blocks: int) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=5), st.integers(0, 400))
+@pytest.mark.slow
 def test_random_messages_of_different_lengths_hash_in_one_batch(messages: list[bytes], length: int) -> None:
     found = hashes.digests("shake_128", messages, length, device="INTERP")
     assert found == [expected("shake_128", m, length) for m in messages]

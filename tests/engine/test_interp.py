@@ -189,6 +189,7 @@ def _kernel(seed: int, max_reduces: int = 1) -> tuple[Kernel, list[np.ndarray]]:
 
 
 @pytest.mark.parametrize("tile", [1, 7, 64, interp.TILE])
+@pytest.mark.slow
 def test_random_graphs_evaluate_as_numpy_does_whatever_the_tile(
     tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def test_toposort_may_stop_below_a_node() -> None:
     assert toposort(add(inner, X), enter=lambda node: node is not inner) == [inner, X, add(inner, X)]
 
 
+@pytest.mark.slow
 def test_a_graph_far_deeper_than_pythons_stack_is_walked_rebuilt_and_freed() -> None:
     deep = X
     for _ in range(20_000):

@@ -107,6 +107,7 @@ def assert_64_bit(source: str) -> None:
         assert "long" in source
 
 
+@pytest.mark.slow
 def test_a_graph_of_100_000_nodes_is_traced_scheduled_and_rendered() -> None:
     null = get("NULL")
     assert isinstance(null, Null)

@@ -159,6 +159,7 @@ def _compute(steps: list[Step], memory: dict[UOp, np.ndarray]) -> dict[UOp, np.n
 
 
 @pytest.mark.parametrize("start", range(0, 200, 50))
+@pytest.mark.slow
 def test_the_steps_of_random_graphs_compute_the_graph(start: int) -> None:
     for seed in range(start, start + 50):
         memory: dict[UOp, np.ndarray] = {}

@@ -157,6 +157,7 @@ def test_most_of_every_result_is_known() -> None:
     assert np.mean(shares) > 0.98
 
 
+@pytest.mark.slow
 def test_one_element_wrong_by_a_hundredth_is_found() -> None:
     found, planted = 0, 0
     for seed in range(QUICK):

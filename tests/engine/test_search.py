@@ -275,6 +275,7 @@ def test_a_challenger_wins_by_more_than_a_tie(times: dict[str, float], order: li
     assert [m.hash for m in ranked] == order
 
 
+@pytest.mark.slow
 def test_the_heuristics_schedule_races_with_the_best_three_however_slow_it_was_alone(
     target: Target, store: Store
 ) -> None:
@@ -369,6 +370,7 @@ def test_a_search_with_hardly_any_time_still_has_a_winner(target: Target, store:
     assert len(result.rounds) == 1
 
 
+@pytest.mark.slow
 def test_a_search_whose_every_candidate_is_broken_has_none(target: Target, store: Store) -> None:
     renderer = FaultyRenderer(CRenderer(target.features), [Fault(FaultKind.EXIT)])
     result = search(GEMM, target, store=store, budget_s=0.01, per_round=2, renderer=renderer)

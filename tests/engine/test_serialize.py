@@ -36,6 +36,7 @@ def test_a_kernel_survives_its_json(name: str) -> None:
 
 
 @pytest.mark.parametrize("start", range(0, 100, 25))
+@pytest.mark.slow
 def test_random_kernels_survive_their_json(start: int) -> None:
     for seed in range(start, start + 25):
         kernel = random_kernel(seed)

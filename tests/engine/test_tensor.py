@@ -463,6 +463,7 @@ def test_operands_on_two_devices_are_refused() -> None:
 
 
 @pytest.mark.parametrize("start", range(0, 120, 40))
+@pytest.mark.slow
 def test_random_graphs_on_the_interpreter_are_numpys(start: int) -> None:
     for seed in range(start, start + 40):
         _check_random(seed, device.get("INTERP"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from sqlalchemy import update
 
 from fleet import db, searches
@@ -43,6 +44,7 @@ def test_a_search_is_joined_after_each_of_its_steps(submit: Submit, fleet: Fleet
     assert rows(fleet) == [(first.id, "done")]
 
 
+@pytest.mark.slow
 def test_a_refreshed_search_is_joined_after_each_of_its_steps(submit: Submit, fleet: Fleet) -> None:
     known = fleet.finish(submit())
     first = submit(refresh=True)

@@ -324,6 +324,7 @@ LAYERS: dict[str, tuple[Callable[[], Module], tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.slow
 def test_the_gradients_of_a_layer_are_those_of_its_differences(name: str) -> None:
     make, shape = LAYERS[name]
     layer = scaled(make())

@@ -132,6 +132,7 @@ def test_the_loss_is_computed_with_the_step_and_costs_nothing_later() -> None:
 
 
 @pytest.mark.parametrize("kind", [nn.SGD, nn.AdamW])
+@pytest.mark.slow
 def test_a_training_step_replayed_by_jit_trains_as_it_does_without(kind: type[Optimizer]) -> None:
     random = np.random.default_rng(0)
     examples = [(random.normal(size=(8, 4)), random.integers(0, 3, 8)) for _ in range(6)]

@@ -102,6 +102,7 @@ def test_special_values(name: str, numpys: Callable[[Array], Array]) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=8))
+@pytest.mark.slow
 def test_rounding_is_to_even(numbers: list[float]) -> None:
     halves = np.concatenate([np.float32(numbers), np.rint(np.float32(numbers) / 8) + np.float32(0.5)])
     equal(Tensor(halves).round(), np.rint(halves))
@@ -136,6 +137,7 @@ def test_half_floats_are_computed_in_float32_and_rounded_once(dtype: DType) -> N
 
 @settings(max_examples=150, deadline=None)
 @given(st.floats(-1e5, 1e5, width=32), st.floats(-1e3, 1e3, width=32))
+@pytest.mark.slow
 def test_floor_division_and_remainders_are_exact(a: float, b: float) -> None:
     x, y = Tensor([a]), Tensor([b])
     if b == 0 or abs(a / b) > 2.0**29:
@@ -157,6 +159,7 @@ def test_division_by_zero_and_by_infinity() -> None:
     assert Tensor([-7, 7]).fmod(-3).tolist() == [-1, 1]
 
 
+@pytest.mark.slow
 def test_integer_powers_wrap_as_products_do() -> None:
     bases = [0, 1, -1, 2, -2, 3, -7, 10, 12345, -(2**31), 2**31 - 1]
     exponents = [*range(9), 31, 32, 33, 64, 1001]

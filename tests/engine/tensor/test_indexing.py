@@ -96,6 +96,7 @@ def given_to_tensor(key: Key, as_tensors: bool) -> Key:
 
 @settings(max_examples=600, deadline=None)
 @given(shapes_and_keys(), st.booleans())
+@pytest.mark.slow
 def test_reading_at_any_key_is_numpys(drawn: tuple[tuple[int, ...], Key], as_tensors: bool) -> None:
     shape, key = drawn
     array = np.arange(int(np.prod(shape)), dtype=np.int32).reshape(shape)
@@ -104,6 +105,7 @@ def test_reading_at_any_key_is_numpys(drawn: tuple[tuple[int, ...], Key], as_ten
 
 @settings(max_examples=300, deadline=None)
 @given(shapes_and_keys(), st.booleans(), st.booleans())
+@pytest.mark.slow
 def test_writing_at_any_key_is_numpys(
     drawn: tuple[tuple[int, ...], Key], as_tensors: bool, one_number: bool
 ) -> None:

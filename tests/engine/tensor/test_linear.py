@@ -51,6 +51,7 @@ def test_einsum_is_numpys(drawn: Any) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
+@pytest.mark.slow
 def test_random_einsums_are_numpys(data: st.DataObject) -> None:
     letters = ascii_letters[: data.draw(st.integers(1, 5))]
     sizes = {letter: data.draw(st.integers(1, 3)) for letter in letters}

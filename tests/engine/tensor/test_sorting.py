@@ -43,6 +43,7 @@ def reversed_order(array: Any) -> Any:
 
 @settings(max_examples=100, deadline=None)
 @given(rows())
+@pytest.mark.slow
 def test_sorting_is_stable_for_every_dtype(array: Any) -> None:
     values, places = Tensor(array).sort()
     order = np.argsort(array, kind="stable")
