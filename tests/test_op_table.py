@@ -61,6 +61,7 @@ class _Faulty(Interpreter):
         return found + np.zeros((), found.dtype) if kernel.output.op is Op.NEG else found
 
 
+@pytest.mark.slow
 def test_a_backend_that_is_wrong_has_no_letter_there() -> None:
     def make(part: str, options: Options) -> device.Device:
         return _Faulty()

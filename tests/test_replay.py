@@ -55,6 +55,7 @@ def test_a_kernel_that_one_side_lacks_differs() -> None:
     assert "+z" in str(Difference("b", "y", "z"))
 
 
+@pytest.mark.slow
 def test_the_corpus_has_hundreds_of_kernels_each_with_a_name_of_its_own() -> None:
     names = [entry["name"] for entry in corpus()]
     assert len(names) == len(set(names)) >= 300
@@ -72,6 +73,7 @@ def test_the_revision_in_use_differs_from_a_worktree_of_it_in_what_is_not_commit
     assert "4 kernels here and at HEAD" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_unknown_revision_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="git worktree add"):
         replay.main(["no-such-revision", "--names", "program copy", "--most", "1"])

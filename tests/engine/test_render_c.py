@@ -246,6 +246,7 @@ EDGES = [
 
 
 @pytest.mark.parametrize(("compiler_name", "schedules"), EDGES)
+@pytest.mark.slow
 def test_arithmetic_at_the_edges_of_every_dtype_is_the_interpreters(
     compiler_name: str, schedules: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -254,6 +255,7 @@ def test_arithmetic_at_the_edges_of_every_dtype_is_the_interpreters(
 
 
 @pytest.mark.parametrize(("compiler_name", "schedules"), EDGES)
+@pytest.mark.slow
 def test_casts_at_the_edges_of_every_dtype_are_the_interpreters(
     compiler_name: str, schedules: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ SOME_LANES = [("scalar", "x16"), pytest.param(("x4",), marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("schedules", SOME_LANES, ids="-".join)
+@pytest.mark.slow
 def test_arithmetic_at_the_edges_of_every_dtype_is_the_interpreters(
     schedules: tuple[str, ...], runtime: LlvmRuntime
 ) -> None:
@@ -69,6 +70,7 @@ def test_arithmetic_at_the_edges_of_every_dtype_is_the_interpreters(
 
 
 @pytest.mark.parametrize("schedules", SOME_LANES, ids="-".join)
+@pytest.mark.slow
 def test_casts_at_the_edges_of_every_dtype_are_the_interpreters(
     schedules: tuple[str, ...], runtime: LlvmRuntime
 ) -> None:
@@ -86,6 +88,7 @@ def test_the_comparison_at_the_edges_sees_a_wrong_bit(runtime: LlvmRuntime) -> N
     assert len(special_values.problems(edges, wrong, ["scalar"])) == 2
 
 
+@pytest.mark.slow
 def test_random_schedules_compute_what_is_meant_and_stay_in_their_output(runtime: LlvmRuntime) -> None:
     found = []
     for case in cases_of(schedules_each=1, seed=11):
@@ -171,6 +174,7 @@ def resident_kb() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
+@pytest.mark.slow
 def test_llvm_keeps_nothing_of_a_kernel_that_is_gone(runtime: LlvmRuntime) -> None:
     kernel = Kernel(elementwise(Op.NEG, param(0, (100,), dt.float32)))
     gc.collect()
