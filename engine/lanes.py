@@ -73,6 +73,7 @@ class _Settler:
     def __init__(self, vec: UOp, order: list[UOp]) -> None:
         self.done: dict[UOp, UOp] = {}
         self._vec = vec
+        self._steps: dict[UOp, tuple[UOp, int, int] | None] = {}
         self._wide = {
             behind_after(node.src[0])
             for node in order
@@ -208,9 +209,23 @@ class _Settler:
             return node
         if node.op is Op.VECTOR:
             return node.src[lane]
+        if node not in self._steps:
+            self._steps[node] = self._step(node)
+        found = self._steps[node]
+        if found is not None:
+            base, start, step = found
+            return offsets.add(base, number(start + lane * step))
         if _is_index(node):
             return simplify(substitute(node, {self._vec: number(lane)}))
         return UOp(Op.LANE, node.dtype, (node,), lane)
+
+    def _step(self, node: UOp) -> tuple[UOp, int, int] | None:
+        """An offset in lane q as base + start + q · step: (base, start, step); None of any other value."""
+        sum_ = affine(node) if node.dtype is dt.int64 else None
+        if sum_ is None or any(lanes_of(term) > 1 for term, _ in sum_.terms if term is not self._vec):
+            return None
+        rest = tuple(pair for pair in sum_.terms if pair[0] is not self._vec)
+        return rebuild(Affine(dt.int64, rest, 0)), sum_.offset, dict(sum_.terms).get(self._vec, 0)
 
 
 def _is_index(node: UOp) -> bool:
