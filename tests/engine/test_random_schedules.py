@@ -14,7 +14,7 @@ from engine.opts import OptKind
 from engine.runtime.llvm import LlvmRuntime, detect
 from tests.engine.scheduling import FAULTS, KERNELS, Problem, describe, run, schedule_of
 
-QUICK, SLOW, SOAKED = 4, 40, 1_000  # schedules of each kernel
+QUICK, SLOW, SOAKED = 2, 20, 1_000  # schedules of each kernel
 FOUND_WITHIN = 2_000
 LEAST_USED = 25  # how often each action is used in a thousand schedules of a kernel that it is legal on
 
