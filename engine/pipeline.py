@@ -41,7 +41,19 @@ def compile_source(
     verify(kernel.output, Level.DEFINITION, "definition")
     with _naming("schedule"):
         scheduled = schedule.replay(kernel, opts)
-    root = _pass("lower", Level.KERNEL, lambda: lower.lower(kernel, scheduled, fma=features.fma))
+    return compile_scheduled(scheduled, renderer, features, name)
+
+
+def compile_scheduled(
+    scheduled: Scheduled, renderer: Renderer, features: Features, name: str = "kernel"
+) -> Rendered:
+    """The passes behind the replay. Errors as `compile_source`."""
+    root = _pass("lower", Level.KERNEL, lambda: lower.lower(scheduled.kernel, scheduled, fma=features.fma))
+    return compile_lowered(root, scheduled, renderer, name)
+
+
+def compile_lowered(root: UOp, scheduled: Scheduled, renderer: Renderer, name: str = "kernel") -> Rendered:
+    """The passes behind the lowering of `scheduled` to the SINK `root`. Errors as `compile_source`."""
     root = _pass("settle_places", Level.KERNEL, partial(places.settle_places, root))
     root = _pass("small_floats", Level.WIDE, partial(small_floats.widen, root))
     root = _pass("lanes", Level.LANES, partial(lanes.settle_lanes, root))

@@ -24,7 +24,7 @@ import llvmlite.binding as llvm
 from engine.errors import CompileError, DeviceError
 from engine.kernel import Kernel
 from engine.opts import Schedule
-from engine.pipeline import compile_source
+from engine.pipeline import Rendered, compile_source
 from engine.render.language import RendererFactory
 from engine.render.llvm import LlvmRenderer
 from engine.runtime.cpu import Prepared, build_pool, start_pool
@@ -94,7 +94,7 @@ class LlvmRuntime:
     ) -> None:
         self.target = target
         self._directory = directory
-        self._renderer = renderer(target.features)
+        self.renderer = renderer(target.features)
         self._jit = _jit_for(_features(target))
 
     @cached_property
@@ -118,10 +118,13 @@ class LlvmRuntime:
 
         IllegalOpt if the schedule does not fit, CompileError (with the assembly's error) if LLVM refuses it.
         """
-        rendered = compile_source(kernel, schedule, self._renderer, self.target.features)
+        rendered = compile_source(kernel, schedule, self.renderer, self.target.features)
+        return Prepared(kernel, rendered.source, self.load(rendered, threads), rendered.tiles, threads)
+
+    def load(self, rendered: Rendered, threads: int = 1) -> LlvmProgram:
+        """A kernel that `renderer` has rendered, compiled and loaded. CompileError as `prepare`."""
         pooled = threads > 1 and rendered.tiles > 1 and self.threading is Threading.POOL
-        program = self._jit.load(rendered.source, rendered.entry, self._directory if pooled else None)
-        return Prepared(kernel, rendered.source, program, rendered.tiles, threads)
+        return self._jit.load(rendered.source, rendered.entry, self._directory if pooled else None)
 
 
 def _features(target: Target) -> str:
