@@ -63,6 +63,7 @@ $(PEERS)/.made: pyproject.toml
 
 peers: $(PEERS)/.made
 	@$(PEERS)/bin/python -m pytest -q --noconftest -p no:cacheprovider tests/peers/calls.py tests/peers/gradients.py
+	@$(PEERS)/bin/python -m tests.peers.meaning
 	@$(PEERS)/bin/python -m tests.peers.digits
 	@$(PEERS)/bin/python -m tests.peers.models
 
