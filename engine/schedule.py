@@ -185,6 +185,10 @@ def _require_partials(plan: _Plan, outer: _Loop) -> None:
         "partial results need an output of the reduce's dtype, and the reduce read at one index",
     )
     _require(
+        not plan.kernel.dtype.is_float or plan.kernel.dtype.itemsize >= 4,
+        f"partial results would be rounded to {plan.kernel.dtype.name} again and again",
+    )
+    _require(
         not any(loop.axis == outer.axis and loop.rank < outer.rank for loop in plan.reduces),
         "a LOOP part must lie outside the axis's REDUCE parts: split LOOP first",
     )

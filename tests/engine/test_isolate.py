@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -154,8 +155,20 @@ def test_a_process_the_kernel_forked_dies_with_it(isolate: Isolate, library: Pat
     child.prepare("k", Code(library, "forks"), child.map(arena))
     with pytest.raises(Died):
         child.run("k", deadline_s=0.2)
-    members = [p for p in Path("/proc").iterdir() if p.name.isdigit() and not gone(int(p.name))]
-    assert child.pid not in [os.getpgid(int(p.name)) for p in members if not gone(int(p.name))]
+    deadline = time.monotonic() + 10  # killed is not gone yet
+    while members(child.pid) and time.monotonic() < deadline:
+        pass
+    assert members(child.pid) == []
+
+
+def members(group: int) -> list[int]:
+    """The processes of a group that still run."""
+    found = []
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit():
+            with contextlib.suppress(ProcessLookupError):  # some end while we look
+                found += [int(place.name)] * (os.getpgid(int(place.name)) == group)
+    return [pid for pid in found if not gone(pid)]
 
 
 def test_writing_past_the_end_shows_in_the_canary(isolate: Isolate, library: Path, arena: Arena) -> None:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from engine import dtype as dt
 from engine.build import matmul, param, permute, reduce
 from engine.dtype import float32, int32, int64
 from engine.errors import IllegalOpt
@@ -194,3 +195,9 @@ def test_a_schedule_for_a_big_shape_replays_on_a_small_ragged_one() -> None:
     big, small = gemm(512, 1024, 2048), gemm(37, 41, 29)
     for _ in range(200):
         replay(small, random_schedule(big, rng))
+
+
+def test_partial_results_do_not_wait_in_an_output_that_rounds_them() -> None:
+    kernel = Kernel(reduce(Op.ADD, param(0, (4, 64), dt.bfloat16), (1,)))
+    with pytest.raises(IllegalOpt, match="rounded to bfloat16"):
+        replay(kernel, (Opt(OptKind.SPLIT, "r0", 0, 8, RangeType.LOOP),))
