@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -42,9 +43,13 @@ class Server(uvicorn.Server):
         self._listening(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Wake every parked poll and stream, then end as uvicorn does."""
+        """Wake every parked poll and stream, then end as uvicorn does, and leave no connection open."""
         self._parts.waits.close()
         await super().shutdown(sockets)
+        await asyncio.sleep(0)  # what was accepted last becomes a connection
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # their sockets are closed
 
 
 def make_server(parts: Parts, listening: Callable[[str], None], run_controllers: bool = True) -> Server:
