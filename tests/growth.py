@@ -496,4 +496,4 @@ GROWTHS: dict[str, Callable[[Graph], UOp | None]] = {
     "joined": _joined,
     "boundary": _boundary,
 }
-WEIGHTS = (5, 6, 1, 2, 3, 1, 4, 4, 1, 1, 1, 1, 1, 1)
+WEIGHTS = (5, 6, 1, 2, 3, 1, 4, 4, 1, 1, 2, 1, 1, 1)

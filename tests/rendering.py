@@ -16,11 +16,13 @@ from engine.errors import EngineError
 from engine.opts import schedule_from_json
 from engine.pipeline import compile_source
 from engine.render.c import CRenderer
+from engine.render.language import RendererFactory
+from engine.render.llvm import LlvmRenderer
 from engine.serialize import kernel_from_json
 from engine.target import FEATURES
 
-RENDERERS = {"c": CRenderer}
-ISAS = ("avx512", "sse2")
+RENDERERS: dict[str, RendererFactory] = {"c": CRenderer, "llvm": LlvmRenderer}
+ISAS = {"c": ("avx512", "sse2"), "llvm": ("avx2",)}
 
 
 def sources(entries: list[dict[str, Any]]) -> dict[str, str]:
@@ -28,7 +30,7 @@ def sources(entries: list[dict[str, Any]]) -> dict[str, str]:
     found = {}
     for entry in entries:
         for language in RENDERERS:
-            for isa in ISAS:
+            for isa in ISAS[language]:
                 found[f"{entry['name']} [{language} {isa}]"] = _source(entry, language, isa)
     return found
 

@@ -35,7 +35,7 @@ def test_an_engine_that_generates_other_code_is_found(entries: list[Entry], tmp_
     assert "ENOUGH = 8" in text
     path.write_text(text.replace("ENOUGH = 8", "ENOUGH = 4"))  # fewer accumulators where few are unrolled
     found = compare(entries, tmp_path)
-    assert 0 < len(found) < 2 * len(entries)
+    assert 0 < len(found) < 3 * len(entries)
     assert all(difference.before and difference.after for difference in found)
     shown = report(found, len(entries), "the copy")
     assert shown.startswith(f"{len(entries)} kernels here and at the copy: {len(found)} sources differ")
