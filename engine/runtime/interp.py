@@ -244,7 +244,7 @@ def _tile_shape(segment: _Segment, window: Window) -> list[int]:
     """Halve the axis that saves most until the nodes of a tile are small, or halving stops to save much."""
     shape = list(lengths(window))
     total, peak = _volume(segment, window, shape)
-    while peak > TILE:
+    while peak > TILE and shape:
         halves = [[-(-n // 2) if i == axis else n for i, n in enumerate(shape)] for axis in range(len(shape))]
         costs = [_volume(segment, window, half) for half in halves]
         # Of equal savings, the longest axis: square tiles reuse what they load.
