@@ -17,6 +17,8 @@ from tests import op_table
 from tests.growth import Array
 from tests.op_table import BACKENDS, DTYPES, PATH, parsed, render, results
 
+pytestmark = pytest.mark.slow
+
 PARTS = 12
 # What every change should see at once: the definition, and a part of the backend that is the default.
 QUICK = [("I", part) for part in range(PARTS)] + [("L", 0)]

@@ -11,6 +11,8 @@ from tests import replay
 from tests.corpus import Entry, corpus
 from tests.replay import ROOT, Difference, compare, differences, report
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def entries() -> list[Entry]:

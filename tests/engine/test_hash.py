@@ -20,6 +20,8 @@ from engine.order import order
 from engine.tensor import Tensor
 from engine.unfold import unfold
 
+pytestmark = pytest.mark.slow
+
 FIXED = ("sha3_224", "sha3_256", "sha3_384", "sha3_512")
 SHAKES = ("shake_128", "shake_256")
 

@@ -26,6 +26,8 @@ from tests.graphs import EVERYTHING, TENSORS, histogram, is_rich, random_graph
 from tests.growth import Array
 from tests.reference import Approx, assert_close, by_numpy, mismatches
 
+pytestmark = pytest.mark.slow
+
 # What runs everything: the definition, and devices by name. The compiled ones take longer: they are marked slow.
 INTERPRETED = ("definition", "INTERP")
 COMPILED = ("CPU:LLVM", "CPU:C")

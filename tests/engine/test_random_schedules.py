@@ -14,6 +14,8 @@ from engine.opts import OptKind
 from engine.runtime.llvm import LlvmRuntime, detect
 from tests.engine.scheduling import FAULTS, KERNELS, Problem, describe, run, schedule_of
 
+pytestmark = pytest.mark.slow
+
 QUICK, SLOW, SOAKED = 2, 20, 1_000  # schedules of each kernel
 FOUND_WITHIN = 2_000
 LEAST_USED = 25  # how often each action is used in a thousand schedules of a kernel that it is legal on

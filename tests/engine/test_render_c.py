@@ -26,6 +26,8 @@ from tests.engine.sample_kernels import SAMPLES, Case, cases_of, mismatches
 from tests.engine.special_values import SCHEDULES, Edge, arithmetic, casts
 from tests.parts import need
 
+pytestmark = pytest.mark.slow
+
 Array = np.ndarray[Any, np.dtype[Any]]
 GEMM = Kernel(matmul(param(0, (32, 24), dt.float32), param(1, (24, 64), dt.float32)))
 TILE = (

@@ -17,6 +17,8 @@ from engine.ops import Op
 from engine.runtime.meaning import UFUNCS, convert
 from engine.transcendental import expand
 
+pytestmark = pytest.mark.slow
+
 Array = np.ndarray[Any, np.dtype[Any]]
 KINDS = [
     (Op.EXP, dt.float32),

@@ -22,6 +22,8 @@ from engine.runtime.windows import hull, lengths, own_window, pad_places, slices
 from engine.shapes import Shape, shape_of
 from tests.reference import assert_close, by_numpy
 
+pytestmark = pytest.mark.slow
+
 Draw = Callable[[st.SearchStrategy], object]
 MOST = 600  # elements
 
