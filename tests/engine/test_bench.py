@@ -15,6 +15,8 @@ from engine.store import Store
 from engine.target import Target, detect
 from engine.timing import Runner
 
+pytestmark = pytest.mark.slow
+
 GEMM = program("gemm", [24, 16, 8])
 ONE = candidate((Opt(OptKind.UPCAST, "out", 0, 2),))
 

@@ -19,6 +19,8 @@ from tests.exact import scalar, wrapped
 from tests.graphs import random_graph
 from tests.reference import evaluate, exact
 
+pytestmark = pytest.mark.slow
+
 NARROW = (dt.int8, dt.uint8)
 BINARY = [
     *(Op.ADD, Op.SUB, Op.MUL, Op.IDIV, Op.MOD, Op.MAX, Op.MIN, Op.AND, Op.OR, Op.XOR, Op.SHL, Op.SHR),

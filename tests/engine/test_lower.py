@@ -22,6 +22,8 @@ from engine.spec import Level, problem, verify
 from engine.target import detect
 from tests.engine.sample_kernels import SAMPLES, Case, cases_of, mismatches
 
+pytestmark = pytest.mark.slow
+
 GEMM = Kernel(matmul(param(0, (32, 24), float32), param(1, (24, 64), float32)))
 TILE = (
     Opt(OptKind.VEC, "out", 1, 16),

@@ -24,6 +24,8 @@ from engine.runtime.interp import evaluate
 from engine.spec import Level, problem
 from tests.exact import Number, nearest, scalar, special_values, wrapped
 
+pytestmark = pytest.mark.slow
+
 # Their last bit in float64 is the library's own.
 INEXACT = (Op.EXP, Op.LOG, Op.SIN)
 

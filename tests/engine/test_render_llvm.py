@@ -28,6 +28,8 @@ from engine.target import FEATURES, Processor, Target, isa_flags
 from tests.engine import special_values
 from tests.engine.sample_kernels import SAMPLES, cases_of, contained, inputs_of, poisoned
 
+pytestmark = pytest.mark.slow
+
 Array = np.ndarray[Any, np.dtype[Any]]
 TILE = (
     Opt(OptKind.VEC, "out", 1, 16),

@@ -21,6 +21,8 @@ from engine.runtime.interp import apply, evaluate
 from engine.simplify import simplify
 from engine.spec import Level, verify
 
+pytestmark = pytest.mark.slow
+
 
 def range_(number: int, extent: int) -> UOp:
     return UOp(Op.RANGE, dt.int64, (), (number, extent, RangeType.LOOP))

@@ -24,6 +24,8 @@ from engine.schedule import replay
 from engine.small_floats import is_small, widen
 from engine.spec import Level, verify
 
+pytestmark = pytest.mark.slow
+
 Array = np.ndarray[Any, np.dtype[Any]]
 SMALL = [d for d in dt.DTYPES.values() if is_small(d)]
 VEC = (Opt(OptKind.VEC, "out", 0, 16),)

@@ -14,6 +14,8 @@ from fleet.models import Node, Search
 from tests.fleet.acting import KERNEL, KERNEL_HASH, TARGET_ID, Agent, inventory
 from tests.fleet.stepping import Fleet, Submit
 
+pytestmark = pytest.mark.slow
+
 SENT = KernelRef(json=KERNEL)
 OTHER_NAME = KernelRef(json={"nodes": ["the same kernel, sent otherwise"]})
 

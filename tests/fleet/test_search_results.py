@@ -17,6 +17,8 @@ from fleet.settings import Settings
 from tests.fleet.acting import Agent, Watchful, time_of
 from tests.fleet.stepping import Fleet, Submit
 
+pytestmark = pytest.mark.slow
+
 
 def test_liars_and_crashers_are_quarantined_with_their_source_and_the_best_honest_one_wins(
     submit: Submit, fleet: Fleet, agent: Agent
