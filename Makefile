@@ -47,7 +47,7 @@ replay: $(VENV)/.dev
 	@$(BIN)/python -m tests.replay $(or $(BASE),HEAD)
 
 soak: $(VENV)/.dev
-	@$(BIN)/python -m pytest -q -m soak --timeout 1800 $(TESTS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -rP -m soak --timeout 3600 $(TESTS)
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
