@@ -54,7 +54,7 @@ class Built:
 
     def code(self, rendered: Rendered, threads: int, pool: Path | None) -> Code:
         """What to run for one of the two shapes, on how many threads."""
-        return Code(self.path, rendered.entry, rendered.tiles, threads, pool)
+        return Code(self.path, rendered.entry, rendered.tiles, threads, pool, rendered.scratch)
 
     def measured(self, outcome: Outcome, detail: str = "") -> Measured:
         """A record of this candidate with an outcome and no times."""

@@ -60,6 +60,7 @@ class Code:
     tiles: int = 1
     threads: int = 1
     pool: Path | None = None
+    scratch: int = 0  # bytes of scratch memory for each thread
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ class Child:
     def prepare(self, key: str, code: Code, buffers: list[int]) -> None:
         """Load a compiled program and bind it to buffers (the addresses that `map` gave)."""
         command: Message = {"do": "prepare", "key": key, "path": str(code.path), "entry": code.entry}
-        command |= {"buffers": buffers, "tiles": code.tiles}
+        command |= {"buffers": buffers, "tiles": code.tiles, "scratch": code.scratch}
         if code.pool is not None:
             command |= {"pool": str(code.pool), "threads": code.threads}
         self._ask(command)

@@ -12,7 +12,7 @@ at most one trip): the interior without checks, the border with every load and s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce as fold
 from itertools import count, product
 from math import prod
@@ -22,7 +22,7 @@ from engine import indexing, offsets
 from engine.accumulate import Accumulator, Registers
 from engine.folding import Folds
 from engine.indexing import Body, Updates
-from engine.ir import UOp, substitute, toposort
+from engine.ir import UOp, substitute, substitute_all, toposort
 from engine.kernel import Kernel
 from engine.nest import Nest, Version, after, all_of, close, group, less
 from engine.offsets import number
@@ -32,6 +32,7 @@ from engine.places import settled_index
 from engine.ranges import Axis
 from engine.schedule import Scheduled
 from engine.shapes import shape_of
+from engine.staging import Staging
 
 Places = dict[UOp, UOp]  # an axis's range → where it stands
 
@@ -44,12 +45,24 @@ def lower(kernel: Kernel, scheduled: Scheduled, *, fma: bool = True) -> UOp:
     if 0 in shape_of(kernel.output):
         return UOp(Op.SINK, dt.void)
     nest = Nest.of(scheduled)
-    tile = _Tile(kernel, scheduled, indexing.body(kernel), nest, fma, count())
+    body = indexing.body(kernel)
+    stagings = tuple(Staging(stage, id_, body, nest) for id_, stage in enumerate(scheduled.stages))
+    tile = _Tile(kernel, scheduled, _read_staged(body, stagings), nest, fma, count(), stagings)
+    tile.inherit(body)
     ragged = [axis for axis in scheduled.axes if not axis.reduce and nest.is_ragged(axis)]
     effect = close(nest.versions(ragged, tile.build), nest.opened(scheduled.loops))
     if tile.body.updates is not None:
         effect = _update(tile.body.updates, output(kernel), effect, nest)
     return UOp(Op.SINK, dt.void, (effect,))
+
+
+def _read_staged(body: Body, stagings: tuple[Staging, ...]) -> Body:
+    """The body with loads from the stages in their values' places."""
+    if not stagings:
+        return body
+    loads = {staging.stage.value.node: staging.load for staging in stagings}
+    value, *reduces = substitute_all((body.value, *body.reduces), loads)
+    return replace(body, value=value, reduces=tuple(reduces))
 
 
 def output(kernel: Kernel) -> UOp:
@@ -85,7 +98,13 @@ class _Tile:
     nest: Nest
     fma: bool
     acc_ids: Iterator[int]
+    stagings: tuple[Staging, ...] = ()
     _dependent: dict[UOp, frozenset[Axis]] = field(default_factory=dict)
+
+    def inherit(self, body: Body) -> None:
+        """A reduce that reads stages depends on the axes that it did before."""
+        for new, old in zip(self.body.reduces, body.reduces, strict=True):
+            self._dependent[new] = body.axes_under(old)
 
     def build(self, version: Version) -> UOp:
         totals = self._reduce(version) if self.body.reduces else {}
@@ -155,7 +174,7 @@ class _Tile:
             vec = self.scheduled.vec
             lane = self.nest.ranges[vec] if vec and vec.axis == axis else number(0)
             found[range_] = offsets.add(offsets.add(self.nest.starts[axis], number(fixed)), lane)
-        return found
+        return found | {staging.place: staging.offset(registers) for staging in self.stagings}
 
     def _valid(self, offset: UOp, version: Version) -> tuple[UOp, ...]:
         axes = sorted(self._axes_under(offset) & version.guarded, key=lambda axis: (axis.target, axis.index))
@@ -172,8 +191,11 @@ class _Tile:
         if not version.condition and not version.guarded:
             return value
         loads: Places = {reduce: reduce for reduce in self.body.reduces}  # has its own versions
-        for node in toposort(value, enter=lambda n: n.op is not Op.REDUCE):
-            if node.op is Op.LOAD:
+        loads |= {
+            staging.load: staging.load for staging in self.stagings
+        }  # a stage holds whole register tiles
+        for node in toposort(value, enter=lambda n: n not in loads):
+            if node.op is Op.LOAD and node not in loads:
                 # An offset or a condition may be loaded itself: that load is guarded already.
                 memory, offset, *own = (substitute(source, loads) for source in node.src[0].src)
                 valid = [*self._valid(offset, version), *own]

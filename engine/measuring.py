@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from engine.runtime.scratch import POOL_RUN, pointers_of
+
 PAGE = mmap.PAGESIZE
 # Unmapped on both sides of every region: whatever strides past its canaries dies here.
 GUARD = 1 << 20
@@ -175,13 +177,14 @@ class Child:
         return {"addresses": [place(fds[0], at, length) for at, length in regions]}
 
     def _prepare(
-        self, _: list[int], key: str, path: str, entry: str, buffers: list[int], tiles: int, **pool: Any
+        self, _: list[int], key: str, path: str, entry: str, buffers: list[int], tiles: int, **others: Any
     ) -> Message:
         """Load a compiled program and bind it to its buffers (addresses; the output's first).
 
-        With `pool` (the worker pool's library) and `threads`, its tiles are shared by that many threads.
+        With `pool` (the worker pool's library) and `threads`, its tiles are shared by that many threads; `scratch` is
+        how many bytes of scratch memory each needs.
         """
-        self.programs[key] = _bind(path, entry, buffers, tiles, **pool)
+        self.programs[key] = _bind(path, entry, buffers, tiles, **others)
         return {}
 
     def _prepare_numpy(
@@ -211,18 +214,22 @@ class Child:
         return {"times": times}
 
 
-def _bind(path: str, entry: str, buffers: list[int], tiles: int, pool: str = "", threads: int = 1) -> Run:
+def _bind(
+    path: str, entry: str, buffers: list[int], tiles: int, pool: str = "", threads: int = 1, scratch: int = 0
+) -> Run:
     function = getattr(ctypes.CDLL(path), entry)
     function.restype = None
     function.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_long]
-    pointers = (ctypes.c_void_p * len(buffers))(*buffers)
+    pointers = pointers_of(buffers, scratch)
+    if scratch:  # NaN: what is read before it was written shows
+        ctypes.memset(pointers[len(buffers)], 0xFF, scratch)
     if not pool or threads == 1 or tiles == 1:
         return lambda: function(pointers, 0, tiles)
     share = ctypes.CDLL(pool).pool_run
     share.restype = None
-    share.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_int]
+    share.argtypes = POOL_RUN
     address = ctypes.cast(function, ctypes.c_void_p)
-    return lambda: share(address, pointers, tiles, threads)
+    return lambda: share(address, pointers, len(pointers), scratch, tiles, threads)
 
 
 def _array_at(address: int, dtype: str, shape: list[int]) -> np.ndarray:

@@ -64,7 +64,7 @@ class Nest:
     def of(scheduled: Scheduled) -> Nest:
         ranges: dict[Leaf, UOp] = {}
         for leaf in scheduled.leaves:
-            trips = _trips(leaf, {o: r for o, r in ranges.items() if o.axis == leaf.axis})
+            trips = trips_of(leaf, {o: r for o, r in ranges.items() if o.axis == leaf.axis})
             range_ = UOp(Op.RANGE, dt.int64, trips, (leaf.id, leaf.extent, leaf.type))
             ranges[leaf] = range_ if leaf.extent != 1 else number(0)
         first_free = 1 + max([leaf.id for leaf in scheduled.leaves], default=len(scheduled.axes))
@@ -115,7 +115,7 @@ class Nest:
         return UOp(Op.RANGE, dt.int64, (trips,), (next(self.ids), 1, RangeType.LOOP))
 
 
-def _trips(leaf: Leaf, outer: dict[Leaf, UOp]) -> tuple[UOp, ...]:
+def trips_of(leaf: Leaf, outer: dict[Leaf, UOp]) -> tuple[UOp, ...]:
     """How often a loop runs where its full extent could pass the axis's end: at least once, as outer loops do."""
     reach = sum((o.extent - 1) * o.stride for o in outer) + (leaf.extent - 1) * leaf.stride
     if leaf.type not in _LOOPS or reach < leaf.axis.extent:

@@ -64,12 +64,11 @@ class Op(StrEnum):
     MULACC = "MULACC"  # a * b + c with one rounding; made by the lowering, never by users
     # kernel level
     RANGE = "RANGE"  # arg (id, extent, RangeType): a loop variable, int64
-    INDEX = (
-        "INDEX"  # src (PARAM | ACC, flat element offset[, valid]): an address; arg n: of n elements in a row
-    )
+    INDEX = "INDEX"  # src (PARAM | ACC | STAGE, flat element offset[, valid]): an address; arg n: of n elements in a row
     LOAD = "LOAD"  # src (INDEX[, value where not valid])
     STORE = "STORE"  # src (INDEX, value)
     ACC = "ACC"  # arg (id, extent): accumulators of a reduce
+    STAGE = "STAGE"  # arg (id, extent, byte): so many elements of scratch memory, from that byte on
     END = "END"  # src (effect, RANGE…): closes ranges round an effect
     AFTER = "AFTER"  # src (value, effect…): value, once the effects are done
     SINK = "SINK"  # src effects: the root of a lowered kernel

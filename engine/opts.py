@@ -40,6 +40,9 @@ class OptKind(StrEnum):
     UNROLL = "UNROLL"  # `amount` steps of a reduce axis unrolled
     VEC = "VEC"  # `amount` lanes of an axis
     THREAD = "THREAD"  # the axis's outermost loop leaf in `amount` parts over worker threads
+    STAGE = (
+        "STAGE"  # the target's value number `axis` (engine.stages) in scratch memory, inside `amount` loops
+    )
 
 
 TARGET_OUT = "out"  # the output's axes; a reduce is "r0", "r1", … in the order of the toposorted definition
@@ -47,7 +50,7 @@ TARGET_OUT = "out"  # the output's axes; a reduce is "r0", "r1", … in the orde
 
 @dataclass(frozen=True, slots=True)
 class Opt:
-    """One transformation: `kind` on `axis` of `target` (REORDER: a loop position) by `amount`."""
+    """One transformation: `kind` on `axis` of `target` (REORDER: a loop position, STAGE: a value) by `amount`."""
 
     kind: OptKind
     target: str

@@ -22,13 +22,19 @@ from engine.target import Features
 class Rendered:
     """Source of one kernel. `entry` takes (buffers, first, last): tiles [first, last) of `tiles`.
 
-    buffers[0] is the output, buffers[1 + slot] the input of that slot.
+    buffers[0] is the output, buffers[1 + slot] the input of that slot. Of a kernel with stages the last buffer is
+    scratch memory of `scratch` bytes, starting at a multiple of 64, for each thread its own.
     """
 
     source: str
     entry: str
     tiles: int
     scheduled: Scheduled
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of scratch memory that each thread needs."""
+        return self.scheduled.scratch
 
 
 def compile_source(

@@ -34,7 +34,7 @@ _HARNESS = """
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum {{ BUFFERS = {buffers}, CANARY = 4096, GUARD = 1 << 20 }};
+enum {{ BUFFERS = {buffers}, SCRATCH = {scratch}, CANARY = 4096, GUARD = 1 << 20 }};
 static const size_t sizes[BUFFERS] = {{ {sizes} }};  /* bytes; the output first */
 static const size_t items[BUFFERS] = {{ {items} }};  /* bytes of an element */
 static const int floats[BUFFERS] = {{ {floats} }};   /* is it a float? */
@@ -60,12 +60,13 @@ static void fill(unsigned char *data, int buffer) {{
 }}
 
 int main(void) {{
-  void *a[BUFFERS], *b[BUFFERS];
+  void *a[BUFFERS], *b[BUFFERS + 1];
   for (int i = 0; i < BUFFERS; i++) {{
     a[i] = place(sizes[i]);
     b[i] = place(sizes[i]);
     if (i) fill(a[i], i), fill(b[i], i);
   }}
+  b[BUFFERS] = place(SCRATCH);
   {naive}(a, 0, 1);
   alarm(10); /* a candidate that hangs ends here */
   {candidate}(b, 0, {tiles});
@@ -159,6 +160,7 @@ def repro(kernel: Kernel, candidate: Rendered, naive: Rendered, target: Target, 
         naive=NAIVE,
         candidate=CANDIDATE,
         tiles=candidate.tiles,
+        scratch=max(candidate.scratch, 1),
     )
     sources = f"{_renamed(candidate, CANDIDATE)}\n{_renamed(naive, NAIVE)}"
     return f"{_header(candidate.scheduled.opts, target, measured)}{sources}\n{harness}"

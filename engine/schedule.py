@@ -8,7 +8,9 @@ a schedule found on a big shape replays on a shrunk, ragged one.
   LOOP makes the outer part a plain loop (partial sums wait in the output), REDUCE leaves both within the
   accumulators' life.
 - UPCAST, UNROLL and VEC take the innermost place of their axis: the loops outside step over whole register tiles.
-- REORDER swaps two positions of the loop order. THREAD is applied when all others have been, whatever its place.
+- REORDER swaps two positions of the loop order.
+- THREAD is applied when all others have been, whatever its place; then STAGE, whose loops are counted without the
+  THREAD leaf: that one is outside all stages, as each thread has scratch memory of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from engine.kernel import Kernel
 from engine.ops import Op
 from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
 from engine.ranges import Axis, Leaf
+from engine.stages import MAX_SCRATCH, Stage, Value, values
 
 # Register elements (vectors count once) that one body may expand to: beyond it, compilers take seconds.
 MAX_EXPANDED = 512
@@ -42,6 +45,12 @@ class Scheduled:
     opts: Schedule
     axes: tuple[Axis, ...]
     leaves: tuple[Leaf, ...]
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of scratch memory that each thread needs for the stages."""
+        return self.stages[-1].end if self.stages else 0
 
     def of_type(self, *types: RangeType) -> tuple[Leaf, ...]:
         """The leaves of the given types, in execution order."""
@@ -102,6 +111,7 @@ class _Plan:
     tiled: int = 0  # how many parts have been split off to the front of `loops`
     registers: dict[tuple[Axis, RangeType], int] = field(default_factory=dict)
     thread: tuple[Axis, int] | None = None
+    stages: dict[int, tuple[Value, int]] = field(default_factory=dict)  # by the opt's number
 
 
 def replay(kernel: Kernel, schedule: Schedule = ()) -> Scheduled:
@@ -115,10 +125,10 @@ def replay(kernel: Kernel, schedule: Schedule = ()) -> Scheduled:
     )
     for number, opt in enumerate(schedule):
         try:
-            plan = _ACTIONS[opt.kind](plan, opt)
+            plan = _stage(plan, opt, number) if opt.kind is OptKind.STAGE else _ACTIONS[opt.kind](plan, opt)
         except _Refused as reason:
             raise IllegalOpt(f"{opt}: {reason}", f"schedule[{number}]") from None
-    return Scheduled(kernel, tuple(schedule), axes, _lay_out(plan))
+    return _staged(Scheduled(kernel, tuple(schedule), axes, _lay_out(plan)), plan.stages)
 
 
 class _Refused(Exception):
@@ -250,6 +260,35 @@ def _thread(plan: _Plan, opt: Opt) -> _Plan:
     _require(plan.kernel.output.op is not Op.SCATTER, "a SCATTER's updates keep their order: one thread")
     _require(opt.amount >= 2, "amount must be at least 2")
     return replace(plan, thread=(axis, opt.amount))
+
+
+def _stage(plan: _Plan, opt: Opt, number: int) -> _Plan:
+    found = [value for value in values(plan.kernel) if value.target == opt.target]
+    _require(opt.axis < len(found), f"{opt.target} has {len(found)} values that may be staged")
+    value = found[opt.axis]
+    _require(not any(value is other for other, _ in plan.stages.values()), "it is staged already")
+    _require(all(axis.extent > 0 for axis in value.axes), "it is empty")
+    return replace(plan, stages=plan.stages | {number: (value, opt.amount)})
+
+
+def _staged(scheduled: Scheduled, stages: dict[int, tuple[Value, int]]) -> Scheduled:
+    """The stages laid out, one behind the other."""
+    loops = scheduled.of_type(RangeType.LOOP)
+    found: list[Stage] = []
+    for number, (value, depth) in stages.items():
+        try:
+            _require(depth <= len(loops), f"there are {len(loops)} loops")
+            _require(
+                depth == 0 or loops[depth - 1].axis in value.axes,
+                "the innermost loop round it does not move it: it may as well stand outside that loop",
+            )
+            outside = {*loops[:depth], *scheduled.of_type(RangeType.THREAD)}
+            leaves = tuple(x for x in scheduled.leaves if x not in outside and x.axis in value.axes)
+            found.append(Stage(value, depth, leaves, found[-1].end if found else 0))
+            _require(found[-1].end <= MAX_SCRATCH, f"stages take more than {MAX_SCRATCH >> 20} MiB")
+        except _Refused as reason:
+            raise IllegalOpt(f"{scheduled.opts[number]}: {reason}", f"schedule[{number}]") from None
+    return replace(scheduled, stages=tuple(found))
 
 
 _ACTIONS = {

@@ -30,6 +30,11 @@ def stored_as(dtype: DType) -> DType:
     return dt.DTYPES[f"uint{dtype.bits}"] if is_small(dtype) else dtype
 
 
+def computed_as(dtype: DType) -> DType:
+    """What a value is in registers and in a kernel's own memory: a small float is a float32."""
+    return _WIDE if is_small(dtype) else dtype
+
+
 def widen(root: UOp) -> UOp:
     """The kernel under the SINK `root` without small floats."""
     order = toposort(root)
@@ -69,7 +74,7 @@ class _Widener:
             case Op.AFTER | Op.INDEX:
                 return node.replace(src=src, dtype=src[0].dtype)
         # A CAST that has come to change nothing stays: it is when an accumulator is read.
-        return node.replace(src=src, dtype=_WIDE if is_small(node.dtype) else node.dtype)
+        return node.replace(src=src, dtype=computed_as(node.dtype))
 
     def _load(self, node: UOp, src: tuple[UOp, ...]) -> UOp:
         place, *other = src

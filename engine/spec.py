@@ -192,6 +192,16 @@ def _acc(node: UOp) -> str:
     return "" if node.dtype is not dt.void else "has no value"
 
 
+def _stage(node: UOp) -> str:
+    arg = node.arg
+    if node.src or not (_is_ints(arg) and len(arg) == 3 and min(arg) >= 0 and arg[1] >= 1):
+        return f"arg {arg!r} must be (id, extent of 1 or more, byte), and there are no sources"
+    return "" if node.dtype is not dt.void and arg[2] % 64 == 0 else "is a value's, from a multiple of 64 on"
+
+
+MEMORIES = (Op.PARAM, Op.ACC, Op.STAGE)
+
+
 def _behind_after(node: UOp) -> UOp:
     while node.op is Op.AFTER and node.src:
         node = node.src[0]
@@ -206,8 +216,8 @@ def _address(node: UOp) -> str:
     if len(node.src) not in (2, 3):
         return f"has {len(node.src)} sources, not a memory, an offset and perhaps where it is valid"
     memory = _behind_after(node.src[0])
-    if memory.op not in (Op.PARAM, Op.ACC):
-        return f"indexes {memory.op.value}, not PARAM or ACC"
+    if memory.op not in MEMORIES:
+        return f"indexes {memory.op.value}, not {', '.join(MEMORIES)}"
     if node.dtype != memory.dtype or node.src[1].dtype is not dt.int64:
         return "takes its memory's dtype and an int64 offset"
     return "" if len(node.src) == 2 or node.src[2].dtype is dt.bool_ else "validity is not a bool"
@@ -286,7 +296,7 @@ def _after(node: UOp) -> str:
     if not node.src or node.dtype != node.src[0].dtype:
         return "has its first source's dtype"
     # Memory may wait for values: what is read from it must be read before it changes.
-    if _behind_after(node).op in (Op.PARAM, Op.ACC):
+    if _behind_after(node).op in MEMORIES:
         return ""
     odd = [s.op.value for s in node.src[1:] if not _is_effect(s) and s.op is not Op.RANGE]
     return f"waits for {odd[0]}, which is no effect" if odd else ""
@@ -318,6 +328,7 @@ _KERNEL = _VALUES + _checks(
     ({Op.PARAM}, _memory),
     ({Op.RANGE}, _range),
     ({Op.ACC}, _acc),
+    ({Op.STAGE}, _stage),
     ({Op.INDEX}, _index),
     ({Op.LOAD}, _load),
     ({Op.STORE}, _store),

@@ -20,7 +20,13 @@ from engine.ops import COMPARE, ELEMENTWISE, Op
 from engine.opts import RangeType
 from engine.render.c_functions import Functions
 from engine.render.c_types import SHORT, constant
-from engine.render.language import divides_plainly, output_of, shifts_inside
+from engine.render.language import (
+    divides_plainly,
+    output_of,
+    scratch_place,
+    shifts_inside,
+    stages_of,
+)
 from engine.target import Features
 
 _INFIX = {
@@ -89,7 +95,13 @@ class _Source:
             place = 0 if is_output else 1 + param.arg[0]
             qualifier = "" if is_output else "const "
             lines.append(f"{qualifier}{type_} *restrict {self._names[param]} = buffers[{place}];")
-        return lines
+        return lines + [self._stage(node) for node in stages_of(self._nodes)]
+
+    def _stage(self, stage: UOp) -> str:
+        id_, _, at = stage.arg
+        self._names[stage] = f"s{id_}"
+        type_, place = self.functions.type(SHORT[stage.dtype]), scratch_place(self._nodes)
+        return f"{type_} *restrict s{id_} = ({type_} *)((char *)buffers[{place}] + {at});"
 
     def _stored_at_once(self) -> set[UOp]:
         """Values whose only use is the accumulator store that comes next: they need no name."""

@@ -32,6 +32,16 @@ def output_of(linear: Sequence[UOp]) -> UOp | None:
     return next((memory for memory in stored if memory.op is Op.PARAM), None)
 
 
+def stages_of(nodes: Sequence[UOp]) -> list[UOp]:
+    """The kernel's STAGEs, in the order of their memory."""
+    return sorted((node for node in nodes if node.op is Op.STAGE), key=lambda node: int(node.arg[0]))
+
+
+def scratch_place(nodes: Sequence[UOp]) -> int:
+    """Which of the buffers is scratch memory: the one behind the output and the inputs."""
+    return 1 + max(int(node.arg[0]) for node in nodes if node.op is Op.PARAM)
+
+
 def divides_plainly(node: UOp) -> bool:
     """Is an IDIV or MOD that of a machine: of what is not negative, by a constant above 0?"""
     dividend, divisor = node.src

@@ -9,6 +9,7 @@ Nothing is left to LLVM's licence: no fast-math flag, no nsw, and never an fptru
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count
 
 from engine import dtype as dt
@@ -19,7 +20,7 @@ from engine.linearize import behind_after, reads_accumulator
 from engine.offsets import is_lanes
 from engine.ops import Op
 from engine.opts import RangeType
-from engine.render.language import output_of
+from engine.render.language import output_of, scratch_place, stages_of
 from engine.render.llvm_arithmetic import Arithmetic
 from engine.render.llvm_types import constant, listed, memory_type, type_of
 from engine.target import Features
@@ -36,8 +37,8 @@ class LlvmRenderer:
         source = _Source(linear)
         lines = source.body()
         params = source.params
-        arguments = "".join(f"ptr noalias {qualifier}{p}, " for p, qualifier, _ in params)
-        given = "".join(f"ptr %b{place}, " for _, _, place in params)
+        arguments = "".join(f"ptr noalias {p.qualifier}{p.name}, " for p in params)
+        given = "".join(f"ptr {p.given}, " for p in params)
         attributes = f'nounwind "prefer-vector-width"="{8 * self._features.vector_bytes}"'
         text = [
             f"define internal void @{name}.tiles({arguments}i64 %first, i64 %last) noinline {attributes} {{",
@@ -47,17 +48,39 @@ class LlvmRenderer:
             "  ret void",
             "}",
             f"define void @{name}(ptr %buffers, i64 %first, i64 %last) {attributes} {{",
-            *(
-                f"  %p{place} = getelementptr ptr, ptr %buffers, i64 {place}\n"
-                f"  %b{place} = load ptr, ptr %p{place}"
-                for _, _, place in params
-            ),
+            *(line for p in params for line in p.taken()),
             f"  call void @{name}.tiles({given}i64 %first, i64 %last)",
             "  ret void",
             "}",
             *source.arithmetic.declarations.values(),
         ]
         return "\n".join(text) + "\n"
+
+
+@dataclass(frozen=True)
+class _Pointer:
+    """A memory: its name, where its address is among the buffers; a stage begins `at` bytes behind that."""
+
+    name: str
+    qualifier: str
+    place: int
+    at: int | None = None
+
+    @property
+    def given(self) -> str:
+        """What the function of the tiles is given."""
+        return f"%b{self.place}" if self.at is None else f"%b{self.place}.{self.at}"
+
+    def taken(self) -> list[str]:
+        """The lines that take it from the buffers."""
+        of = f"{self.place}" if self.at is None else f"{self.place}.{self.at}"
+        lines = [
+            f"  %p{of} = getelementptr ptr, ptr %buffers, i64 {self.place}",
+            f"  %{'b' if self.at is None else 'a'}{of} = load ptr, ptr %p{of}",
+        ]
+        if self.at is not None:
+            lines.append(f"  %b{of} = getelementptr i8, ptr %a{of}, i64 {self.at}")
+        return lines
 
 
 class _Source:
@@ -109,15 +132,18 @@ class _Source:
         self.lines.append(f"{label}:")
         self._block = label
 
-    def _pointers(self) -> list[tuple[str, str, int]]:
-        """(name, qualifier, place among the buffers) of each memory."""
+    def _pointers(self) -> list[_Pointer]:
         output = output_of(self._linear)
         found = []
         for param in sorted((n for n in self._nodes if n.op is Op.PARAM), key=lambda n: n.arg[0]):
             is_output = param is output
             self._names[param] = "%out" if is_output else f"%in{param.arg[0]}"
             place = 0 if is_output else 1 + param.arg[0]
-            found.append((self._names[param], "" if is_output else "readonly ", place))
+            found.append(_Pointer(self._names[param], "" if is_output else "readonly ", place))
+        for stage in stages_of(self._nodes):
+            id_, _, at = stage.arg
+            self._names[stage] = f"%s{id_}"
+            found.append(_Pointer(f"%s{id_}", "", scratch_place(self._nodes), at))
         return found
 
     # -- loops -----------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from engine.opts import Schedule
 from engine.pipeline import compile_source
 from engine.render.c import CRenderer
 from engine.render.language import RendererFactory
+from engine.runtime.scratch import POOL_RUN, pointers_of
 from engine.shapes import shape_of
 from engine.target import Target, detect
 
@@ -43,22 +44,23 @@ class Program:
 
     function: Any  # the ctypes function, which keeps its library loaded
     directory: Path  # where the pool is, or will be, compiled to
+    scratch: int = 0  # bytes of scratch memory for each thread
 
     def run(self, buffers: Sequence[int], tiles: int = 1, threads: int = 1) -> None:
         """Compute all `tiles` on at most `threads` threads. `buffers` are addresses: the output's, the inputs'."""
-        pointers = (ctypes.c_void_p * len(buffers))(*buffers)
+        pointers = pointers_of(buffers, self.scratch)
         if threads == 1 or tiles == 1:
             self.function(pointers, 0, tiles)
         else:
-            start_pool(self.directory)(self.function, pointers, tiles, threads)
+            start_pool(self.directory)(self.function, pointers, len(pointers), self.scratch, tiles, threads)
 
 
-def load(path: Path, entry: str) -> Program:
+def load(path: Path, entry: str, scratch_bytes: int = 0) -> Program:
     """The kernel `entry` of a shared object. DeviceError if it cannot be loaded or has no such entry."""
     function = _symbol(path, entry)
     function.argtypes = (ctypes.c_void_p, ctypes.c_long, ctypes.c_long)
     function.restype = None
-    return Program(function, path.parent)
+    return Program(function, path.parent, scratch_bytes)
 
 
 def build_pool(target: Target, directory: Path) -> Path:
@@ -84,10 +86,10 @@ def _pool_path(directory: Path) -> Path:
 
 @lru_cache(maxsize=1)
 def start_pool(directory: Path) -> Any:
-    """This process's pool: `pool_run(function, buffers, tiles, threads)`. Its threads start when first needed."""
+    """This process's pool: `pool_run(function, buffers, count, scratch, tiles, threads)`. Its threads start when needed."""
     path = _pool_path(directory)
     run = _symbol(path if path.exists() else build_pool(detect(), directory), "pool_run")
-    run.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_int)
+    run.argtypes = POOL_RUN
     run.restype = None
     return run
 
@@ -158,5 +160,5 @@ class CpuRuntime:
         path = compiler.compile(rendered.source, self.target, self.directory)
         if threads > 1 and rendered.tiles > 1:
             build_pool(self.target, self.directory)
-        program = load(path, rendered.entry)
+        program = load(path, rendered.entry, rendered.scratch)
         return Prepared(kernel, rendered.source, program, rendered.tiles, threads)

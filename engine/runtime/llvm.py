@@ -28,6 +28,7 @@ from engine.pipeline import Rendered, compile_source
 from engine.render.language import RendererFactory
 from engine.render.llvm import LlvmRenderer
 from engine.runtime.cpu import Prepared, build_pool, start_pool
+from engine.runtime.scratch import pointers_of
 from engine.target import Processor, Target, describe, read_processor
 from engine.target import detect as detect_c
 
@@ -70,16 +71,17 @@ class LlvmProgram:
     function: Any  # a ctypes function
     engine: Any  # LLVM's owner of the code: it lives as long as the program
     directory: Path | None  # where the C pool is; None: threads are Python's
+    scratch: int = 0  # bytes of scratch memory for each thread
 
     def run(self, buffers: Sequence[int], tiles: int = 1, threads: int = 1) -> None:
         """Compute all `tiles` on at most `threads` threads. `buffers` are addresses: the output's, the inputs'."""
-        pointers = (ctypes.c_void_p * len(buffers))(*buffers)
+        pointers = pointers_of(buffers, self.scratch)
         if threads == 1 or tiles == 1:
             self.function(pointers, 0, tiles)
         elif self.directory is not None:
-            start_pool(self.directory)(self.function, pointers, tiles, threads)
+            start_pool(self.directory)(self.function, pointers, len(pointers), self.scratch, tiles, threads)
         else:
-            _run_in_python_threads(self.function, pointers, tiles, threads)
+            _run_in_python_threads(self.function, buffers, self.scratch, tiles, threads)
 
 
 class LlvmRuntime:
@@ -124,7 +126,7 @@ class LlvmRuntime:
     def load(self, rendered: Rendered, threads: int = 1) -> LlvmProgram:
         """A kernel that `renderer` has rendered, compiled and loaded. CompileError as `prepare`."""
         pooled = threads > 1 and rendered.tiles > 1 and self.threading is Threading.POOL
-        return self._jit.load(rendered.source, rendered.entry, self._directory if pooled else None)
+        return self._jit.load(rendered, self._directory if pooled else None)
 
 
 def _features(target: Target) -> str:
@@ -146,17 +148,17 @@ class _Jit:
         self._passes = llvm.create_pass_builder(self._machine, self._tuning).getFunctionPassManager()
         self.engines: WeakSet[Any] = WeakSet()
 
-    def load(self, source: str, entry: str, pool: Path | None) -> LlvmProgram:
-        """The assembly compiled and loaded; `entry` is its function."""
+    def load(self, rendered: Rendered, pool: Path | None) -> LlvmProgram:
+        """The assembly compiled and loaded."""
         with self._lock:
             try:
-                engine = self._compile(source)
+                engine = self._compile(rendered.source)
             except RuntimeError as error:
                 raise CompileError("compile", "LLVM refuses the assembly", str(error)) from error
-            address = engine.get_function_address(entry)
+            address = engine.get_function_address(rendered.entry)
         if not address:
-            raise DeviceError("load", f"the module has no function {entry}")
-        return LlvmProgram(_ENTRY(address), engine, pool)
+            raise DeviceError("load", f"the module has no function {rendered.entry}")
+        return LlvmProgram(_ENTRY(address), engine, pool, rendered.scratch)
 
     def _compile(self, source: str) -> Any:
         module = llvm.parse_assembly(source, llvm.create_context())
@@ -199,10 +201,13 @@ _workers: list[ThreadPoolExecutor] = []
 _workers_lock = Lock()
 
 
-def _run_in_python_threads(function: Any, pointers: Any, tiles: int, threads: int) -> None:
+def _run_in_python_threads(
+    function: Any, buffers: Sequence[int], scratch: int, tiles: int, threads: int
+) -> None:
     tickets = count()
 
     def work() -> None:
+        pointers = pointers_of(buffers, scratch)
         while (tile := next(tickets)) < tiles:
             function(pointers, tile, tile + 1)
 

@@ -6,6 +6,10 @@
  */
 #define _GNU_SOURCE
 #include <fenv.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -14,13 +18,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { MAX_WORKERS = 63, SPINS = 2000 };
+enum { MAX_WORKERS = 63, SPINS = 2000, MAX_BUFFERS = 64 };
+static const size_t HUGE_PAGE = 1 << 21;
 
 typedef void kernel_function(void *const *buffers, long first, long last);
 
 static struct {
   kernel_function *function;
   void *const *buffers;
+  int count;            /* of buffers */
+  size_t scratch;       /* bytes of the last buffer, which each thread has for itself; 0: it has no such buffer */
   long tiles;
   atomic_long next;     /* the first tile nobody has claimed */
   atomic_int seats;     /* how many more workers may take part in the current command */
@@ -44,12 +51,42 @@ static void relax(void) {
 #endif
 }
 
-static void run_tiles(void) {
+static void run_tiles(void *const *buffers) {
   for (;;) {
     long tile = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed);
     if (tile >= pool.tiles) return;
-    pool.function(pool.buffers, tile, tile + 1);
+    pool.function(buffers, tile, tile + 1);
   }
+}
+
+/* This worker's scratch memory, kept from one command to the next; 0 if the system gives none. */
+static void *own_scratch(size_t size) {
+  static _Thread_local char *memory;
+  static _Thread_local size_t held;
+  if (held < size) {
+    if (memory) munmap(memory, held + HUGE_PAGE);
+    held = (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    memory = mmap(0, held + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+      memory = 0;
+      held = 0;
+      return 0;
+    }
+    madvise(memory, held + HUGE_PAGE, MADV_HUGEPAGE);
+  }
+  return (void *)(((uintptr_t)memory + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+}
+
+/* A worker's part. Without scratch memory it leaves the tiles to the others. */
+static void run_worker_tiles(void) {
+  void *own[MAX_BUFFERS];
+  if (!pool.scratch) {
+    run_tiles(pool.buffers);
+    return;
+  }
+  memcpy(own, pool.buffers, (size_t)pool.count * sizeof *own);
+  own[pool.count - 1] = own_scratch(pool.scratch);
+  if (own[pool.count - 1]) run_tiles(own);
 }
 
 static int take_seat(void) {
@@ -79,7 +116,7 @@ static void *work(void *start) {
   fesetenv(FE_DFL_ENV); /* a thread inherits its creator's rounding and flush-to-zero bits: results must not */
   for (;;) {
     if (take_seat()) {
-      run_tiles();
+      run_worker_tiles();
       atomic_fetch_add_explicit(&pool.finished, 1, memory_order_release);
       futex_wake(&pool.finished, 1);
     }
@@ -125,10 +162,14 @@ static void await_workers(int count) {
   }
 }
 
-/* Run tiles [0, tiles) on at most `threads` threads, the caller's among them; returns when all are done. */
-void pool_run(kernel_function *function, void *const *buffers, long tiles, int threads) {
+/* Run tiles [0, tiles) on at most `threads` threads, the caller's among them; returns when all are done.
+ *
+ * With `scratch` the last of `count` buffers is so many bytes for the caller's thread; other threads use their own.
+ */
+void pool_run(kernel_function *function, void *const *buffers, int count, size_t scratch, long tiles, int threads) {
   int wanted = threads - 1; /* workers beside the caller */
   if (wanted > tiles - 1) wanted = tiles > 0 ? (int)(tiles - 1) : 0;
+  if (scratch && count > MAX_BUFFERS) wanted = 0;
   if (wanted <= 0) {
     function(buffers, 0, tiles);
     return;
@@ -138,13 +179,15 @@ void pool_run(kernel_function *function, void *const *buffers, long tiles, int t
   if (wanted > pool.workers) wanted = pool.workers;
   pool.function = function;
   pool.buffers = buffers;
+  pool.count = count;
+  pool.scratch = scratch;
   pool.tiles = tiles;
   atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
   atomic_store_explicit(&pool.finished, 0, memory_order_relaxed);
   atomic_store_explicit(&pool.seats, wanted, memory_order_release);
   atomic_fetch_add(&pool.commands, 1);
   if (atomic_load(&pool.sleeping) > 0) futex_wake(&pool.commands, wanted);
-  run_tiles();
+  run_tiles(buffers);
   int unclaimed = atomic_exchange(&pool.seats, 0);
   await_workers(wanted - unclaimed);
   pthread_mutex_unlock(&submitting);

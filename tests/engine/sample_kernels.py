@@ -174,7 +174,10 @@ def random_schedule(kernel: Kernel, rng: random.Random, length: int = 12) -> Sch
     schedule: Schedule = ()
     axes = body(kernel).axes
     for _ in range(length if axes else 0):
-        longer = (*schedule, _random_opt(rng.choice(axes), rng))
+        longer = (
+            *schedule,
+            _random_stage(rng) if rng.random() < 0.15 else _random_opt(rng.choice(axes), rng),
+        )
         try:
             leaves = replay(kernel, longer).of_type(RangeType.UPCAST, RangeType.UNROLL)
         except IllegalOpt:
@@ -192,6 +195,10 @@ def _random_opt(axis: Axis, rng: random.Random) -> Opt:
     amount = rng.choice([2, 4, 8, 16] if kind is OptKind.VEC else [2, 3, 4, 5, 6])
     type_ = rng.choice([RangeType.LOOP, RangeType.REDUCE]) if kind is OptKind.SPLIT else None
     return Opt(kind, axis.target, axis.index, amount, type_)
+
+
+def _random_stage(rng: random.Random) -> Opt:
+    return Opt(OptKind.STAGE, rng.choice([TARGET_OUT, "r0"]), rng.randrange(3), rng.randrange(5))
 
 
 @dataclass(frozen=True)
@@ -230,14 +237,14 @@ def _compile_all(
 
 def _mismatch(case: Case, path: Path, rendered: Rendered) -> str:
     program = load(path, rendered.entry)
-    return contained(case, rendered.tiles, program.function)
+    return contained(case, rendered.tiles, program.function, rendered.scratch)
 
 
-def contained(case: Case, tiles: int, function: Callable[[Any, int, int], object]) -> str:
+def contained(case: Case, tiles: int, function: Callable[[Any, int, int], object], scratch: int = 0) -> str:
     """Run a case tile by tile, as threads do it; what is wrong with its output, or ""."""
     memory, output = poisoned(shape_of(case.kernel.output), case.kernel.dtype)
     inputs = inputs_of(case.kernel, seed=1)
-    arrays = [output, *inputs]
+    arrays = [output, *inputs, np.full(scratch, 0xFF, np.uint8)]
     pointers = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
     for first in range(tiles):
         function(pointers, first, first + 1)

@@ -177,13 +177,17 @@ class Problem:
         program = runtime.load(rendered)
         output = guarded(np.empty(shape_of(self.kernel.output), self.kernel.dtype.numpy))
         output.view(np.uint8).fill(0xFF)  # NaN, or -1
-        arrays = [output, *self.inputs]
+        scratch = guarded(np.full(rendered.scratch, 0xFF, np.uint8))
+        arrays = [output, *self.inputs, scratch]
         pointers = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
         for tile in range(rendered.tiles):
             program.function(pointers, tile, tile + 1)
         memory = _memory(output)
         if (memory[:GUARD] != STRAY).any() or (memory[GUARD + output.nbytes :] != STRAY).any():
             return "wrote outside its output"
+        around = _memory(scratch)
+        if (around[:GUARD] != STRAY).any() or (around[GUARD + rendered.scratch :] != STRAY).any():
+            return "wrote outside its scratch memory"
         wrong = mismatches(output, self.wanted)
         return f"{int(wrong.sum())} of {output.size} elements are wrong" if wrong.any() else ""
 
@@ -230,7 +234,7 @@ def ragged_inner_leaf(kernel: Kernel, schedule: Schedule, runtime: LlvmRuntime) 
 
 def _with_ragged_leaf(scheduled: Scheduled) -> Scheduled | None:
     loops = scheduled.of_type(RangeType.LOOP, RangeType.REDUCE)
-    for axis in scheduled.axes:
+    for axis in scheduled.axes if not scheduled.stages else ():  # stages are laid out over the right leaves
         leaves = sorted((leaf for leaf in loops if leaf.axis == axis), key=lambda leaf: -leaf.stride)
         if len(leaves) == len(scheduled.leaves_of(axis)) >= 2 and leaves[1].extent > 2:
             outer, inner = leaves[:2]

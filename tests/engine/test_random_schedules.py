@@ -12,6 +12,7 @@ import pytest
 from engine.indexing import body
 from engine.opts import OptKind
 from engine.runtime.llvm import LlvmRuntime, detect
+from engine.stages import values
 from tests.engine.scheduling import FAULTS, KERNELS, Problem, describe, run, schedule_of
 
 pytestmark = pytest.mark.slow
@@ -63,6 +64,7 @@ def test_a_thousand_random_schedules_give_what_the_definition_says_and_use_every
     print(name, dict(used))
     reduces = any(axis.reduce for axis in body(KERNELS[name]).axes)
     legal = set(OptKind) - (set() if reduces else {OptKind.UNROLL})
+    legal -= set() if values(KERNELS[name]) else {OptKind.STAGE}
     assert {kind: used[kind] for kind in legal if used[kind] < LEAST_USED} == {}
 
 

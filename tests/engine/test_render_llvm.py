@@ -95,7 +95,7 @@ def test_random_schedules_compute_what_is_meant_and_stay_in_their_output(runtime
     found = []
     for case in cases_of(schedules_each=1, seed=11):
         prepared = runtime.prepare(case.kernel, case.schedule)
-        found.append(contained(case, prepared.tiles, prepared.program.function))  # type: ignore[attr-defined]
+        found.append(contained(case, prepared.tiles, prepared.program.function, prepared.program.scratch))  # type: ignore[attr-defined]
     assert [text for text in found if text] == []
 
 
@@ -105,7 +105,7 @@ def test_narrower_instruction_sets_compute_the_same(isa: str) -> None:
     runtime = LlvmRuntime(narrowed(isa))
     for case in cases_of(schedules_each=1, seed=12)[len(SAMPLES) :]:
         prepared = runtime.prepare(case.kernel, case.schedule)
-        assert contained(case, prepared.tiles, prepared.program.function) == ""  # type: ignore[attr-defined]
+        assert contained(case, prepared.tiles, prepared.program.function, prepared.program.scratch) == ""  # type: ignore[attr-defined]
 
 
 def narrowed(isa: str) -> Target:

@@ -1,0 +1,107 @@
+"""Stages: values of a kernel that are brought into scratch memory before they are used, in the order of their use.
+
+A stage stands inside some of the kernel's loops and holds its value for all that runs inside it: the views before it
+are part of how the value is read, those after it part of how the stage is indexed. Its layout is the iteration order
+of what lies inside, register leaves last, so that the innermost loops walk it element by element. That is what
+packing a matrix for a fast product is; here it is no part of a template, but an opt like the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+from engine import indexing
+from engine.indexing import Body
+from engine.ir import UOp, consumers, toposort
+from engine.kernel import Kernel
+from engine.ops import ELEMENTWISE, Op
+from engine.opts import TARGET_OUT
+from engine.ranges import Axis, Leaf
+from engine.small_floats import computed_as
+
+# Scratch memory of one thread. The model says what a stage is worth; this only keeps a machine from running out.
+MAX_SCRATCH = 64 << 20
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Value:
+    """Something that may be staged: `node` of the kernel's body, used by `target`, over `axes`."""
+
+    target: str
+    node: UOp
+    axes: frozenset[Axis]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element in the stage."""
+        return computed_as(self.node.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`value` kept for what runs inside the `depth` outermost LOOP leaves (and the THREAD leaf).
+
+    `leaves` are those of the value's axes that lie inside, in execution order; `strides` what one step of each moves
+    in the stage, in elements. `at` is where it begins in the scratch memory, in bytes.
+    """
+
+    value: Value
+    depth: int
+    leaves: tuple[Leaf, ...]
+    at: int
+
+    @property
+    def elements(self) -> int:
+        """How many there are, what sticks out of the axes included."""
+        return prod(leaf.extent for leaf in self.leaves)
+
+    @property
+    def end(self) -> int:
+        """Where the next stage may begin."""
+        return self.at + -(-self.elements * self.value.itemsize // ALIGNMENT) * ALIGNMENT
+
+    @property
+    def strides(self) -> dict[Leaf, int]:
+        found, stride = {}, 1
+        for leaf in reversed(self.leaves):
+            found[leaf] = stride
+            stride *= leaf.extent
+        return found
+
+
+@lru_cache(maxsize=256)
+def values(kernel: Kernel) -> tuple[Value, ...]:
+    """What may be staged, in the order of the kernel's loads.
+
+    For each load, the furthest value that is computed from it over the same axes: so that a conversion or a function
+    of a matrix's elements is computed once for each, not at each use. None in a kernel with a FOLD or a SCATTER.
+    """
+    body = indexing.body(kernel)
+    order = toposort(body.value)
+    if body.updates is not None or any(node.op is Op.FOLD for node in order):
+        return ()
+    uses = consumers(order)
+    targets = _targets(body)
+    found: dict[UOp, Value] = {}
+    for load in order:
+        if load.op is Op.LOAD and (axes := body.axes_under(load)):
+            node = _furthest(body, load, axes, uses) if body.reduces else load
+            found[node] = Value(targets.get(node, TARGET_OUT), node, axes)
+    return tuple(found.values())
+
+
+def _targets(body: Body) -> dict[UOp, str]:
+    """The reduce that uses each node; what none uses is the output's. (A kernel has one REDUCE.)"""
+    return {node: "r0" for reduce in body.reduces for node in toposort(reduce.src[0])}
+
+
+def _furthest(body: Body, node: UOp, axes: frozenset[Axis], uses: dict[UOp, list[UOp]]) -> UOp:
+    while len(uses[node]) == 1:
+        (user,) = uses[node]
+        if user.op not in ELEMENTWISE or body.axes_under(user) != axes:
+            break
+        node = user
+    return node
