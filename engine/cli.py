@@ -25,6 +25,7 @@ from engine.errors import DeviceError, EngineError, InvalidGraph, InvalidOption
 from engine.kernel import Kernel
 from engine.options import OPTIONS, current
 from engine.opts import Schedule, schedule_from_json, schedule_to_json
+from engine.picks import pick
 from engine.programs import cost, program
 from engine.search import Progress as SearchProgress
 from engine.search import SearchResult, search
@@ -173,7 +174,7 @@ def search_command(
                 seed=seed,
                 progress=_advance(progress),
             )
-        wanted: list[Wanted] = [("none", ()), ("heuristic", heuristic.schedule(kernel, target, threads))]
+        wanted: list[Wanted] = [("none", ()), ("model", pick(kernel, target, threads))]
         if result.best is not None:
             wanted.append(("tuned", result.best.schedule))
         wanted.append((NUMPY, NUMPY))
@@ -188,10 +189,10 @@ def run_command(
     name: ProgramArgument,
     shape: ShapeArgument,
     schedule: Annotated[
-        str, typer.Option("--schedule", help="none, heuristic, tuned (best in the store) or JSON")
-    ] = "heuristic",
+        str, typer.Option("--schedule", help="none, heuristic, model, tuned (best in the store) or JSON")
+    ] = "model",
     others: Annotated[
-        list[str] | None, typer.Option("--compare", help="more rows: none, heuristic, tuned, numpy")
+        list[str] | None, typer.Option("--compare", help="more rows: none, heuristic, model, tuned, numpy")
     ] = None,
     dtype: DTypeOption = DTypeName.FLOAT32,
     threads: ThreadsOption = 1,
@@ -247,6 +248,8 @@ def _schedule(
         return ()
     if text == "numpy":
         return NUMPY
+    if text == "model":
+        return pick(kernel, target, threads)
     if text == "heuristic":
         return heuristic.schedule(kernel, target, threads)
     if text == "tuned":
@@ -254,7 +257,9 @@ def _schedule(
     try:
         document = json.loads(text)
     except ValueError:
-        raise InvalidGraph(f"{text!r} must be none, heuristic, tuned or a JSON list", "schedule") from None
+        raise InvalidGraph(
+            f"{text!r} must be none, heuristic, model, tuned or a JSON list", "schedule"
+        ) from None
     return schedule_from_json(document)
 
 

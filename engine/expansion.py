@@ -9,8 +9,9 @@ from engine.building import Candidate, candidate
 from engine.errors import IllegalOpt
 from engine.kernel import Kernel
 from engine.model import estimate
-from engine.neighbours import MAX_BODY, Structure, body_size, neighbours, seeds, structure, varied
+from engine.neighbours import Structure, neighbours, seeds, structure, varied
 from engine.opts import Schedule, schedule_hash
+from engine.picks import MAX_BODY, body_size
 from engine.schedule import replay
 from engine.target import Target
 
@@ -39,7 +40,7 @@ def expand(
     """The next candidates: neighbours of the survivors, or the seeds when there are none.
 
     `seen` are hashes of schedules not to propose again. Of schedules with equal leaves one is kept. The first
-    seed (the heuristic's) comes first whatever the model thinks of it, and the kernel as written last.
+    seed (the model's pick) comes first whatever the model thinks of it, and the kernel as written last.
     """
     known = _structures(kernel, survivors)
     proposed = _proposals(kernel, survivors, target, threads)
@@ -74,7 +75,7 @@ def _ranked_steps(found: list[Candidate], limit: int) -> list[Candidate]:
 
 
 def _ranked_seeds(found: list[Candidate], limit: int) -> list[Candidate]:
-    """The heuristic's first, then the model's order; the last is the kernel as written, if that is no long run.
+    """The model's pick first, then the model's order; the last is the kernel as written, if that is no long run.
 
     It is slow but hardly ever wrong, so that a search ends with something right.
     """

@@ -21,7 +21,7 @@ from engine.target import Target
 
 # One vector operation on a common out-of-order core, in cycles; a load also costs some of the next cache's time.
 _ARITHMETIC, _LOAD, _LATENCY, _TRAFFIC = 0.5, 0.5, 4.0, 0.25
-_FACTORS = (1, 2, 3, 4, 6, 8, 12)
+_FACTORS = (1, 2, 3, 4, 5, 6, 8, 12, 14)
 # From so many accumulators on, their updates hide each other's latency.
 _ENOUGH_ACCUMULATORS = 8
 # Below so many points of the iteration space, waking a thread costs more than it saves.
@@ -40,11 +40,29 @@ def schedule(kernel: Kernel, target: Target, threads: int = 1) -> Schedule:
     if any(axis.extent == 0 for axis in walk.axes):
         return ()
     vec = _lanes(walk)
-    tile = _tile(walk, vec)
-    found = _legal(kernel, (), [*_vec(vec), *_upcasts(tile, vec), *_unroll(walk, vec, tile)])
+    found = _registers_of(kernel, walk, vec, _tiles(walk, vec)[0])
     found = _legal(kernel, found, _larger_panel_outside(kernel, found))
     found = _legal(kernel, found, _blocks(walk, kernel, found))
-    return _legal(kernel, found, _threads(walk, kernel, found, threads) if threads > 1 else [])
+    return threaded(kernel, found, threads) if threads > 1 else found
+
+
+def threaded(kernel: Kernel, schedule: Schedule, threads: int) -> Schedule:
+    """The schedule with an outer loop shared by threads, if the work is worth it. IllegalOpt if it does not fit."""
+    return _legal(kernel, schedule, _threads(kernel, schedule, threads))
+
+
+def register_tiles(kernel: Kernel, target: Target, limit: int) -> list[Schedule]:
+    """VEC, UPCAST and UNROLL of at most `limit` register tiles, the cheapest for an element first."""
+    walk = _walk(kernel, target)
+    if any(axis.extent == 0 for axis in walk.axes):
+        return [()]
+    vec = _lanes(walk)
+    found = (_registers_of(kernel, walk, vec, tile) for tile in _tiles(walk, vec)[:limit])
+    return list(dict.fromkeys(found))
+
+
+def _registers_of(kernel: Kernel, walk: _Walk, vec: tuple[Axis, int] | None, tile: Spans) -> Schedule:
+    return _legal(kernel, (), [*_vec(vec), *_upcasts(tile, vec), *_unroll(walk, vec, tile)])
 
 
 def _walk(kernel: Kernel, target: Target) -> _Walk:
@@ -119,15 +137,15 @@ def _opt(kind: OptKind, axis: Axis, amount: int, type_: RangeType | None = None)
     return Opt(kind, axis.target, axis.index, amount, type_)
 
 
-def _tile(walk: _Walk, vec: tuple[Axis, int] | None) -> Spans:
-    """UPCAST factors for up to two output axes; the cheapest tile per element of all that fit the registers."""
+def _tiles(walk: _Walk, vec: tuple[Axis, int] | None) -> list[Spans]:
+    """UPCAST factors for up to two output axes, of all tiles that fit the registers the cheapest per element first."""
     lanes = dict([vec]) if vec else {}
     if not walk.reduces():
-        return _turned(walk, vec)
+        return [_turned(walk, vec)]
     axes = _tiled_axes(walk, vec[0] if vec else None)
     choices = [dict(zip(axes, factors, strict=True)) for factors in product(_FACTORS, repeat=len(axes))]
     fitting = [c for c in choices if _registers(walk, c, lanes) <= walk.target.features.vector_registers]
-    return min(fitting, key=lambda choice: _cost(walk, choice, lanes), default={})
+    return sorted(fitting, key=lambda choice: _cost(walk, choice, lanes)) or [{}]
 
 
 def _tiled_axes(walk: _Walk, vec: Axis | None) -> list[Axis]:
@@ -219,10 +237,11 @@ def _power_of_two(limit: int) -> int:
     return 1 << max(limit, 1).bit_length() - 1
 
 
-def _threads(walk: _Walk, kernel: Kernel, found: Schedule, threads: int) -> list[Opt]:
+def _threads(kernel: Kernel, found: Schedule, threads: int) -> list[Opt]:
     """The outermost loop that has a step for every thread, or else the longest."""
-    loops = [leaf for leaf in replay(kernel, found).loops if not leaf.axis.reduce and leaf.extent > 1]
-    if not loops or prod(axis.extent for axis in walk.axes) < _WORTH_THREADS:
+    scheduled = replay(kernel, found)
+    loops = [leaf for leaf in scheduled.loops if not leaf.axis.reduce and leaf.extent > 1]
+    if not loops or prod(axis.extent for axis in scheduled.axes) < _WORTH_THREADS:
         return []
     enough = [leaf for leaf in loops if leaf.extent >= threads]
     leaf = enough[0] if enough else max(loops, key=lambda leaf: leaf.extent)

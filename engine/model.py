@@ -7,25 +7,36 @@ outside the part that fits bring in again. Constants describe a machine, never a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, gcd, prod
 
-from engine.indexing import Access, accesses, body
+from engine.indexing import body
 from engine.ir import UOp, toposort
 from engine.kernel import Kernel
 from engine.ops import Op
 from engine.opts import RangeType
-from engine.ranges import Axis, Leaf
+from engine.ranges import Leaf
 from engine.schedule import Scheduled
 from engine.target import Target
+from engine.walks import Copy, Walk, loops_of, trips, walks
 
 LINE = 64
 PAGE = 4096
+HUGE_PAGE = 1 << 21
 WAYS = 12
+# Of what is not the scarcest, so much shows.
+OVERLAP = 0.15
+# What a vector that lies across two cache lines costs of one that does not.
+UNALIGNED = 2.0
+# Cycles to begin and end one register tile, and to copy into a stage: a vector, or a single element.
+TILE_CYCLES = 4.0
+COPY_VECTOR_CYCLES, COPY_ELEMENT_CYCLES = 2.0, 1.5
 # A tile that only partly fits its axis runs guarded: as long as this many more.
 TAIL = 1.5
+# Where steps of a reduce may lie beyond its end, every iteration asks whether they do.
+RAGGED_REDUCE = 0.4
 CONFLICT_AT_MOST = 3.0
 
 # Cycles of one operation on a register of lanes, where it is not half a cycle; calls are per element.
@@ -76,16 +87,11 @@ def estimate(kernel: Kernel, scheduled: Scheduled, target: Target) -> float:
     compute = shape.compute_s()
     transfers = [shape.fill_s(cache) for cache in shape.machine.caches]
     busiest = max(compute, *transfers)
-    total = busiest + 0.15 * (compute + sum(transfers) - busiest) + shape.page_walks_s()
+    total = busiest + OVERLAP * (compute + sum(transfers) - busiest) + shape.page_walks_s() + shape.copies_s()
     if scheduled.tiles <= 1:
         return total
     workers = min(scheduled.tiles, target.cores)
     return total * ceil(scheduled.tiles / workers) / scheduled.tiles + shape.machine.thread_start_s
-
-
-def trips(leaf: Leaf) -> int:
-    """How often a loop leaf runs: an inner leaf longer than what is left of its axis stops at the axis's end."""
-    return min(leaf.extent, ceil(leaf.axis.extent / leaf.stride))
 
 
 class _Tile:
@@ -94,12 +100,11 @@ class _Tile:
     def __init__(self, kernel: Kernel, scheduled: Scheduled, machine: Machine) -> None:
         self.machine = machine
         self.scheduled = scheduled
-        self.loops = tuple(
-            replace(leaf, extent=trips(leaf))
-            for leaf in scheduled.of_type(RangeType.THREAD, RangeType.LOOP, RangeType.REDUCE)
-        )
+        self.loops = loops_of(scheduled)
+        self.registers = scheduled.of_type(RangeType.UNROLL, RangeType.UPCAST, RangeType.VEC)
         self.vec = scheduled.vec
-        self.store, *self.loads = accesses(kernel)
+        found = walks(scheduled)
+        self.store, self.loads, self.copies = found.store, found.loads, found.copies
         self.work = _work(kernel)
         upcast = scheduled.of_type(RangeType.UPCAST)
         self.accumulators = prod(leaf.extent for leaf in upcast)
@@ -127,52 +132,51 @@ class _Tile:
         steps = self.unroll if self.work.reduces else 1
         arithmetic = registers * steps * self.work.inside
         arithmetic += self.accumulators * steps * self.scheduled.lanes * self.work.inside_calls
-        loads = sum(self._register_loads(access) for access in self.loads) / 2
+        loads = sum(self._register_loads(walk) for walk in self.loads) / 2
         latency = self.machine.fma_latency * steps if self.work.reduces else 0.0
         busiest = max(arithmetic, loads, latency)
         return busiest + 0.25 * (arithmetic + loads - max(arithmetic, loads)) + self._spill(registers) + 0.75
 
-    def _register_loads(self, access: Access) -> float:
-        """Load instructions for one access in one body; lanes that are not neighbours cost one each."""
-        count = prod(
-            leaf.extent
-            for leaf in self.scheduled.of_type(RangeType.UPCAST, RangeType.UNROLL)
-            if access.strides[leaf.axis] != 0
-        )
-        if self.vec is None:
+    def _register_loads(self, walk: Walk) -> float:
+        """Load instructions for one walk in one body; lanes that are not neighbours cost one each."""
+        count = prod(leaf.extent for leaf in self.registers if leaf is not self.vec and walk.step(leaf) != 0)
+        step = walk.step(self.vec) if self.vec is not None else 0
+        if self.vec is None or step == 0:
             return count
-        stride = access.strides[self.vec.axis]
-        if stride == 0:
-            return count
-        return count * (self.registers_each * 1.1 if stride == 1 else self.vec.extent * 1.5)
+        if step != 1:
+            return count * self.vec.extent * 1.5
+        return count * self.registers_each * (1.1 if self._is_aligned(walk) else UNALIGNED)
+
+    def _is_aligned(self, walk: Walk) -> bool:
+        """Does every vector start at a multiple of its length? Others lie across two cache lines."""
+        others = (leaf for leaf in (*self.loops, *self.registers) if leaf is not self.vec)
+        return all((walk.step(leaf) or 0) % self.scheduled.lanes == 0 for leaf in others)
 
     def _spill(self, registers: int) -> float:
         """Cycles lost to accumulators that do not fit the registers, for one body."""
-        live = max(
-            (self._live(access) for access in self.loads if self._is_vector(access)),
-            default=1,
-        )
+        live = max((self._live(walk) for walk in self.loads if self._is_vector(walk)), default=1)
         over = registers + live + 1 - self.machine.registers
         return 2.0 * self.unroll * max(0, over)
 
-    def _live(self, access: Access) -> int:
+    def _live(self, walk: Walk) -> int:
         upcast = self.scheduled.of_type(RangeType.UPCAST)
-        along = prod(leaf.extent for leaf in upcast if access.strides[leaf.axis] != 0)
+        along = prod(leaf.extent for leaf in upcast if walk.step(leaf) != 0)
         return self.registers_each * along if along < self.accumulators else 1
 
-    def _is_vector(self, access: Access) -> bool:
-        return self.vec is not None and access.strides[self.vec.axis] == 1
+    def _is_vector(self, walk: Walk) -> bool:
+        return self.vec is not None and walk.step(self.vec) == 1
 
     def _border_cycles(self) -> float:
         """Storing one tile (and fetching its partial results), with the work after the reduce."""
         registers = self.accumulators * self.registers_each
         stores = registers * (2.0 if self.scheduled.partial_reduce else 1.0)
-        if self.vec is not None and self.store.strides[self.vec.axis] != 1:
+        stores *= 1.0 if self._is_aligned(self.store) else UNALIGNED
+        if self.vec is not None and self.store.step(self.vec) != 1:
             stores += self.accumulators * self.scheduled.lanes  # lanes are added up one by one
         after = registers * self.work.outside + self.accumulators * self.scheduled.lanes * (
             self.work.outside_calls
         )
-        return stores + after + 4.0
+        return stores + after + TILE_CYCLES
 
     def _tail_factor(self) -> float:
         """What tiles that only partly fit cost: they run guarded."""
@@ -180,8 +184,26 @@ class _Tile:
         for axis in self.scheduled.axes:
             span = self.scheduled.span(axis)
             if span > 1 and axis.extent % span:
-                factor += TAIL / ceil(axis.extent / span)
+                factor += RAGGED_REDUCE if axis.reduce else TAIL / ceil(axis.extent / span)
         return factor
+
+    # ----------------------------------------------------------------------------------------- stages
+
+    def copies_s(self) -> float:
+        """Time to fill the stages: instructions, and bytes between the caches."""
+        return sum(self._copy_s(copy) for copy in self.copies)
+
+    def _copy_s(self, copy: Copy) -> float:
+        vectors = copy.vectors
+        cycles = copy.elements / vectors * (COPY_VECTOR_CYCLES if vectors > 1 else COPY_ELEMENT_CYCLES)
+        inside = [(leaf, trips(leaf)) for leaf in copy.stage.leaves]
+        moved = sum(_touched(walk, inside)[0] for walk in copy.reads)
+        l2, l3 = self.machine.caches[1:3]
+        seconds = cycles / self.machine.hertz + moved / l2.fill_bytes_per_s
+        written = copy.elements * copy.write.itemsize
+        if written > l2.bytes:
+            seconds += written * 2 / l3.fill_bytes_per_s
+        return copy.visits * seconds
 
     # ----------------------------------------------------------------------------------------- memory
 
@@ -191,9 +213,9 @@ class _Tile:
         if depth == 0:
             return 0.0  # everything stays in it from one run to the next
         moved = 0.0
-        for number, access in enumerate((self.store, *self.loads)):
+        for number, walk in enumerate((self.store, *self.loads)):
             lines, _ = self._footprint(number, depth)
-            times = self._repeats(access, depth, lines <= cache.bytes / 2)
+            times = self._repeats(walk, depth, lines <= cache.bytes / 2)
             moved += lines * times * (self._store_weight() if number == 0 else 1.0)
         return moved / cache.fill_bytes_per_s
 
@@ -203,9 +225,9 @@ class _Tile:
         while depth and self._total(depth - 1, 1) <= self.machine.page_walks:
             depth -= 1
         walks = 0.0
-        for number, access in enumerate((self.store, *self.loads)):
+        for number, walk in enumerate((self.store, *self.loads)):
             pages = self._footprint(number, depth)[1]
-            walks += pages * self._repeats(access, depth, pages <= self.machine.page_walks / 2)
+            walks += pages * self._repeats(walk, depth, pages <= self.machine.page_walks / 2)
         return walks * self.machine.page_walk_s
 
     def _store_weight(self) -> float:
@@ -221,49 +243,41 @@ class _Tile:
     def _total(self, depth: int, which: int) -> float:
         return sum(self._footprint(number, depth)[which] for number in range(len(self.loads) + 1))
 
-    def _repeats(self, access: Access, depth: int, stays: bool) -> float:
-        """How often the loops outside `depth` bring the access's part in: not those it does not move with."""
+    def _repeats(self, walk: Walk, depth: int, stays: bool) -> float:
+        """How often the loops outside `depth` bring the walk's part in: not those it does not move with."""
         times = 1.0
         moving = not stays
         for leaf in reversed(self.loops[:depth]):
-            moving = moving or access.strides[leaf.axis] != 0
+            moving = moving or walk.step(leaf) != 0
             if moving:
                 times *= leaf.extent
         return times
 
     def _footprint(self, number: int, depth: int) -> tuple[float, float]:
-        """Bytes of cache lines, and pages, that one access touches inside the loops from `depth` on."""
+        """Bytes of cache lines, and pages, that one walk touches inside the loops from `depth` on."""
         key = (number, depth)
         if key not in self._footprints:
-            inside = _covered(self.scheduled.leaves, self.loops[:depth])
-            access = self.store if number == 0 else self.loads[number - 1]
-            self._footprints[key] = _touched(access, inside)
+            walk = self.store if number == 0 else self.loads[number - 1]
+            inside = [(leaf, leaf.extent) for leaf in (*self.loops[depth:], *self.registers)]
+            self._footprints[key] = _touched(walk, inside)
         return self._footprints[key]
 
 
-def _covered(leaves: Iterable[Leaf], outside: Sequence[Leaf]) -> dict[Axis, int]:
-    """Elements of each axis that the leaves not `outside` step over."""
-    skipped = {leaf.id for leaf in outside}
-    found: dict[Axis, int] = {}
-    for leaf in leaves:
-        if leaf.id not in skipped:
-            found[leaf.axis] = min(found.get(leaf.axis, 1) * leaf.extent, leaf.axis.extent)
-    return found
-
-
-def _touched(access: Access, covered: dict[Axis, int]) -> tuple[float, float]:
+def _touched(walk: Walk, inside: Iterable[tuple[Leaf, int]]) -> tuple[float, float]:
     """(bytes of lines, pages) of a strided block: neighbouring steps join into runs, the rest are rows."""
-    moving = [(access.strides[axis], n) for axis, n in covered.items() if n > 1 and access.strides[axis] != 0]
+    moving = [(walk.step(leaf), n) for leaf, n in inside if n > 1 and walk.step(leaf) != 0]
     run, rows, conflict = 1, 1, 1.0
     for stride, extent in sorted((PAGE if stride is None else abs(stride), n) for stride, n in moving):
-        if stride <= run or stride * access.itemsize < LINE:
+        if stride <= run or stride * walk.itemsize < LINE:
             run = stride * (extent - 1) + run
         else:
             rows *= extent
-            conflict = max(conflict, _conflict(stride * access.itemsize, extent))
-    length = run * access.itemsize
+            conflict = max(conflict, _conflict(stride * walk.itemsize, extent))
+    length = run * walk.itemsize
     lines = rows * ceil(length / LINE) * LINE * min(conflict, CONFLICT_AT_MOST)
-    far = any((PAGE if s is None else abs(s)) * access.itemsize >= PAGE for s, _ in moving)
+    if walk.packed:
+        return lines, max(1.0, lines / HUGE_PAGE)
+    far = any((PAGE if s is None else abs(s)) * walk.itemsize >= PAGE for s, _ in moving)
     pages = rows * max(1.0, length / PAGE) if far else max(1.0, rows * length / PAGE)
     return lines, pages
 

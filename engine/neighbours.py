@@ -9,90 +9,68 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from math import prod
 
 from engine import heuristic
-from engine.errors import IllegalOpt
 from engine.indexing import accesses, body
+from engine.ir import UOp
 from engine.kernel import Kernel
-from engine.model import estimate, trips
 from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
+from engine.picks import picks
 from engine.ranges import Axis, Leaf
-from engine.schedule import Scheduled, replay
+from engine.schedule import Scheduled
+from engine.stages import values
 from engine.target import Target
+from engine.walks import trips
 
 UPCASTS = (2, 3, 4, 5, 6, 8, 12, 16)
 UNROLLS = (2, 4, 8)
 SPLITS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 MAX_OPTS = 16
-# Bodies written out more often than this take seconds to compile and never won.
-MAX_BODY = 64
-# The model alone picks the seeds: so many schedules kept, for so many steps.
-PICK_WIDTH = 8
-PICK_STEPS = 12
+# So many of the model's picks are seeds, at most two of one register tile.
+PICKS = 32
 
-# What a kernel comes to, by structure: schedules with equal leaves are the same kernel.
-Structure = tuple[tuple[Axis, int, int, RangeType], ...]
+# What a kernel comes to, by structure: schedules with equal leaves and stages are the same kernel.
+Structure = tuple[tuple[Axis, int, int, RangeType] | tuple[UOp, "Structure"], ...]
 
 _REGISTERS = (OptKind.VEC, OptKind.UPCAST, OptKind.UNROLL)
 
 
 def canonical(schedule: Schedule) -> Schedule:
-    """The same kernel with its opts in the usual order: registers, then splits and loop order, then threads."""
+    """The same kernel with its opts in the usual order: registers, splits and loop order, stages, threads."""
     return tuple(sorted(schedule, key=_rank))
 
 
 def _rank(opt: Opt) -> tuple[int, str, str, int]:
     if opt.kind in _REGISTERS:
         return (_REGISTERS.index(opt.kind), opt.kind.value, opt.target, opt.axis)
-    return (len(_REGISTERS) + (opt.kind is OptKind.THREAD), "", "", 0)
+    if opt.kind is OptKind.STAGE:
+        return (len(_REGISTERS) + 1, "", opt.target, opt.axis)
+    return (len(_REGISTERS) + 2 * (opt.kind is OptKind.THREAD), "", "", 0)
 
 
 def structure(scheduled: Scheduled) -> Structure:
-    """The leaves that do something, in execution order."""
-    return tuple(_shape_of(leaf) for leaf in scheduled.leaves if trips(leaf) > 1)
+    """The leaves that do something, in execution order; then for each stage its value and those it holds."""
+    stages = (
+        (stage.value.node, tuple(_shape_of(leaf) for leaf in stage.leaves if trips(leaf) > 1))
+        for stage in scheduled.stages
+    )
+    return (*(_shape_of(leaf) for leaf in scheduled.leaves if trips(leaf) > 1), *stages)
 
 
 def _shape_of(leaf: Leaf) -> tuple[Axis, int, int, RangeType]:
     return leaf.axis, trips(leaf), leaf.stride, leaf.type
 
 
-def body_size(scheduled: Scheduled) -> int:
-    """How many times the body is written out: what rendering and compiling take time for."""
-    types = (RangeType.UPCAST, RangeType.UNROLL)
-    return prod(leaf.extent for leaf in scheduled.of_type(*types))
-
-
 def seeds(kernel: Kernel, target: Target, threads: int = 1) -> list[Schedule]:
-    """Where a search starts: the heuristic's schedule, the model's picks (best first), the unscheduled kernel.
+    """Where a search starts: the model's picks (best first), the heuristic's schedule, the unscheduled kernel.
 
     A kernel of no elements has that one only.
     """
     if any(axis.extent == 0 for axis in body(kernel).axes):
         return [()]
-    found = [canonical(heuristic.schedule(kernel, target, threads)), *picks(kernel, target, threads), ()]
+    picked = varied(picks(kernel, target, threads), PICKS, each=2)
+    found = [*map(canonical, picked), canonical(heuristic.schedule(kernel, target, threads)), ()]
     return list(dict.fromkeys(found))
-
-
-def picks(kernel: Kernel, target: Target, threads: int = 1, limit: int = 32) -> list[Schedule]:
-    """The schedules that the model likes best, of many register tiles, found by a beam that measures nothing."""
-    known: dict[Structure, tuple[float, Schedule]] = {}
-    beam: list[Schedule] = [(), canonical(heuristic.schedule(kernel, target, threads))]
-    tried: set[Schedule] = set()
-    for _ in range(PICK_STEPS):
-        fresh = [schedule for schedule in beam if schedule not in tried]
-        if not fresh:
-            break
-        tried.update(fresh)
-        _score(kernel, fresh, target, threads, known)
-        beam = _varied(known.values(), PICK_WIDTH)
-    return _varied(known.values(), limit)
-
-
-def _varied(scored: Iterable[tuple[float, Schedule]], limit: int) -> list[Schedule]:
-    """The best by score, fewer opts first among equals, at most two of one register tile."""
-    ranked = sorted(scored, key=lambda entry: (entry[0], len(entry[1])))
-    return varied((schedule for _, schedule in ranked), limit, each=2)
 
 
 def varied(ranked: Iterable[Schedule], limit: int, each: int) -> list[Schedule]:
@@ -107,25 +85,6 @@ def varied(ranked: Iterable[Schedule], limit: int, each: int) -> list[Schedule]:
         if len(found) == limit:
             break
     return found
-
-
-def _score(
-    kernel: Kernel,
-    beam: list[Schedule],
-    target: Target,
-    threads: int,
-    known: dict[Structure, tuple[float, Schedule]],
-) -> None:
-    """Add the neighbours of `beam` to `known`."""
-    for parent in beam:
-        for schedule in neighbours(kernel, parent, target, threads):
-            try:
-                scheduled = replay(kernel, schedule)
-            except IllegalOpt:
-                continue
-            found = structure(scheduled)
-            if found not in known and body_size(scheduled) <= MAX_BODY:
-                known[found] = (estimate(kernel, scheduled, target), schedule)
 
 
 def neighbours(kernel: Kernel, schedule: Schedule, target: Target, threads: int = 1) -> Iterator[Schedule]:
@@ -153,6 +112,11 @@ def _menu(kernel: Kernel, schedule: Schedule, target: Target, threads: int) -> I
         if threads > 1 and not axis.reduce:
             yield from (_opt(OptKind.THREAD, axis, threads * each) for each in (1, 2, 4))
     loops = len(_loop_axes(kernel, schedule))
+    numbers: Counter[str] = Counter()
+    for value in values(kernel):
+        for depth in range(loops + 1):
+            yield Opt(OptKind.STAGE, value.target, numbers[value.target], depth)
+        numbers[value.target] += 1
     for first in range(loops):
         for second in range(first + 1, loops):
             yield Opt(OptKind.REORDER, TARGET_OUT, first, second)

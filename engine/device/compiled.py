@@ -1,4 +1,4 @@
-"""Devices that compile: each kernel once, with the heuristic's schedule, found again by its structure."""
+"""Devices that compile: each kernel once, with the model's schedule, found again by its structure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
-from engine import heuristic
 from engine.device.protocol import Array
 from engine.errors import CompileError
 from engine.ir import print_graph
 from engine.kernel import Kernel
 from engine.options import Options
 from engine.opts import Schedule
+from engine.picks import pick
 from engine.programs import cost
 from engine.repro import keep
 from engine.shapes import shape_of
@@ -67,7 +67,7 @@ class Kernels(Generic[P]):
         used = schedule
         try:
             if used is None:
-                used = heuristic.schedule(kernel, self._target, self._threads)
+                used = pick(kernel, self._target, self._threads)
             made = self._prepare(kernel, used, self._threads)
         except Exception as error:
             raise self._failure(kernel, used, error) from error

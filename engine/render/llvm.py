@@ -206,7 +206,10 @@ class _Source:
         return f"%a{behind_after(place.src[0]).arg[0]}.{place.src[1].arg // lanes_of(place)}"
 
     def _address(self, place: UOp) -> str:
-        pointer, offset = self._names[behind_after(place.src[0])], self._value(place.src[1], 1)
+        return self._address_at(place, self._value(place.src[1], 1))
+
+    def _address_at(self, place: UOp, offset: str) -> str:
+        pointer = self._names[behind_after(place.src[0])]
         return self.emit(f"getelementptr {memory_type(place.dtype)}, ptr {pointer}, i64 {offset}")
 
     def _load(self, node: UOp) -> str:
@@ -225,16 +228,24 @@ class _Source:
         return self._as_value(loaded, dtype, lanes)
 
     def _read(self, place: UOp, lanes: int) -> str:
+        return self._read_at(place, lanes, self._value(place.src[1], 1))
+
+    def _read_at(self, place: UOp, lanes: int, offset: str) -> str:
+        address = self._address_at(place, offset)
         loaded = self.emit(
-            f"load {memory_type(place.dtype, lanes)}, ptr {self._address(place)}, align {place.dtype.itemsize}"
+            f"load {memory_type(place.dtype, lanes)}, ptr {address}, align {place.dtype.itemsize}"
         )
         return self._as_value(loaded, place.dtype, lanes)
 
     def _load_if(self, node: UOp) -> str:
-        """A load that is made in a branch."""
+        """A load of the first element where it may not be made, and then not of its value; of no elements, in a branch."""
         place, other = node.src
-        number, before = next(self._numbers), self._block
         valid, instead = self._value(place.src[2], 1), self._value(other, 1)
+        if 0 not in behind_after(place.src[0]).arg[1]:
+            offset = self.emit(f"select i1 {valid}, i64 {self._value(place.src[1], 1)}, i64 0")
+            loaded, type_ = self._read_at(place, 1, offset), type_of(node.dtype)
+            return self.emit(f"select i1 {valid}, {type_} {loaded}, {type_} {instead}")
+        number, before = next(self._numbers), self._block
         self._do(f"br i1 {valid}, label %load{number}, label %done{number}")
         self._begin(f"load{number}")
         loaded = self._read(place, 1)

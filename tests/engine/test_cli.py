@@ -76,7 +76,7 @@ def test_a_search_prints_verified_rows_and_keeps_what_it_measured(tmp_path: Path
     result = invoke(*words, "--store", str(tmp_path))
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert [row["name"] for row in found["rows"]] == ["none", "heuristic", "tuned", "numpy"]
+    assert [row["name"] for row in found["rows"]] == ["none", "model", "tuned", "numpy"]
     assert {row["outcome"] for row in found["rows"]} == {"ok"}
     assert found["best"]["outcome"] == "ok"
     assert (tmp_path / "sources" / f"{found['best']['source_hash']}.c").exists()

@@ -12,40 +12,28 @@ body0:
   %v7 = icmp slt <4 x i64> %v4, <i64 9, i64 9, i64 9, i64 9>
   %v8 = and <4 x i1> %v6, %v7
   %v9 = extractelement <4 x i1> %v8, i64 0
-  br i1 %v9, label %load10, label %done10
-load10:
-  %v11 = getelementptr i8, ptr %in0, i64 %v5
+  %v10 = select i1 %v9, i64 %v5, i64 0
+  %v11 = getelementptr i8, ptr %in0, i64 %v10
   %v12 = load i8, ptr %v11, align 1
-  br label %done10
-done10:
-  %v13 = phi i8 [ %v12, %load10 ], [ 0, %body0 ]
+  %v13 = select i1 %v9, i8 %v12, i8 0
   %v14 = extractelement <4 x i64> %v4, i64 1
   %v15 = extractelement <4 x i1> %v8, i64 1
-  br i1 %v15, label %load16, label %done16
-load16:
-  %v17 = getelementptr i8, ptr %in0, i64 %v14
+  %v16 = select i1 %v15, i64 %v14, i64 0
+  %v17 = getelementptr i8, ptr %in0, i64 %v16
   %v18 = load i8, ptr %v17, align 1
-  br label %done16
-done16:
-  %v19 = phi i8 [ %v18, %load16 ], [ 0, %done10 ]
+  %v19 = select i1 %v15, i8 %v18, i8 0
   %v20 = extractelement <4 x i64> %v4, i64 2
   %v21 = extractelement <4 x i1> %v8, i64 2
-  br i1 %v21, label %load22, label %done22
-load22:
-  %v23 = getelementptr i8, ptr %in0, i64 %v20
+  %v22 = select i1 %v21, i64 %v20, i64 0
+  %v23 = getelementptr i8, ptr %in0, i64 %v22
   %v24 = load i8, ptr %v23, align 1
-  br label %done22
-done22:
-  %v25 = phi i8 [ %v24, %load22 ], [ 0, %done16 ]
+  %v25 = select i1 %v21, i8 %v24, i8 0
   %v26 = extractelement <4 x i64> %v4, i64 3
   %v27 = extractelement <4 x i1> %v8, i64 3
-  br i1 %v27, label %load28, label %done28
-load28:
-  %v29 = getelementptr i8, ptr %in0, i64 %v26
+  %v28 = select i1 %v27, i64 %v26, i64 0
+  %v29 = getelementptr i8, ptr %in0, i64 %v28
   %v30 = load i8, ptr %v29, align 1
-  br label %done28
-done28:
-  %v31 = phi i8 [ %v30, %load28 ], [ 0, %done22 ]
+  %v31 = select i1 %v27, i8 %v30, i8 0
   %v32 = insertelement <4 x i8> poison, i8 %v13, i64 0
   %v33 = insertelement <4 x i8> %v32, i8 %v19, i64 1
   %v34 = insertelement <4 x i8> %v33, i8 %v25, i64 2

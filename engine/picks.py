@@ -1,0 +1,244 @@
+"""The model's pick: a schedule for a kernel without measuring anything, found by the model alone.
+
+The register tiles that cost least for an element are crossed with the ways to go through the rest: blocks of the
+longest reduce axis and of the tile's two output axes, each value staged or not, and where. What is crossed is a
+handful of sizes; a coordinate descent then changes one thing at a time for as long as the model likes it better. No
+step knows what the kernel computes: the same is done for a product of matrices, a sum and a transpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import product
+from math import prod
+
+from engine import heuristic
+from engine.errors import IllegalOpt
+from engine.indexing import body
+from engine.kernel import Kernel
+from engine.model import estimate
+from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
+from engine.ranges import Axis
+from engine.schedule import Scheduled, replay
+from engine.stages import values
+from engine.target import Target
+
+TILES = 6
+REDUCE_BLOCKS = (0, 128, 256, 512)
+OUTPUT_BLOCKS = (0, 2, 4, 8)
+# The model is asked so often for one kernel at most.
+ESTIMATES = 300
+# What the model must gain by another opt before it is added: short schedules are easier to trust.
+WORTH = 0.995
+# Bodies written out more often than this take long to compile and never won.
+MAX_BODY = 64
+# Below this many seconds, by the model, the heuristic's schedule is good enough not to look for a better one.
+WORTH_PICKING_S = 1e-3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A schedule in the making: a register tile, blocks in loop order, whether the inner loops are swapped, stages.
+
+    `blocks` are (axis, amount); `stages` has for each stageable value the number of loops it stands inside, or None.
+    """
+
+    tile: Schedule
+    blocks: tuple[tuple[Axis, int], ...] = ()
+    swapped: bool = False
+    stages: tuple[int | None, ...] = ()
+
+    def loops(self, kernel: Kernel) -> int:
+        """How many loops there are round the register tile, besides those of the reduce within it."""
+        return len(self.blocks) + sum(not axis.reduce for axis in body(kernel).axes)
+
+    def schedule(self, kernel: Kernel) -> Schedule:
+        """The opts."""
+        found = list(self.tile)
+        for axis, amount in self.blocks:
+            found.append(Opt(OptKind.SPLIT, axis.target, axis.index, amount, RangeType.LOOP))
+        if self.swapped:
+            loops = self.loops(kernel)
+            found.append(Opt(OptKind.REORDER, TARGET_OUT, loops - 2, loops - 1))
+        numbers: dict[str, int] = {}
+        for value, depth in zip(values(kernel), self.stages, strict=False):
+            number = numbers.get(value.target, 0)
+            numbers[value.target] = number + 1
+            if depth is not None:
+                found.append(Opt(OptKind.STAGE, value.target, number, depth))
+        return tuple(found)
+
+
+@dataclass
+class _Judge:
+    """Asks the model, each schedule once, and remembers."""
+
+    kernel: Kernel
+    target: Target
+    threads: int
+    scores: dict[Schedule, float] = field(default_factory=dict)
+
+    @property
+    def is_tired(self) -> bool:
+        """Has the model been asked often enough?"""
+        return len(self.scores) >= ESTIMATES
+
+    def score(self, plan: Plan) -> float:
+        """The model's seconds; infinite for what is illegal."""
+        try:
+            schedule = self.complete(plan)
+            if schedule in self.scores:
+                return self.scores[schedule]
+            scheduled = replay(self.kernel, schedule)
+        except IllegalOpt:
+            return float("inf")
+        if body_size(scheduled) > MAX_BODY:
+            return float("inf")
+        self.scores[schedule] = estimate(self.kernel, scheduled, self.target)
+        return self.scores[schedule]
+
+    def complete(self, plan: Plan) -> Schedule:
+        """The plan's schedule, shared by threads where there are several. IllegalOpt as `replay`."""
+        schedule = plan.schedule(self.kernel)
+        return heuristic.threaded(self.kernel, schedule, self.threads) if self.threads > 1 else schedule
+
+    def best(self, plans: Iterable[Plan], start: Plan) -> Plan:
+        """The first plan that the model likes best; `start` unless another gains something."""
+        found, least = start, self.score(start)
+        for plan in plans:
+            if self.is_tired:
+                break
+            score = self.score(plan)
+            if score < least * WORTH:
+                found, least = plan, score
+        return found
+
+
+def body_size(scheduled: Scheduled) -> int:
+    """How many times the body is written out: what rendering and compiling take time for."""
+    return prod(leaf.extent for leaf in scheduled.of_type(RangeType.UPCAST, RangeType.UNROLL))
+
+
+def pick(kernel: Kernel, target: Target, threads: int = 1) -> Schedule:
+    """A schedule for the kernel on so many threads: the model's, or of a short kernel the heuristic's."""
+    quick = heuristic.schedule(kernel, target, threads)
+    if estimate(kernel, replay(kernel, quick), target) < WORTH_PICKING_S:
+        return quick
+    return picks(kernel, target, threads)[0]
+
+
+@lru_cache(maxsize=256)
+def picks(kernel: Kernel, target: Target, threads: int = 1) -> tuple[Schedule, ...]:
+    """All schedules that the model was asked about, the one it likes best first."""
+    judge = _Judge(kernel, target, threads)
+    axes = body(kernel).axes
+    if any(axis.extent == 0 for axis in axes):
+        return ((),)
+    tiles = [Plan(tile) for tile in heuristic.register_tiles(kernel, target, TILES)]
+    start = judge.best(tiles[1:], tiles[0])
+    found = judge.best(_crossed(kernel, start), start)
+    while True:
+        better = judge.best(_changed(kernel, found, tiles), found)
+        if better == found or judge.is_tired:
+            break
+        found = better
+    return tuple(sorted(judge.scores, key=lambda schedule: (judge.scores[schedule], len(schedule))))
+
+
+def _crossed(kernel: Kernel, start: Plan) -> Iterator[Plan]:
+    """Blocks of the lanes' axis and of the longest reduce axis, with each value staged inside both, outside, or not."""
+    outer, reduced = _blocked_axes(kernel, start)
+    count = len(values(kernel))
+    for step, block in product(OUTPUT_BLOCKS if outer else (0,), REDUCE_BLOCKS if reduced else (0,)):
+        blocks = _blocks((outer, step), (reduced, block), start)
+        for stages in product((None, len(blocks)), repeat=min(count, 3)):
+            yield replace(start, blocks=blocks, stages=_deepest(kernel, blocks, stages))
+
+
+def _deepest(
+    kernel: Kernel, blocks: tuple[tuple[Axis, int], ...], stages: tuple[int | None, ...]
+) -> tuple[int | None, ...]:
+    """Each stage out of the loops that do not move it."""
+    found: list[int | None] = []
+    for value, depth in zip(values(kernel), stages, strict=False):
+        while depth and blocks[depth - 1][0] not in value.axes:
+            depth -= 1
+        found.append(depth)
+    return tuple(found)
+
+
+def _blocked_axes(kernel: Kernel, plan: Plan) -> tuple[Axis | None, Axis | None]:
+    """The output axis with the widest register tile, and the longest reduce axis."""
+    scheduled = replay(kernel, plan.tile)
+    outputs = [axis for axis in scheduled.axes if not axis.reduce]
+    reduces = [axis for axis in scheduled.axes if axis.reduce]
+    outer = max(outputs, key=lambda axis: (scheduled.span(axis), axis.extent), default=None)
+    return outer, max(reduces, key=lambda axis: axis.extent, default=None)
+
+
+def _blocks(
+    outer: tuple[Axis | None, int], reduced: tuple[Axis | None, int], plan: Plan
+) -> tuple[tuple[Axis, int], ...]:
+    """The two blocks that are there; that of the reduce, given in elements, in steps of its register leaves."""
+    found = []
+    if outer[0] is not None and outer[1]:
+        found.append((outer[0], outer[1]))
+    if reduced[0] is not None and reduced[1]:
+        found.append((reduced[0], max(2, reduced[1] // _reduced_span(plan, reduced[0]))))
+    return tuple(found)
+
+
+def _reduced_span(plan: Plan, axis: Axis) -> int:
+    span = 1
+    for opt in plan.tile:
+        if (opt.target, opt.axis) == (axis.target, axis.index) and opt.kind in (OptKind.UNROLL, OptKind.VEC):
+            span *= opt.amount
+    return span
+
+
+def _changed(kernel: Kernel, plan: Plan, tiles: list[Plan]) -> Iterator[Plan]:
+    """Plans that differ in one thing."""
+    if plan.loops(kernel) >= 2:
+        yield replace(plan, swapped=not plan.swapped)
+    for number, depth in enumerate(plan.stages):
+        for other in (None, *range(len(plan.blocks) + 2)):
+            if other != depth:
+                stages = (*plan.stages[:number], other, *plan.stages[number + 1 :])
+                yield replace(plan, stages=stages)
+    for tile in tiles:
+        if tile.tile != plan.tile:
+            yield replace(plan, tile=tile.tile)
+    yield from (replace(plan, tile=tile) for tile in _unrolled(kernel, plan))
+    yield from (replace(plan, blocks=blocks) for blocks in _other_blocks(kernel, plan))
+
+
+def _unrolled(kernel: Kernel, plan: Plan) -> Iterator[Schedule]:
+    """Other numbers of steps of the longest reduce axis side by side."""
+    axis = _blocked_axes(kernel, plan)[1]
+    if axis is None:
+        return
+    others = tuple(opt for opt in plan.tile if opt.kind is not OptKind.UNROLL)
+    for amount in (1, 2, 4, 8):
+        unroll = (Opt(OptKind.UNROLL, axis.target, axis.index, amount),) if amount > 1 else ()
+        if (*others, *unroll) != plan.tile:
+            yield (*others, *unroll)
+
+
+def _other_blocks(kernel: Kernel, plan: Plan) -> Iterator[tuple[tuple[Axis, int], ...]]:
+    """One block twice or half as long, without one, in another order, or with one of a further output axis."""
+    blocks = plan.blocks
+    for number, (axis, amount) in enumerate(blocks):
+        before, behind = blocks[:number], blocks[number + 1 :]
+        yield (*before, (axis, amount * 2), *behind)
+        if amount >= 4:
+            yield (*before, (axis, amount // 2), *behind)
+        yield (*before, *behind)
+    if len(blocks) > 1:
+        yield (blocks[1], blocks[0], *blocks[2:])
+    taken = {axis for axis, _ in blocks}
+    for axis in body(kernel).axes:
+        if axis not in taken:
+            for amount in (4, 16):
+                yield (*blocks, (axis, amount))

@@ -1,0 +1,94 @@
+"""The model's pick: no kernel is special, a few hundred questions are enough, what it likes is legal and right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine import dtype as dt
+from engine import heuristic
+from engine.build import const, elementwise, matmul, param, permute, reduce
+from engine.kernel import Kernel
+from engine.model import estimate
+from engine.ops import Op
+from engine.opts import OptKind, Schedule
+from engine.picks import ESTIMATES, MAX_BODY, body_size, pick, picks
+from engine.programs import program, random_inputs
+from engine.runtime.interp import evaluate
+from engine.runtime.llvm import LlvmRuntime, detect
+from engine.schedule import replay
+from engine.shapes import shape_of
+from engine.target import Target
+
+SIDE = 256
+
+
+def rows_summed() -> Kernel:
+    """Σ relu(a · b + c) over rows: a product in disguise."""
+    a, b = param(0, (SIDE, SIDE), dt.float32), param(1, (SIDE, SIDE), dt.float32)
+    inner = elementwise(Op.ADD, elementwise(Op.MUL, a, b), param(2, (SIDE, SIDE), dt.float32))
+    return Kernel(reduce(Op.ADD, elementwise(Op.MAX, inner, const(0, dt.float32, (SIDE, SIDE))), (1,)))
+
+
+KERNELS = {
+    "gemm": program("gemm", (SIDE, SIDE, SIDE)),
+    "ragged gemm": program("gemm", (251, 263, 241)),
+    "left transposed": Kernel(
+        matmul(permute(param(0, (SIDE, SIDE), dt.float32), (1, 0)), param(1, (SIDE, SIDE), dt.float32))
+    ),
+    "batched": Kernel(matmul(param(0, (4, 64, 64), dt.float32), param(1, (4, 64, 64), dt.float32))),
+    "rows summed": rows_summed(),
+    "sum": program("reduce", (SIDE, SIDE)),
+    "copy": program("copy", (SIDE, SIDE)),
+    "transpose": Kernel(permute(param(0, (SIDE, SIDE), dt.float32), (1, 0))),
+    "one element": program("gemm", (1, 1, 1)),
+    "nothing": program("copy", (0, 4)),
+}
+
+
+@pytest.fixture(scope="module")
+def target() -> Target:
+    return detect()
+
+
+def seconds(kernel: Kernel, schedule: Schedule, target: Target) -> float:
+    return estimate(kernel, replay(kernel, schedule), target)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_pick_computes_what_the_kernel_says(name: str, threads: int, target: Target) -> None:
+    kernel = KERNELS[name]
+    inputs = random_inputs(kernel, seed=1, integers=True)
+    found = LlvmRuntime(target).prepare(kernel, picks(kernel, target, threads)[0], threads)(inputs)
+    np.testing.assert_array_equal(found, evaluate(kernel, inputs))
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_model_is_asked_at_most_so_often_and_likes_its_pick_best(name: str, target: Target) -> None:
+    kernel = KERNELS[name]
+    found = picks(kernel, target)
+    assert 1 <= len(found) <= ESTIMATES + 1
+    if 0 not in shape_of(kernel.output):
+        scores = [seconds(kernel, schedule, target) for schedule in found]
+        assert scores == sorted(scores)
+        assert scores[0] <= seconds(kernel, heuristic.schedule(kernel, target), target) * 1.01
+    assert all(body_size(replay(kernel, schedule)) <= MAX_BODY for schedule in found)
+
+
+def test_a_large_product_is_staged_and_a_small_kernel_is_not_pondered(target: Target) -> None:
+    large = pick(program("gemm", (1024, 1024, 1024)), target)
+    assert OptKind.STAGE in {opt.kind for opt in large}
+    small = program("gemm", (8, 8, 8))
+    assert pick(small, target) == heuristic.schedule(small, target)
+
+
+def test_a_pick_is_the_same_each_time(target: Target) -> None:
+    again = Kernel(program("gemm", (SIDE, SIDE, SIDE)).output)
+    assert picks.__wrapped__(again, target) == picks(KERNELS["gemm"], target)
+
+
+def test_several_threads_share_an_outer_loop(target: Target) -> None:
+    kernel = program("gemm", (1024, 1024, 1024))
+    assert OptKind.THREAD in {opt.kind for opt in picks(kernel, target, 2)[0]}
+    assert OptKind.THREAD not in {opt.kind for opt in picks(kernel, target, 1)[0]}
