@@ -39,7 +39,8 @@ def schedule(kernel: Kernel, target: Target, threads: int = 1) -> Schedule:
     walk = _walk(kernel, target)
     if any(axis.extent == 0 for axis in walk.axes):
         return ()
-    vec = _lanes(walk)
+    axes = _lane_axes(walk)
+    vec = _lanes(walk, axes[0]) if axes else None
     found = _registers_of(kernel, walk, vec, _tiles(walk, vec)[0])
     found = _legal(kernel, found, _larger_panel_outside(kernel, found))
     found = _legal(kernel, found, _blocks(walk, kernel, found))
@@ -52,12 +53,18 @@ def threaded(kernel: Kernel, schedule: Schedule, threads: int) -> Schedule:
 
 
 def register_tiles(kernel: Kernel, target: Target, limit: int) -> list[Schedule]:
-    """VEC, UPCAST and UNROLL of at most `limit` register tiles, the cheapest for an element first."""
+    """VEC, UPCAST and UNROLL of at most `limit` register tiles for each axis that lanes may lie along.
+
+    The best axis first, and for each the tile that costs least for an element; what is loaded lane by lane costs no
+    more than what is contiguous, as it may be staged.
+    """
     walk = _walk(kernel, target)
     if any(axis.extent == 0 for axis in walk.axes):
         return [()]
-    vec = _lanes(walk)
-    found = (_registers_of(kernel, walk, vec, tile) for tile in _tiles(walk, vec)[:limit])
+    found: list[Schedule] = []
+    for vec in [_lanes(walk, axis) for axis in _lane_axes(walk)] or [None]:
+        tiles = _tiles(walk, vec, staged=True)[:limit]
+        found += [_registers_of(kernel, walk, vec, tile) for tile in tiles]
     return list(dict.fromkeys(found))
 
 
@@ -110,14 +117,16 @@ class _Walk:
         return max(4, *(access.itemsize for access in self.accesses), 0)
 
 
-def _lanes(walk: _Walk) -> tuple[Axis, int] | None:
-    """The axis for VEC and how many lanes: where the store, or else the loads, are contiguous most often."""
+def _lane_axes(walk: _Walk) -> list[Axis]:
+    """The axes that VEC may lie along: first where the store, or else the loads, are contiguous most often."""
     store, *loads = walk.accesses
     outputs = [axis for axis in walk.outputs() if store.strides[axis] == 1]
     reduces = [axis for axis in walk.reduces() if any(load.strides[axis] == 1 for load in loads)]
-    if not outputs + reduces:
-        return None
-    axis = min(outputs + reduces, key=lambda axis: (axis not in walk.accumulated, _strided(walk, axis)))
+    return sorted(outputs + reduces, key=lambda axis: (axis not in walk.accumulated, _strided(walk, axis)))
+
+
+def _lanes(walk: _Walk, axis: Axis) -> tuple[Axis, int] | None:
+    """VEC of an axis, with as many lanes as a vector register has and the axis elements."""
     lanes = walk.target.features.vector_bytes // walk.widest()
     while lanes > axis.extent:
         lanes //= 2
@@ -137,7 +146,7 @@ def _opt(kind: OptKind, axis: Axis, amount: int, type_: RangeType | None = None)
     return Opt(kind, axis.target, axis.index, amount, type_)
 
 
-def _tiles(walk: _Walk, vec: tuple[Axis, int] | None) -> list[Spans]:
+def _tiles(walk: _Walk, vec: tuple[Axis, int] | None, staged: bool = False) -> list[Spans]:
     """UPCAST factors for up to two output axes, of all tiles that fit the registers the cheapest per element first."""
     lanes = dict([vec]) if vec else {}
     if not walk.reduces():
@@ -145,7 +154,7 @@ def _tiles(walk: _Walk, vec: tuple[Axis, int] | None) -> list[Spans]:
     axes = _tiled_axes(walk, vec[0] if vec else None)
     choices = [dict(zip(axes, factors, strict=True)) for factors in product(_FACTORS, repeat=len(axes))]
     fitting = [c for c in choices if _registers(walk, c, lanes) <= walk.target.features.vector_registers]
-    return sorted(fitting, key=lambda choice: _cost(walk, choice, lanes)) or [{}]
+    return sorted(fitting, key=lambda choice: _cost(walk, choice, lanes, staged)) or [{}]
 
 
 def _tiled_axes(walk: _Walk, vec: Axis | None) -> list[Axis]:
@@ -176,10 +185,11 @@ def _registers(walk: _Walk, tile: Spans, lanes: Spans) -> int:
     return prod(tile.values()) + max(vectors, default=0) + 1
 
 
-def _cost(walk: _Walk, tile: Spans, lanes: Spans) -> float:
+def _cost(walk: _Walk, tile: Spans, lanes: Spans, staged: bool) -> float:
     """Cycles per element for one step of the reduce, what sticks out of the axes included."""
     elements = prod(tile.values())
-    loads = sum(_moving(load, tile) * _gathered(load, lanes) for load in walk.loads)
+    gathered = [1 if staged else _gathered(load, lanes) for load in walk.loads]
+    loads = sum(_moving(load, tile) * count for load, count in zip(walk.loads, gathered, strict=True))
     cycles = max(elements * _ARITHMETIC, loads * _LOAD, _LATENCY) + loads * _TRAFFIC
     spans = {axis: factor * lanes.get(axis, 1) for axis, factor in tile.items()}
     waste = prod(-(-axis.extent // span) * span / axis.extent for axis, span in spans.items())

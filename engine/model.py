@@ -20,7 +20,7 @@ from engine.opts import RangeType
 from engine.ranges import Leaf
 from engine.schedule import Scheduled
 from engine.target import Target
-from engine.walks import Copy, Walk, loops_of, trips, walks
+from engine.walks import Copy, Walk, loops_of, walks
 
 LINE = 64
 PAGE = 4096
@@ -30,6 +30,7 @@ WAYS = 12
 OVERLAP = 0.15
 # What a vector that lies across two cache lines costs of one that does not.
 UNALIGNED = 2.0
+JUMP_S = 15e-9
 # Cycles to begin and end one register tile, and to copy into a stage: a vector, or a single element.
 TILE_CYCLES = 4.0
 COPY_VECTOR_CYCLES, COPY_ELEMENT_CYCLES = 2.0, 1.5
@@ -50,6 +51,7 @@ class Cache:
 
     bytes: float
     fill_bytes_per_s: float
+    jump_s: float = 0.0  # what a run of lines costs to begin, as the prefetcher does not know of it
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def machine(target: Target) -> Machine:
     # A virtual machine may claim a whole socket's last level for itself.
     l3 = min(l3, 32.0 * 1024 * 1024)
     features = target.features
-    caches = (Cache(0.8 * l1, 220e9), Cache(0.7 * l2, 100e9), Cache(0.6 * l3, 25e9))
+    caches = (Cache(0.8 * l1, 220e9), Cache(0.7 * l2, 100e9), Cache(0.6 * l3, 25e9, JUMP_S))
     return Machine(4.0e9, features.vector_bytes, features.vector_registers, features.fma, caches)
 
 
@@ -105,6 +107,8 @@ class _Tile:
         self.vec = scheduled.vec
         found = walks(scheduled)
         self.store, self.loads, self.copies = found.store, found.loads, found.copies
+        # everything that goes through the caches
+        self.walks = (found.store, *found.loads, *(read for copy in found.copies for read in copy.reads))
         self.work = _work(kernel)
         upcast = scheduled.of_type(RangeType.UPCAST)
         self.accumulators = prod(leaf.extent for leaf in upcast)
@@ -112,7 +116,7 @@ class _Tile:
         lane_bytes = scheduled.lanes * self.store.itemsize
         self.registers_each = max(1, ceil(lane_bytes / machine.vector_bytes))
         self.bodies = prod(ceil(axis.extent / scheduled.span(axis)) for axis in scheduled.axes)
-        self._footprints: dict[tuple[int, int], tuple[float, float]] = {}
+        self._footprints: dict[tuple[int, int], tuple[float, float, float]] = {}
 
     # ---------------------------------------------------------------------------------------- compute
 
@@ -196,10 +200,8 @@ class _Tile:
     def _copy_s(self, copy: Copy) -> float:
         vectors = copy.vectors
         cycles = copy.elements / vectors * (COPY_VECTOR_CYCLES if vectors > 1 else COPY_ELEMENT_CYCLES)
-        inside = [(leaf, trips(leaf)) for leaf in copy.stage.leaves]
-        moved = sum(_touched(walk, inside)[0] for walk in copy.reads)
         l2, l3 = self.machine.caches[1:3]
-        seconds = cycles / self.machine.hertz + moved / l2.fill_bytes_per_s
+        seconds = cycles / self.machine.hertz
         written = copy.elements * copy.write.itemsize
         if written > l2.bytes:
             seconds += written * 2 / l3.fill_bytes_per_s
@@ -213,11 +215,14 @@ class _Tile:
         if depth == 0:
             return 0.0  # everything stays in it from one run to the next
         moved = 0.0
-        for number, walk in enumerate((self.store, *self.loads)):
-            lines, _ = self._footprint(number, depth)
-            times = self._repeats(walk, depth, lines <= cache.bytes / 2)
+        jumps = 0.0
+        for number, walk in enumerate(self.walks):
+            at = _at(walk, depth)
+            lines, _, rows = self._footprint(number, at)
+            times = self._repeats(walk, at, lines <= cache.bytes / 2)
             moved += lines * times * (self._store_weight() if number == 0 else 1.0)
-        return moved / cache.fill_bytes_per_s
+            jumps += rows * times
+        return moved / cache.fill_bytes_per_s + jumps * cache.jump_s
 
     def page_walks_s(self) -> float:
         """Time spent looking up pages beyond what the TLB holds."""
@@ -225,9 +230,10 @@ class _Tile:
         while depth and self._total(depth - 1, 1) <= self.machine.page_walks:
             depth -= 1
         walks = 0.0
-        for number, walk in enumerate((self.store, *self.loads)):
-            pages = self._footprint(number, depth)[1]
-            walks += pages * self._repeats(walk, depth, pages <= self.machine.page_walks / 2)
+        for number, walk in enumerate(self.walks):
+            at = _at(walk, depth)
+            pages = self._footprint(number, at)[1]
+            walks += pages * self._repeats(walk, at, pages <= self.machine.page_walks / 2)
         return walks * self.machine.page_walk_s
 
     def _store_weight(self) -> float:
@@ -241,7 +247,9 @@ class _Tile:
         return depth
 
     def _total(self, depth: int, which: int) -> float:
-        return sum(self._footprint(number, depth)[which] for number in range(len(self.loads) + 1))
+        """What all walks touch inside the loops from `depth` on; what fills a stage further out is over by then."""
+        inside = (n for n, walk in enumerate(self.walks) if walk.around is None or depth <= walk.around)
+        return sum(self._footprint(number, depth)[which] for number in inside)
 
     def _repeats(self, walk: Walk, depth: int, stays: bool) -> float:
         """How often the loops outside `depth` bring the walk's part in: not those it does not move with."""
@@ -253,18 +261,23 @@ class _Tile:
                 times *= leaf.extent
         return times
 
-    def _footprint(self, number: int, depth: int) -> tuple[float, float]:
-        """Bytes of cache lines, and pages, that one walk touches inside the loops from `depth` on."""
+    def _footprint(self, number: int, depth: int) -> tuple[float, float, float]:
+        """Bytes of cache lines, pages, and runs of neighbouring lines, that one walk touches inside the loops from `depth` on."""
         key = (number, depth)
         if key not in self._footprints:
-            walk = self.store if number == 0 else self.loads[number - 1]
+            walk = self.walks[number]
             inside = [(leaf, leaf.extent) for leaf in (*self.loops[depth:], *self.registers)]
             self._footprints[key] = _touched(walk, inside)
         return self._footprints[key]
 
 
-def _touched(walk: Walk, inside: Iterable[tuple[Leaf, int]]) -> tuple[float, float]:
-    """(bytes of lines, pages) of a strided block: neighbouring steps join into runs, the rest are rows."""
+def _at(walk: Walk, depth: int) -> int:
+    """The position inside which a walk is looked at: one that fills a stage is not repeated further in."""
+    return depth if walk.around is None else min(depth, walk.around)
+
+
+def _touched(walk: Walk, inside: Iterable[tuple[Leaf, int]]) -> tuple[float, float, float]:
+    """(bytes of lines, pages, runs) of a strided block: neighbouring steps join into runs, the rest are rows."""
     moving = [(walk.step(leaf), n) for leaf, n in inside if n > 1 and walk.step(leaf) != 0]
     run, rows, conflict = 1, 1, 1.0
     for stride, extent in sorted((PAGE if stride is None else abs(stride), n) for stride, n in moving):
@@ -276,10 +289,10 @@ def _touched(walk: Walk, inside: Iterable[tuple[Leaf, int]]) -> tuple[float, flo
     length = run * walk.itemsize
     lines = rows * ceil(length / LINE) * LINE * min(conflict, CONFLICT_AT_MOST)
     if walk.packed:
-        return lines, max(1.0, lines / HUGE_PAGE)
+        return lines, max(1.0, lines / HUGE_PAGE), 1.0
     far = any((PAGE if s is None else abs(s)) * walk.itemsize >= PAGE for s, _ in moving)
     pages = rows * max(1.0, length / PAGE) if far else max(1.0, rows * length / PAGE)
-    return lines, pages
+    return lines, pages, float(rows)
 
 
 def _conflict(stride: int, rows: int) -> float:

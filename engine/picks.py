@@ -137,14 +137,23 @@ def picks(kernel: Kernel, target: Target, threads: int = 1) -> tuple[Schedule, .
     if any(axis.extent == 0 for axis in axes):
         return ((),)
     tiles = [Plan(tile) for tile in heuristic.register_tiles(kernel, target, TILES)]
-    start = judge.best(tiles[1:], tiles[0])
-    found = judge.best(_crossed(kernel, start), start)
+    found = judge.best(tiles[1:], tiles[0])
+    for start in _first_of_lanes(tiles):
+        found = judge.best(_crossed(kernel, start), found)
     while True:
         better = judge.best(_changed(kernel, found, tiles), found)
         if better == found or judge.is_tired:
             break
         found = better
     return tuple(sorted(judge.scores, key=lambda schedule: (judge.scores[schedule], len(schedule))))
+
+
+def _first_of_lanes(tiles: list[Plan]) -> list[Plan]:
+    """Of the tiles with lanes along the same axis the first."""
+    found: dict[Opt | None, Plan] = {}
+    for plan in tiles:
+        found.setdefault(next((opt for opt in plan.tile if opt.kind is OptKind.VEC), None), plan)
+    return list(found.values())
 
 
 def _crossed(kernel: Kernel, start: Plan) -> Iterator[Plan]:

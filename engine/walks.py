@@ -26,12 +26,14 @@ def trips(leaf: Leaf) -> int:
 class Walk:
     """One load or store: elements it moves for each step of a leaf (0: stays; None: anywhere).
 
-    `packed` is one in scratch memory, which lies on huge pages.
+    `packed` is one in scratch memory, which lies on huge pages. What fills a stage runs inside the `around` outermost
+    loops only: those further in do not repeat it.
     """
 
     itemsize: int
     steps: dict[int, int | None]  # by the leaf's id
     packed: bool = False
+    around: int | None = None
 
     def step(self, leaf: Leaf) -> int | None:
         """Elements moved by one step of the leaf."""
@@ -92,12 +94,12 @@ def walks(scheduled: Scheduled) -> Walks:
 
 
 def _copy(stage: Stage, reads: list[Access], scheduled: Scheduled) -> Copy:
-    inside = {leaf.id for leaf in stage.leaves}
     loops = scheduled.of_type(RangeType.LOOP)
     around = [*scheduled.of_type(RangeType.THREAD), *loops[: stage.depth]]
     write = Walk(stage.value.itemsize, {leaf.id: step for leaf, step in stage.strides.items()}, packed=True)
     visits = float(prod(trips(leaf) for leaf in around))
-    return Copy(stage, tuple(_only(_along(read, scheduled), inside) for read in reads), write, visits)
+    walked = tuple(replace(_along(read, scheduled), around=len(around)) for read in reads)
+    return Copy(stage, walked, write, visits)
 
 
 def _along(access: Access, scheduled: Scheduled) -> Walk:
@@ -107,7 +109,3 @@ def _along(access: Access, scheduled: Scheduled) -> Walk:
         if stride != 0:
             steps[leaf.id] = None if stride is None else stride * leaf.stride
     return Walk(access.itemsize, steps)
-
-
-def _only(walk: Walk, inside: set[int]) -> Walk:
-    return replace(walk, steps={leaf: step for leaf, step in walk.steps.items() if leaf in inside})
