@@ -26,7 +26,7 @@ from engine.stages import values
 from engine.target import Target
 
 TILES = 6
-REDUCE_BLOCKS = (0, 128, 256, 512)
+REDUCE_BLOCKS = (0, 16, 128, 512)
 OUTPUT_BLOCKS = (0, 2, 4, 8)
 # The model is asked so often for one kernel at most.
 ESTIMATES = 300
