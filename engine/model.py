@@ -28,9 +28,16 @@ WAYS = 12
 TAIL = 1.5
 CONFLICT_AT_MOST = 3.0
 
-# Cycles of one operation on a register of lanes, where it is not half a cycle; calls are per element.
-CYCLES = {Op.DIV: 5.0, Op.IDIV: 12.0, Op.MOD: 12.0, Op.SQRT: 6.0}
-CALLS = {Op.EXP: 12.0, Op.LOG: 14.0, Op.SIN: 20.0}
+# Cycles of one operation on a register of lanes, where it is not half a cycle.
+CYCLES = {
+    Op.DIV: 5.0,
+    Op.IDIV: 12.0,
+    Op.MOD: 12.0,
+    Op.SQRT: 6.0,
+    Op.EXP: 14.0,
+    Op.LOG: 21.0,
+    Op.SIN: 68.0,
+}
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,6 @@ class _Tile:
         registers = self.accumulators * self.registers_each
         steps = self.unroll if self.work.reduces else 1
         arithmetic = registers * steps * self.work.inside
-        arithmetic += self.accumulators * steps * self.scheduled.lanes * self.work.inside_calls
         loads = sum(self._register_loads(access) for access in self.loads) / 2
         latency = self.machine.fma_latency * steps if self.work.reduces else 0.0
         busiest = max(arithmetic, loads, latency)
@@ -169,10 +175,7 @@ class _Tile:
         stores = registers * (2.0 if self.scheduled.partial_reduce else 1.0)
         if self.vec is not None and self.store.strides[self.vec.axis] != 1:
             stores += self.accumulators * self.scheduled.lanes  # lanes are added up one by one
-        after = registers * self.work.outside + self.accumulators * self.scheduled.lanes * (
-            self.work.outside_calls
-        )
-        return stores + after + 4.0
+        return stores + registers * self.work.outside + 4.0
 
     def _tail_factor(self) -> float:
         """What tiles that only partly fit cost: they run guarded."""
@@ -276,13 +279,11 @@ def _conflict(stride: int, rows: int) -> float:
 
 @dataclass(frozen=True)
 class _Work:
-    """Cycles per register (and per element in calls) inside the reduce, and after it."""
+    """Cycles per register inside the reduce, and after it."""
 
     reduces: bool
     inside: float
-    inside_calls: float
     outside: float
-    outside_calls: float
 
 
 @lru_cache(maxsize=256)
@@ -292,10 +293,10 @@ def _work(kernel: Kernel) -> _Work:
     inside = [node for node in below if _counts(node)]
     outside = [node for node in toposort(found.value) if node not in below and _counts(node)]
     if not found.reduces:
-        return _Work(False, 0.5 + _cycles(outside), _calls(outside), 0.0, 0.0)
+        return _Work(False, 0.5 + _cycles(outside), 0.0)
     fused = any(reduce.src[0].op is Op.MUL and reduce.arg[0] is Op.ADD for reduce in found.reduces)
     accumulate = 0.0 if fused else 0.5
-    return _Work(True, accumulate + _cycles(inside), _calls(inside), _cycles(outside), _calls(outside))
+    return _Work(True, accumulate + _cycles(inside), _cycles(outside))
 
 
 def _counts(node: UOp) -> bool:
@@ -306,8 +307,4 @@ def _counts(node: UOp) -> bool:
 
 
 def _cycles(nodes: Iterable[UOp]) -> float:
-    return sum(CYCLES.get(node.op, 0.5) for node in nodes if node.op not in CALLS)
-
-
-def _calls(nodes: Iterable[UOp]) -> float:
-    return sum(CALLS.get(node.op, 0.0) for node in nodes)
+    return sum(CYCLES.get(node.op, 0.5) for node in nodes)

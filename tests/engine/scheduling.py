@@ -255,7 +255,11 @@ def _rewriting(rewrite: Callable[[UOp], dict[UOp, UOp]]) -> Fault:
         scheduled = replay(kernel, schedule)
         root = lower.lower(kernel, scheduled, fma=runtime.target.features.fma)
         changed = substitute(root, rewrite(root))
-        return None if changed is root else compile_lowered(changed, scheduled, runtime.renderer)
+        return (
+            None
+            if changed is root
+            else compile_lowered(changed, scheduled, runtime.renderer, runtime.target.features)
+        )
 
     return compile
 
