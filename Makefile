@@ -15,7 +15,7 @@ help:
 	@echo "make demo         the whole product once, on this machine (ONCE=1: exit when verified)"
 	@echo "make test         the test suite (TESTS=path for a part of it, ALL=1 with the slow tests)"
 	@echo "make check        format, lint, types, architecture"
-	@echo "make peers        the engine against PyTorch: values, gradients, losses (its own environment)"
+	@echo "make peers        the engine against PyTorch: values, gradients, losses; writes docs/models.md"
 	@echo "make bench        benchmarks: ratios to a peer, measured in the same run"
 	@echo "make replay       generated sources compared with those of a revision (BASE=rev; without, the last commit)"
 	@echo "make soak         longer runs of randomized tests"
@@ -64,7 +64,6 @@ $(PEERS)/.made: pyproject.toml
 peers: $(PEERS)/.made
 	@$(PEERS)/bin/python -m pytest -q --noconftest -p no:cacheprovider tests/peers/calls.py tests/peers/gradients.py
 	@$(PEERS)/bin/python -m tests.peers.meaning
-	@$(PEERS)/bin/python -m tests.peers.digits
 	@$(PEERS)/bin/python -m tests.peers.models
 
 bench: $(VENV)/.runtime

@@ -42,8 +42,8 @@ class Folds:
     def _build(self, fold: UOp, axes: list[Axis], places: Places) -> tuple[UOp, ...]:
         """The states after the loop."""
         id_, steps, count = fold.arg
-        vec = self.nest.scheduled.vec
-        lanes, lane = (vec.extent, self.nest.ranges[vec]) if vec and vec.axis in axes else (1, number(0))
+        vec = self.nest.scheduled.vec_of(axes)
+        lanes, lane = (vec.extent, self.nest.ranges[vec]) if vec else (1, number(0))
         loops = [leaf for leaf in self.nest.scheduled.loops if leaf.axis in axes]
         around = (*self.nest.opened(loops), *self.condition)
         inits = [substitute(source, places) for source in fold.src[:count]]

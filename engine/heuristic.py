@@ -74,7 +74,7 @@ def _registers_of(kernel: Kernel, walk: _Walk, vec: tuple[Axis, int] | None, til
 
 def _walk(kernel: Kernel, target: Target) -> _Walk:
     found = body(kernel)
-    under = [found.axes_under(reduce) for reduce in found.reduces] or [frozenset(found.axes)]
+    under = [found.axes_of(target) for target in found.reduces.values()] or [frozenset(found.axes)]
     return _Walk(found.axes, accesses(kernel), target, frozenset[Axis]().union(*under))
 
 

@@ -48,21 +48,41 @@ class Body:
     """A definition as scalar arithmetic over axis ranges.
 
     `value` is what is stored at element `offset` of the output, at every point of the output's axes.
-    `reduces` are the REDUCE nodes under `value`: the one reduce of the kernel, once for each way it is indexed.
-    `updates` come when all of the output is stored.
+    `reduces` are the REDUCE nodes under `value`, each behind those it reads, with their targets: a reduce of the
+    kernel stands there once for each way it is indexed. `updates` come when all of the output is stored.
     """
 
     axes: tuple[Axis, ...]
     ranges: dict[Axis, UOp]
     value: UOp
     offset: UOp
-    reduces: tuple[UOp, ...]
+    reduces: dict[UOp, str]
     updates: Updates | None = None
 
     def axes_under(self, node: UOp) -> frozenset[Axis]:
-        """The axes that `node` depends on."""
-        below = set(toposort(node))
-        return frozenset(axis for axis, range_ in self.ranges.items() if range_ in below)
+        """The axes that `node` depends on; not those that a REDUCE under it has summed over, or its own."""
+        return self.open_axes(node)[node]
+
+    def open_axes(self, *nodes: UOp) -> dict[UOp, frozenset[Axis]]:
+        """`axes_under` of the nodes and all below them."""
+        axes = {range_: frozenset({axis}) for axis, range_ in self.ranges.items()}
+        found: dict[UOp, frozenset[Axis]] = {}
+        for node in toposort(*nodes):
+            below = axes.get(node, frozenset()).union(*(found[source] for source in node.src))
+            closed = (axis for axis in below if node.op is Op.REDUCE and self.ranges[axis] in node.src[1:])
+            found[node] = below.difference(closed)
+        return found
+
+    def axes_inside(self, reduce: UOp) -> frozenset[Axis]:
+        """The axes that a REDUCE's loops move: those it sums over, and those its result depends on."""
+        return frozenset[Axis]().union(*map(self.axes_under, reduce.src))
+
+    def axes_of(self, target: str) -> frozenset[Axis]:
+        """The axes that the loops of a target move: the output's, or `axes_inside` of the reduce, however indexed."""
+        if target == TARGET_OUT:
+            return frozenset(axis for axis in self.axes if not axis.reduce)
+        own = (reduce for reduce, name in self.reduces.items() if name == target)
+        return frozenset[Axis]().union(*map(self.axes_inside, own))
 
 
 @dataclass(frozen=True)
@@ -76,23 +96,37 @@ class Access:
 
 @lru_cache(maxsize=256)
 def body(kernel: Kernel) -> Body:
-    """Push the views of a definition down to its inputs. InvalidGraph if it has more than one REDUCE."""
-    if len(kernel.reduces) > 1:
-        raise InvalidGraph(f"a kernel has at most one REDUCE, this one has {len(kernel.reduces)}: cut it")
+    """Push the views of a definition down to its inputs. InvalidGraph if one REDUCE lies inside another's loops."""
     output = _ranges_of(TARGET_OUT, shape_of(kernel.output), 0, RangeType.LOOP)
-    inner: dict[Axis, UOp] = {}
+    inner: dict[UOp, dict[Axis, UOp]] = {}
+    ranges = dict(output)
     for number, reduce in enumerate(kernel.reduces):
         shape = tuple(shape_of(reduce.src[0])[axis] for axis in reduce.arg[1])
-        inner |= _ranges_of(f"r{number}", shape, len(output), RangeType.REDUCE)
+        inner[reduce] = _ranges_of(f"r{number}", shape, len(ranges), RangeType.REDUCE)
+        ranges |= inner[reduce]
     pusher = _Pusher(inner)
     point = _point(output, TARGET_OUT, len(shape_of(kernel.output)))
     scatter = kernel.output if kernel.output.op is Op.SCATTER else None
     value = simplify(pusher.push(scatter.src[0] if scatter else kernel.output, point))
-    ranges = output | inner
     offset = _flatten(point, shape_of(kernel.output))
-    reduces = tuple(node for node in toposort(value) if node.op is Op.REDUCE)
+    targets = {range_: axis.target for axis, range_ in ranges.items()}
+    reduces = {node: targets[node.src[1]] for node in toposort(value) if node.op is Op.REDUCE}
     updates = _updates(pusher, scatter) if scatter else None
-    return Body(tuple(ranges), ranges, value, offset, reduces, updates)
+    found = Body(tuple(ranges), ranges, value, offset, reduces, updates)
+    _check_nesting(found)
+    return found
+
+
+def _check_nesting(found: Body) -> None:
+    """A REDUCE that depends on another's axes would be computed anew in each iteration of that one's loops."""
+    open_axes = found.open_axes(found.value)
+    for reduce, target in found.reduces.items():
+        for axis in open_axes[reduce]:
+            if axis.reduce:
+                reason = (
+                    f"REDUCE {target} lies inside the loops of {axis.target}: cut the kernel between them"
+                )
+                raise InvalidGraph(reason, "kernel")
 
 
 def _updates(pusher: _Pusher, scatter: UOp) -> Updates:
@@ -154,7 +188,7 @@ def _flatten(index: Index, shape: Shape) -> UOp:
 class _Pusher:
     """Builds the scalar graph of a node at an index; iterative, one result for each (node, index, guard)."""
 
-    def __init__(self, inner: dict[Axis, UOp]) -> None:
+    def __init__(self, inner: dict[UOp, dict[Axis, UOp]]) -> None:
         self._inner = inner
         self._built: dict[Key, UOp] = {}
 
@@ -194,7 +228,7 @@ class _Pusher:
     def _inside_reduce(self, node: UOp, index: Index) -> Index:
         """The index in the reduce's source: the outer index with the reduced axes' ranges put in."""
         outer = iter(index)
-        numbers = {axis.index: range_ for axis, range_ in self._inner.items()}
+        numbers = {axis.index: range_ for axis, range_ in self._inner[node].items()}
         places = {axis: numbers.get(n, _ZERO) for n, axis in enumerate(node.arg[1])}
         return tuple(places[i] if i in places else next(outer) for i in range(len(shape_of(node.src[0]))))
 
@@ -258,9 +292,9 @@ class _Pusher:
 
     def _reduce(self, node: UOp, value: UOp) -> UOp:
         op = node.arg[0]
-        if any(axis.extent == 0 for axis in self._inner):
+        if any(axis.extent == 0 for axis in self._inner[node]):
             return identity(op, node.dtype)
-        ranges = tuple(self._inner.values())
+        ranges = tuple(self._inner[node].values())
         return UOp(Op.REDUCE, node.dtype, (value, *ranges), (op, ())) if ranges else value
 
 

@@ -1,7 +1,7 @@
 """The pass that settles vector access: which loads and stores take a whole vector, and which go lane by lane.
 
-A kernel has at most one VEC range; as a value it is the int64 vector 0 … L-1. Whatever depends on it has L lanes, all
-else has one and is the same in every lane. After the pass an INDEX says by its arg how many elements in a row it
+A VEC range as a value is the int64 vector 0 … L-1. Whatever depends on it has L lanes, all else has one and is the same
+in every lane; nothing depends on two of them. After the pass an INDEX says by its arg how many elements in a row it
 means, its offset (of the first) has one lane, and its validity as many lanes as it has elements. An access whose lanes
 are not in a row has become L scalar ones: lanes of an offset that is data are taken by LANE.
 """
@@ -58,10 +58,9 @@ def leading_lanes(mask: UOp) -> UOp | None:
 def settle_lanes(root: UOp) -> UOp:
     """Every access of the kernel under the SINK `root` settled. VerifyError if a store's lanes share one element."""
     order = toposort(root)
-    vec = next((node for node in order if is_lanes(node)), None)
-    if vec is None:
+    if not any(is_lanes(node) for node in order):
         return root
-    settler = _Settler(vec, order)
+    settler = _Settler(order)
     for node in order:
         settler.settle(node)
     return settler.done[root]
@@ -70,15 +69,27 @@ def settle_lanes(root: UOp) -> UOp:
 class _Settler:
     """Rebuilds a graph sources first; `done` maps each old node to its new one."""
 
-    def __init__(self, vec: UOp, order: list[UOp]) -> None:
+    def __init__(self, order: list[UOp]) -> None:
         self.done: dict[UOp, UOp] = {}
-        self._vec = vec
-        self._steps: dict[UOp, tuple[UOp, int, int] | None] = {}
+        self._vec = number(0)  # what the node that is being settled depends on
+        self._vecs: dict[UOp, UOp] = {}
+        self._steps: dict[tuple[UOp, UOp], tuple[UOp, int, int] | None] = {}
+        for node in order:
+            self._find_vec(node)
         self._wide = {
-            behind_after(node.src[0])
+            behind_after(node.src[0]): self._vecs[node]
             for node in order
-            if node.op is Op.INDEX and behind_after(node.src[0]).op is Op.ACC and lanes_of(node) > 1
+            if node.op is Op.INDEX and behind_after(node.src[0]).op is Op.ACC and node in self._vecs
         }
+
+    def _find_vec(self, node: UOp) -> None:
+        """Note which VEC range a value depends on. VerifyError if there are two: they may differ in lanes."""
+        sources = () if node.op in (Op.END, Op.SINK) else node.src[:1] if node.op is Op.AFTER else node.src
+        found = {self._vecs[source] for source in sources if source in self._vecs}
+        if len(found) > 1:
+            raise VerifyError("lanes", node.op.value, "depends on the lanes of two axes")
+        if is_lanes(node) or found:
+            self._vecs[node] = found.pop() if found else node
 
     @property
     def _lanes(self) -> int:
@@ -86,6 +97,11 @@ class _Settler:
 
     def settle(self, node: UOp) -> None:
         src = tuple(self.done[source] for source in node.src)
+        if node.op in (Op.LOAD, Op.STORE):
+            memory = behind_after(node.src[0].src[0])
+            self._vec = self._wide.get(memory) or self._vecs.get(node, number(0))
+        elif node in self._vecs:
+            self._vec = self._vecs[node]
         new = node if src == node.src else node.replace(src=src)
         if node.op is Op.LOAD:
             new = self._load(new)
@@ -209,9 +225,10 @@ class _Settler:
             return node
         if node.op is Op.VECTOR:
             return node.src[lane]
-        if node not in self._steps:
-            self._steps[node] = self._step(node)
-        found = self._steps[node]
+        key = (node, self._vec)
+        if key not in self._steps:
+            self._steps[key] = self._step(node)
+        found = self._steps[key]
         if found is not None:
             base, start, step = found
             return offsets.add(base, number(start + lane * step))

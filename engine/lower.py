@@ -11,7 +11,7 @@ at most one trip): the interior without checks, the border with every load and s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import reduce as fold
 from itertools import count, product
@@ -27,14 +27,15 @@ from engine.kernel import Kernel
 from engine.nest import Nest, Version, after, all_of, close, group, less
 from engine.offsets import number
 from engine.ops import Op
-from engine.opts import RangeType
+from engine.opts import TARGET_OUT, RangeType
 from engine.places import settled_index
-from engine.ranges import Axis
+from engine.ranges import Axis, Leaf
 from engine.schedule import Scheduled
 from engine.shapes import shape_of
 from engine.staging import Staging
 
 Places = dict[UOp, UOp]  # an axis's range → where it stands
+Totals = dict[UOp, Callable[[Registers], UOp]]  # a REDUCE → from register values to its result
 
 
 def lower(kernel: Kernel, scheduled: Scheduled, *, fma: bool = True) -> UOp:
@@ -50,6 +51,7 @@ def lower(kernel: Kernel, scheduled: Scheduled, *, fma: bool = True) -> UOp:
     tile = _Tile(kernel, scheduled, _read_staged(body, stagings), nest, fma, count(), stagings)
     tile.inherit(body)
     ragged = [axis for axis in scheduled.axes if not axis.reduce and nest.is_ragged(axis)]
+    tile.reduce_rows(ragged)
     effect = close(nest.versions(ragged, tile.build), nest.opened(scheduled.loops))
     if tile.body.updates is not None:
         effect = _update(tile.body.updates, output(kernel), effect, nest)
@@ -62,7 +64,7 @@ def _read_staged(body: Body, stagings: tuple[Staging, ...]) -> Body:
         return body
     loads = {staging.stage.value.node: staging.load for staging in stagings}
     value, *reduces = substitute_all((body.value, *body.reduces), loads)
-    return replace(body, value=value, reduces=tuple(reduces))
+    return replace(body, value=value, reduces=dict(zip(reduces, body.reduces.values(), strict=True)))
 
 
 def output(kernel: Kernel) -> UOp:
@@ -100,20 +102,34 @@ class _Tile:
     acc_ids: Iterator[int]
     stagings: tuple[Staging, ...] = ()
     _dependent: dict[UOp, frozenset[Axis]] = field(default_factory=dict)
+    _rows: Totals = field(default_factory=dict)
 
     def inherit(self, body: Body) -> None:
         """A reduce that reads stages depends on the axes that it did before."""
         for new, old in zip(self.body.reduces, body.reduces, strict=True):
             self._dependent[new] = body.axes_under(old)
+            self._dependent[new.src[0]] = body.axes_under(old.src[0])
+
+    def reduce_rows(self, ragged: list[Axis]) -> None:
+        """The reduces that some output axis does not move: they stand outside that axis's loops, in their own versions."""
+        output = self.body.axes_of(TARGET_OUT)
+        for target in dict.fromkeys(self.body.reduces.values()):
+            axes = self._axes_of(target)
+            if not output <= axes:
+                moving = [axis for axis in ragged if axis in axes]
+                self._rows.update(self._reduce(target, Version(), moving, self._rows))
 
     def build(self, version: Version) -> UOp:
-        totals = self._reduce(version) if self.body.reduces else {}
+        totals = dict(self._rows)
+        for reduce, target in self.body.reduces.items():
+            if reduce not in totals:
+                totals |= self._reduce(target, version, [], totals)
         valid = self._valid(self.body.offset, version)
         place = UOp(Op.INDEX, self.kernel.dtype, (self._output(version), self.body.offset, *valid))
         value = self._guarded(self.body.value, version)
         folds = Folds(self.nest, self.acc_ids, self._axes_under, version.condition)
         stores = []
-        for registers in self._registers(RangeType.UPCAST):
+        for registers in self._registers(RangeType.UPCAST, self.scheduled.axes):
             reduced = {r: totals[r](registers) for r in self.body.reduces}
             places = self._places(registers)
             reduced |= folds.states(value, self.body.ranges, places)
@@ -124,9 +140,9 @@ class _Tile:
         """The output's memory as seen in this version: stores stay inside all loops."""
         return after(output(self.kernel), *self.nest.opened(self.scheduled.loops), *version.condition)
 
-    def _registers(self, type_: RangeType) -> list[Registers]:
-        """Every combination of the values of the register leaves of one type."""
-        leaves = self.scheduled.of_type(type_)
+    def _registers(self, type_: RangeType, axes: Collection[Axis]) -> list[Registers]:
+        """Every combination of the values of the axes' register leaves of one type."""
+        leaves = [leaf for leaf in self.scheduled.of_type(type_) if leaf.axis in axes]
         return [
             dict(zip(leaves, values, strict=True))
             for values in product(*(range(leaf.extent) for leaf in leaves))
@@ -171,8 +187,8 @@ class _Tile:
         found = {}
         for axis, range_ in self.body.ranges.items():
             fixed = sum(value * leaf.stride for leaf, value in registers.items() if leaf.axis == axis)
-            vec = self.scheduled.vec
-            lane = self.nest.ranges[vec] if vec and vec.axis == axis else number(0)
+            vec = self.scheduled.vec_of({axis})
+            lane = self.nest.ranges[vec] if vec else number(0)
             found[range_] = offsets.add(offsets.add(self.nest.starts[axis], number(fixed)), lane)
         return found | {staging.place: staging.offset(registers) for staging in self.stagings}
 
@@ -205,48 +221,75 @@ class _Tile:
 
     # -- the reduce -----------------------------------------------------------------------------------------
 
-    def _reduce(self, version: Version) -> dict[UOp, Callable[[Registers], UOp]]:
-        """The reduce loops of this version; for each REDUCE, a function from registers to its result."""
-        accumulators = {r: self._accumulator(r, version) for r in self.body.reduces}
-        loops = self.nest.opened(self.scheduled.of_type(RangeType.REDUCE))
-        ragged = [axis for axis in self.scheduled.axes if axis.reduce and self.nest.is_ragged(axis)]
+    def _reduce(self, target: str, version: Version, ragged: list[Axis], known: Totals) -> Totals:
+        """The loops of one reduce of the kernel, inside `version` and in versions of its own for `ragged` output axes.
+
+        Reduces that it reads are `known`. For each way it is indexed, a function from registers to its result.
+        """
+        reduces = [reduce for reduce, name in self.body.reduces.items() if name == target]
+        around = (*self.nest.opened(self._round(target, reduces)), *version.condition)
+        accumulators = [self._accumulator(reduce, around) for reduce in reduces]
+        own = [leaf for leaf in self.scheduled.of_type(RangeType.REDUCE) if leaf.axis.target == target]
+        border = [a for a in self.scheduled.axes if a.target == target and self.nest.is_ragged(a)]
+        loops = self.nest.opened(own)
 
         def update(inner: Version) -> UOp:
-            return self._update(list(accumulators.values()), loops, version.within(inner))
+            return self._update(accumulators, loops, inner, known)
 
-        end = close(self.nest.versions(ragged, update), loops)
-        return {r: a.result(end) for r, a in accumulators.items()}
+        def run(outer: Version) -> UOp:
+            inside = version.within(outer)
+            return close(self.nest.versions(border, lambda inner: update(inside.within(inner))), loops)
 
-    def _accumulator(self, reduce: UOp, version: Version) -> Accumulator:
-        axes = frozenset[Axis]().union(*(self._axes_under(r) for r in self.body.reduces))
+        end = self.nest.versions(ragged, run)
+        return {a.reduce: a.result(end) for a in accumulators}
+
+    def _axes_of(self, target: str) -> frozenset[Axis]:
+        """What the loops of a reduce move."""
+        own = (reduce for reduce, name in self.body.reduces.items() if name == target)
+        return frozenset[Axis]().union(*map(self._axes_inside, own))
+
+    def _axes_inside(self, reduce: UOp) -> frozenset[Axis]:
+        return frozenset[Axis]().union(*map(self._axes_under, reduce.src))
+
+    def _round(self, target: str, reduces: list[UOp]) -> list[Leaf]:
+        """The loops that a reduce is started anew in: those that move it, and those round the stages it reads."""
+        axes, below = self._axes_of(target), set(toposort(*reduces) if self.stagings else ())
+        staged = {leaf for staging in self.stagings if staging.load in below for leaf in staging.outside}
         partial = self.scheduled.partial_reduce
-        loops = [leaf for leaf in self.scheduled.loops if partial or leaf.axis in axes]
-        own = self._axes_under(reduce)
+        return [leaf for leaf in self.scheduled.loops if partial or leaf.axis in axes or leaf in staged]
+
+    def _accumulator(self, reduce: UOp, around: tuple[UOp, ...]) -> Accumulator:
+        own = self._axes_inside(reduce)
+        unrolled = [leaf for leaf in self.scheduled.of_type(RangeType.UNROLL) if leaf.axis in own]
         return Accumulator(
             reduce,
             next(self.acc_ids),
             tuple(leaf for leaf in self.scheduled.of_type(RangeType.UPCAST) if leaf.axis in own),
-            self.scheduled.vec if self.scheduled.vec and self.scheduled.vec.axis in own else None,
-            prod(leaf.extent for leaf in self.scheduled.of_type(RangeType.UNROLL)),
+            self.scheduled.vec_of(own),
+            prod(leaf.extent for leaf in unrolled),
             self.nest,
-            (*self.nest.opened(loops), *version.condition),
+            around,
         )
 
-    def _update(self, accumulators: list[Accumulator], loops: tuple[UOp, ...], version: Version) -> UOp:
+    def _update(
+        self, accumulators: list[Accumulator], loops: tuple[UOp, ...], version: Version, known: Totals
+    ) -> UOp:
         """The body of the reduce loops: every step of UNROLL, for every element of every accumulator."""
         stores: list[UOp] = []
         for accumulator in accumulators:
             memory = accumulator.inside((*loops, *version.condition))
             update = self._guarded(accumulator.reduce.src[0], version)
+            read = [node for node in toposort(update, enter=lambda n: n not in known) if node in known]
             valid = self._reduce_valid(version)
             states = dict.fromkeys(accumulator.slots, memory)
-            for step, unrolled in enumerate(self._registers(RangeType.UNROLL)):
+            steps = self._registers(RangeType.UNROLL, self._axes_inside(accumulator.reduce))
+            for step, unrolled in enumerate(steps):
                 for element, registers in enumerate(accumulator.elements):
                     places = self._places(unrolled | registers)
                     slot = accumulator.slot(element, step)
                     place = UOp(Op.INDEX, update.dtype, (states[slot], accumulator.offset(slot)))
                     conditions = [substitute(v, places) for v in valid]
-                    value = substitute(update, places)
+                    value = substitute(update, places | {r: known[r](registers) for r in read})
                     stores.append(self._accumulate(accumulator.reduce.arg[0], place, value, conditions))
                     states[slot] = after(states[slot], stores[-1])
         return group(stores)

@@ -40,9 +40,16 @@ TAIL = 1.5
 RAGGED_REDUCE = 0.4
 CONFLICT_AT_MOST = 3.0
 
-# Cycles of one operation on a register of lanes, where it is not half a cycle; calls are per element.
-CYCLES = {Op.DIV: 5.0, Op.IDIV: 12.0, Op.MOD: 12.0, Op.SQRT: 6.0}
-CALLS = {Op.EXP: 12.0, Op.LOG: 14.0, Op.SIN: 20.0}
+# Cycles of one operation on a register of lanes, where it is not half a cycle.
+CYCLES = {
+    Op.DIV: 5.0,
+    Op.IDIV: 12.0,
+    Op.MOD: 12.0,
+    Op.SQRT: 6.0,
+    Op.EXP: 14.0,
+    Op.LOG: 21.0,
+    Op.SIN: 68.0,
+}
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,6 @@ class _Tile:
         registers = self.accumulators * self.registers_each
         steps = self.unroll if self.work.reduces else 1
         arithmetic = registers * steps * self.work.inside
-        arithmetic += self.accumulators * steps * self.scheduled.lanes * self.work.inside_calls
         loads = sum(self._register_loads(walk) for walk in self.loads) / 2
         latency = self.machine.fma_latency * steps if self.work.reduces else 0.0
         busiest = max(arithmetic, loads, latency)
@@ -177,10 +183,7 @@ class _Tile:
         stores *= 1.0 if self._is_aligned(self.store) else UNALIGNED
         if self.vec is not None and self.store.step(self.vec) != 1:
             stores += self.accumulators * self.scheduled.lanes  # lanes are added up one by one
-        after = registers * self.work.outside + self.accumulators * self.scheduled.lanes * (
-            self.work.outside_calls
-        )
-        return stores + after + TILE_CYCLES
+        return stores + registers * self.work.outside + TILE_CYCLES
 
     def _tail_factor(self) -> float:
         """What tiles that only partly fit cost: they run guarded."""
@@ -303,13 +306,11 @@ def _conflict(stride: int, rows: int) -> float:
 
 @dataclass(frozen=True)
 class _Work:
-    """Cycles per register (and per element in calls) inside the reduce, and after it."""
+    """Cycles per register inside the reduce, and after it."""
 
     reduces: bool
     inside: float
-    inside_calls: float
     outside: float
-    outside_calls: float
 
 
 @lru_cache(maxsize=256)
@@ -319,10 +320,10 @@ def _work(kernel: Kernel) -> _Work:
     inside = [node for node in below if _counts(node)]
     outside = [node for node in toposort(found.value) if node not in below and _counts(node)]
     if not found.reduces:
-        return _Work(False, 0.5 + _cycles(outside), _calls(outside), 0.0, 0.0)
+        return _Work(False, 0.5 + _cycles(outside), 0.0)
     fused = any(reduce.src[0].op is Op.MUL and reduce.arg[0] is Op.ADD for reduce in found.reduces)
     accumulate = 0.0 if fused else 0.5
-    return _Work(True, accumulate + _cycles(inside), _calls(inside), _cycles(outside), _calls(outside))
+    return _Work(True, accumulate + _cycles(inside), _cycles(outside))
 
 
 def _counts(node: UOp) -> bool:
@@ -333,8 +334,4 @@ def _counts(node: UOp) -> bool:
 
 
 def _cycles(nodes: Iterable[UOp]) -> float:
-    return sum(CYCLES.get(node.op, 0.5) for node in nodes if node.op not in CALLS)
-
-
-def _calls(nodes: Iterable[UOp]) -> float:
-    return sum(CALLS.get(node.op, 0.0) for node in nodes)
+    return sum(CYCLES.get(node.op, 0.5) for node in nodes)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from engine import lanes, linearize, lower, places, schedule, small_floats
+from engine import lanes, linearize, lower, places, schedule, small_floats, transcendental
 from engine.errors import CompileError, EngineError
 from engine.ir import UOp
 from engine.kernel import Kernel
@@ -55,13 +55,17 @@ def compile_scheduled(
 ) -> Rendered:
     """The passes behind the replay. Errors as `compile_source`."""
     root = _pass("lower", Level.KERNEL, lambda: lower.lower(scheduled.kernel, scheduled, fma=features.fma))
-    return compile_lowered(root, scheduled, renderer, name)
+    return compile_lowered(root, scheduled, renderer, features, name)
 
 
-def compile_lowered(root: UOp, scheduled: Scheduled, renderer: Renderer, name: str = "kernel") -> Rendered:
+def compile_lowered(
+    root: UOp, scheduled: Scheduled, renderer: Renderer, features: Features, name: str = "kernel"
+) -> Rendered:
     """The passes behind the lowering of `scheduled` to the SINK `root`. Errors as `compile_source`."""
     root = _pass("settle_places", Level.KERNEL, partial(places.settle_places, root))
     root = _pass("small_floats", Level.WIDE, partial(small_floats.widen, root))
+    expand = partial(transcendental.expand_all, root, fma=features.fma)
+    root = _pass("transcendental", Level.BASIC, expand)
     root = _pass("lanes", Level.LANES, partial(lanes.settle_lanes, root))
     with _naming("linearize"):
         linear = linearize.linearize(root)

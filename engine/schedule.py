@@ -15,6 +15,7 @@ a schedule found on a big shape replays on a shrunk, ragged one.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -63,8 +64,12 @@ class Scheduled:
 
     @property
     def vec(self) -> Leaf | None:
-        """The VEC leaf, if there is one."""
+        """The first VEC leaf, if there is one: the only one unless a reduce is the same for some output axis."""
         return next(iter(self.of_type(RangeType.VEC)), None)
+
+    def vec_of(self, axes: Collection[Axis]) -> Leaf | None:
+        """The VEC leaf of what moves along `axes`, if there is one."""
+        return next((leaf for leaf in self.of_type(RangeType.VEC) if leaf.axis in axes), None)
 
     @property
     def lanes(self) -> int:
@@ -191,7 +196,7 @@ def _require_partials(plan: _Plan, outer: _Loop) -> None:
     """Partial sums wait in the output: each output element must be one partial, of the same type."""
     found = indexing.body(plan.kernel)
     _require(
-        len(found.reduces) == 1 and plan.kernel.dtype == found.reduces[0].dtype,
+        [reduce.dtype for reduce in found.reduces] == [plan.kernel.dtype],
         "partial results need an output of the reduce's dtype, and the reduce read at one index",
     )
     _require(
@@ -232,7 +237,11 @@ def _unroll(plan: _Plan, opt: Opt) -> _Plan:
 
 def _vec(plan: _Plan, opt: Opt) -> _Plan:
     axis = _axis(plan, opt)
-    _require(not any(type_ is RangeType.VEC for _, type_ in plan.registers), "the kernel has its VEC leaf")
+    taken = {other for other, type_ in plan.registers if type_ is RangeType.VEC}
+    body = indexing.body(plan.kernel)
+    for target in (TARGET_OUT, *body.reduces.values()):
+        moved = body.axes_of(target)
+        _require(axis not in moved or not taken & moved, f"the loops of {target} have their VEC leaf")
     _require(opt.amount & (opt.amount - 1) == 0, "lanes must be a power of two")
     _require(opt.amount <= MAX_LANES, f"at most {MAX_LANES} lanes")
     store, *loads = indexing.accesses(plan.kernel)
@@ -248,8 +257,11 @@ def _register(plan: _Plan, axis: Axis, type_: RangeType, amount: int) -> _Plan:
     _require(amount >= 2, "amount must be at least 2")
     _require((axis, type_) not in plan.registers, f"{axis} has its {type_.name} leaf")
     registers = plan.registers | {(axis, type_): amount}
-    expanded = prod(n for (_, t), n in registers.items() if t is not RangeType.VEC)
-    _require(expanded <= MAX_EXPANDED, f"the body expands to {expanded} elements, at most {MAX_EXPANDED}")
+    body = indexing.body(plan.kernel)
+    for target in (TARGET_OUT, *body.reduces.values()):
+        moved = body.axes_of(target)
+        expanded = prod(n for (a, t), n in registers.items() if t is not RangeType.VEC and a in moved)
+        _require(expanded <= MAX_EXPANDED, f"the body expands to {expanded} elements, at most {MAX_EXPANDED}")
     return replace(plan, registers=registers)
 
 

@@ -25,18 +25,21 @@ from engine.opts import RangeType
 from engine.rewrite import Pattern, pattern
 from engine.shapes import shape_of
 from engine.small_floats import is_small
+from engine.transcendental import is_expanded
 
 
 class Level(StrEnum):
     """Which graph: what the user wrote, one kernel's definition, or a kernel with loops and memory.
 
-    A kernel then loses its small floats (WIDE), and last its vector accesses are settled (LANES).
+    A kernel then loses its small floats (WIDE) and its functions (BASIC), and last its vector accesses are settled
+    (LANES).
     """
 
     TENSOR = "tensor"
     DEFINITION = "definition"
     KERNEL = "kernel"
     WIDE = "wide"
+    BASIC = "basic"
     LANES = "lanes"
 
 
@@ -249,6 +252,15 @@ def _wide(check: Callable[[UOp], str]) -> Callable[[UOp], str]:
     return test
 
 
+def _basic(check: Callable[[UOp], str]) -> Callable[[UOp], str]:
+    """The check of a node that may no longer be a function made of basic ops."""
+
+    def test(node: UOp) -> str:
+        return f"of {node.dtype.name} where it must be basic ops" if is_expanded(node) else check(node)
+
+    return test
+
+
 def _settled(check: Callable[[UOp], str]) -> Callable[[UOp], str]:
     """The check of a node whose sources have as many lanes as it, or one."""
 
@@ -338,7 +350,8 @@ _KERNEL = _VALUES + _checks(
     ({Op.VECTOR}, _vector),
 )
 _WIDE = tuple(Check(check.pattern, _wide(check.test)) for check in _KERNEL)
-_LANES = tuple(Check(check.pattern, _settled(check.test)) for check in _WIDE)
+_BASIC = tuple(Check(check.pattern, _basic(check.test)) for check in _WIDE)
+_LANES = tuple(Check(check.pattern, _settled(check.test)) for check in _BASIC)
 SPECS: dict[Level, tuple[Check, ...]] = {
     Level.TENSOR: _SHAPED
     + _checks(
@@ -350,6 +363,7 @@ SPECS: dict[Level, tuple[Check, ...]] = {
     Level.DEFINITION: _SHAPED + _checks(({Op.PARAM}, _memory)),
     Level.KERNEL: _KERNEL,
     Level.WIDE: _WIDE,
+    Level.BASIC: _BASIC,
     Level.LANES: _checks(({Op.INDEX}, _wide(_row)), ({Op.LANE}, _wide(_lane))) + _LANES,
 }
 _BY_OP = {

@@ -94,14 +94,23 @@ def values(kernel: Kernel) -> tuple[Value, ...]:
 
 
 def _targets(body: Body) -> dict[UOp, str]:
-    """The reduce that uses each node; what none uses is the output's. (A kernel has one REDUCE.)"""
-    return {node: "r0" for reduce in body.reduces for node in toposort(reduce.src[0])}
+    """The first reduce that uses each node; what none uses is the output's."""
+    found: dict[UOp, str] = {}
+    for reduce, target in body.reduces.items():
+        for node in toposort(reduce.src[0]):
+            found.setdefault(node, target)
+    return found
 
 
 def _furthest(body: Body, node: UOp, axes: frozenset[Axis], uses: dict[UOp, list[UOp]]) -> UOp:
     while len(uses[node]) == 1:
         (user,) = uses[node]
-        if user.op not in ELEMENTWISE or body.axes_under(user) != axes:
+        if user.op not in ELEMENTWISE or body.axes_under(user) != axes or _reads_reduce(user):
             break
         node = user
     return node
+
+
+def _reads_reduce(node: UOp) -> bool:
+    """Does it need a total? That is known only behind the reduce's loops."""
+    return any(below.op is Op.REDUCE for below in toposort(node))

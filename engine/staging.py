@@ -56,7 +56,7 @@ class Staging:
         return UOp(Op.STAGE, node.dtype, (), (self.id, self.stage.elements, self.stage.at))
 
     @cached_property
-    def _outside(self) -> tuple[Leaf, ...]:
+    def outside(self) -> tuple[Leaf, ...]:
         """The loops round the stage."""
         scheduled = self.nest.scheduled
         threads, loops = scheduled.of_type(RangeType.THREAD), scheduled.of_type(RangeType.LOOP)
@@ -67,7 +67,7 @@ class Staging:
         """The loops that fill the stage: those that will read it, with register leaves as loops too."""
         ranges = self._ranges()
         opened = tuple(r for r in ranges.values() if r.op is Op.RANGE and not offsets.is_lanes(r))
-        memory = after(self._memory, *self.nest.opened(self._outside))
+        memory = after(self._memory, *self.nest.opened(self.outside))
         steps = self.stage.strides.items()
         offset = offsets.total(offsets.multiply(ranges[leaf], stride) for leaf, stride in steps)
         place = UOp(Op.INDEX, memory.dtype, (memory, offset))
@@ -75,7 +75,7 @@ class Staging:
 
     def _ranges(self) -> dict[Leaf, UOp]:
         """A RANGE of the copy's own for each leaf of the stage."""
-        known = {leaf: self.nest.ranges[leaf] for leaf in self._outside}
+        known = {leaf: self.nest.ranges[leaf] for leaf in self.outside}
         found: dict[Leaf, UOp] = {}
         for leaf in self.stage.leaves:
             if leaf.extent == 1 or leaf.type is RangeType.VEC:
@@ -89,7 +89,7 @@ class Staging:
 
     def _value(self, ranges: dict[Leaf, UOp]) -> UOp:
         """The value where the copy's loops are; what a register tile has beyond an axis's end is not read."""
-        where = {leaf: self.nest.ranges[leaf] for leaf in self._outside} | ranges
+        where = {leaf: self.nest.ranges[leaf] for leaf in self.outside} | ranges
         places: dict[UOp, UOp] = {}
         for axis in self.stage.value.axes:
             parts = (offsets.multiply(r, leaf.stride) for leaf, r in where.items() if leaf.axis == axis)

@@ -21,7 +21,7 @@ from engine.errors import CompileError
 from engine.options import Options, current
 
 # Raised when a schedule comes to mean another kernel, or a kernel other code: old results are then not reused.
-SCHEDULE_VERSION = 1
+SCHEDULE_VERSION = 2
 
 # -ffast-math is banned (it breaks NaN, infinities and exp); contraction is explicit, as MULACC.
 SEMANTIC_FLAGS = (

@@ -1,8 +1,10 @@
 """EXP, LOG and SIN of float32 and float64 out of ops that every backend rounds alike.
 
-A system's library gives other last bits than the next one; these give the same everywhere. The series are Taylor's,
-as long as the reduced arguments need: their coefficients are fractions, not tables. Special values are IEEE 754's.
-Errors, measured against exact values: see tests/engine/test_transcendental.py.
+A system's library gives other last bits than the next one, and one number at a time; these give the same everywhere,
+in as many lanes as there are. The series are Taylor's, as long as the reduced arguments need: their coefficients are
+fractions, not tables. Special values are IEEE 754's. Errors, measured against exact values: see
+tests/engine/test_transcendental.py. SIN of float64 stays the library's: its reduction needs 1,200 digits of 2/π, and
+lanes have no branch by which those of ordinary arguments could avoid them.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from math import factorial, inf, nan, pi
 
 from engine import dtype as dt
 from engine.dtype import DType
-from engine.ir import UOp
+from engine.ir import UOp, consumers, toposort
 from engine.ops import Op
 from engine.shapes import Shape
 from engine.term import Term, polynomial
@@ -45,6 +47,11 @@ _FORMATS = {
 }
 
 
+def is_expanded(node: UOp) -> bool:
+    """Is it an EXP, LOG or SIN that `expand` knows?"""
+    return (node.op, node.dtype) in _FUNCTIONS
+
+
 def expand(node: UOp, shape: Shape = ()) -> UOp:
     """An EXP, LOG or SIN of float32, or an EXP or LOG of float64, in basic ops; any other node as it is.
 
@@ -52,6 +59,35 @@ def expand(node: UOp, shape: Shape = ()) -> UOp:
     """
     function = _FUNCTIONS.get((node.op, node.dtype))
     return node if function is None else function(Term(node.src[0], shape)).node
+
+
+def expand_all(root: UOp, *, fma: bool) -> UOp:
+    """The kernel under the SINK `root` with every function expanded; with `fma`, sums of products are MULACC."""
+    done: dict[UOp, UOp] = {}
+    for node in toposort(root):
+        src = tuple(done[source] for source in node.src)
+        new = node if src == node.src else node.replace(src=src)
+        if is_expanded(new):
+            new = _contracted(expand(new), new.src[0]) if fma else expand(new)
+        done[node] = new
+    return done[root]
+
+
+def _contracted(root: UOp, x: UOp) -> UOp:
+    """`root`, a function of x, with MULACC for every sum of a product that nothing else reads."""
+    order = toposort(root, enter=lambda node: node is not x)
+    readers = consumers(order)
+    done = {x: x}
+    for node in order:
+        if node is x:
+            continue
+        src = tuple(done[source] for source in node.src)
+        place = next((i for i, s in enumerate(node.src) if s.op is Op.MUL and len(readers[s]) == 1), None)
+        if node.op is Op.ADD and node.dtype.is_float and place is not None and node.src[place] is not x:
+            done[node] = UOp(Op.MULACC, node.dtype, (*src[place].src, src[1 - place]))
+        else:
+            done[node] = node.replace(src=src)
+    return done[root]
 
 
 # ------------------------------------------------------------------------------------------- logarithm
@@ -99,7 +135,7 @@ def _near_one(m: Term, k: Term, layout: _Format) -> Term:
     z = s * s
     series = polynomial(z, [2.0 / (2 * i + 3) for i in range(layout.logarithm)])
     small = half - (s * (half + z * series) + k * low)
-    return k * high - (small - f)
+    return k * high + (f - small)
 
 
 def _halves(value: Fraction, bits: int) -> tuple[float, float]:
@@ -115,23 +151,27 @@ def exponential(x: Term) -> Term:
     """e**x of float32 or float64, down to the least denormal."""
     layout = _FORMATS[x.dtype]
     high, low = _halves(LN2, layout.split)
-    bound = x.at_least(layout.low).at_most(layout.high)
-    half = (bound < 0.0).where(-0.5, bound.constant(0.5))
-    k = (bound * float(1 / LN2) + half).truncated()
-    upper = bound - k * high
-    lower = k * low
-    r = upper - lower
+    # Comparisons that NaN does not meet: it stays, and so does what it makes of all below.
+    bound = (x < layout.low).where(layout.low, x)
+    bound = (bound.constant(layout.high) < bound).where(layout.high, bound)
+    # As large a number has no digits behind the point, and its last bits are k + 2 · bias.
+    shift = 1.5 * 2.0**layout.mantissa + 2 * layout.bias
+    shifted = bound * float(1 / LN2) + shift
+    k = shifted - shift
+    upper = bound + k * -high
+    r = upper + k * -low
     series = polynomial(r, [1.0 / factorial(i + 2) for i in range(layout.exponential - 2)])
     # 1 + r + r² · (½ + …), with what r lost to rounding
-    grown = (r * r * series + ((upper - r) - lower) + r) + 1.0
-    whole = k.cast(layout.whole)
+    grown = (r * r * series + ((upper - r) + k * -low) + r) + 1.0
+    whole = shifted.bits(layout.whole)
     first = whole >> 1
     # In two steps: 2**k itself may be no normal number while the result is one.
     return grown * _power(first, x.dtype, layout) * _power(whole - first, x.dtype, layout)
 
 
-def _power(k: Term, dtype: DType, layout: _Format) -> Term:
-    return ((k + layout.bias) << layout.mantissa).bits(dtype)
+def _power(biased: Term, dtype: DType, layout: _Format) -> Term:
+    """2**k from a number that ends in the bits of k + bias."""
+    return (biased << layout.mantissa).bits(dtype)
 
 
 # ------------------------------------------------------------------------------------------------ sine
@@ -160,22 +200,20 @@ def _reduced(x: Term) -> tuple[Term, Term]:
     depend on 96 of the digits of 2/π, from the one of weight 2**(1 - s) on.
     """
     bits = x.bits(dt.uint32)
-    m = ((bits & 0x7FFFFF) | 0x800000).cast(dt.uint64)
-    first = ((bits >> 23) - (150 - 30)).cast(dt.uint64)  # s + 30: 32 zeros stand before the digits
+    m = (bits & 0x7FFFFF) | 0x800000
+    first = (bits >> 23) - (150 - 30)  # s + 30: 32 zeros stand before the digits
     a, b, c, d = _words(first >> 5)
     shift = first & 31
+    back = shift.constant(31) - shift
     high, middle, low = (
-        (((upper << 32) | lower) << shift) >> 32 for upper, lower in ((a, b), (b, c), (c, d))
+        (upper << shift) | ((lower >> 1) >> back) for upper, lower in ((a, b), (b, c), (c, d))
     )
-    product = ((m * high) << 32) + m * middle + ((m * low) >> 32)
+    wide = m.cast(dt.uint64)
+    product = wide * middle.cast(dt.uint64) + ((wide * low.cast(dt.uint64)) >> 32)
+    product = product + ((m * high).cast(dt.uint64) << 32)
     quarter = ((product + (1 << 61)) >> 62).cast(dt.int32)
     rest = (product << 2).bits(dt.int64)  # of a quarter, in 2**-64
-    # Digits of rest in three parts and of the unit in two, so that only the last sum rounds what matters.
-    lead = rest.cast(dt.float32)
-    upper = (lead.bits(dt.uint32) & 0xFFFFF000).bits(dt.float32)
-    tail = (lead - upper) + (rest - lead.cast(dt.int64)).cast(dt.float32)
-    fine, coarse = pi / 2 * 2.0**-64, 3217 / 2048 * 2.0**-64
-    return quarter, upper * coarse + (upper * (fine - coarse) + tail * fine)
+    return quarter, (rest.cast(dt.float64) * (pi / 2 * 2.0**-64)).cast(dt.float32)
 
 
 def _words(place: Term) -> list[Term]:

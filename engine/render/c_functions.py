@@ -10,7 +10,7 @@ from __future__ import annotations
 from engine.render.c_types import C_TYPES, DTYPE, constant, is_float, signed, size_of, unsigned
 from engine.target import Features
 
-_LIBM = ("exp", "log", "sqrt", "sin", "trunc")
+_LIBM = ("sqrt", "sin", "trunc")
 
 
 class Functions:

@@ -49,6 +49,6 @@ def divides_plainly(node: UOp) -> bool:
 
 
 def shifts_inside(node: UOp) -> bool:
-    """Is a SHL or SHR by a constant from 0 to below the width?"""
-    by = node.src[1]
-    return by.op is Op.CONST and 0 <= by.arg < node.dtype.bits
+    """Is a SHL or SHR by a number from 0 to below the width, whatever it is?"""
+    least, most = bounds(node.src[1])
+    return least >= 0 and most < node.dtype.bits

@@ -14,7 +14,7 @@ from engine.render.llvm_types import constant, memory_type, suffix, type_of
 _PLAIN = {Op.ADD: "add", Op.SUB: "sub", Op.MUL: "mul", Op.DIV: "div"}
 _BITS = {Op.AND: "and", Op.OR: "or", Op.XOR: "xor"}
 _INTRINSICS = {Op.SQRT: "sqrt", Op.TRUNC: "trunc", Op.MULACC: "fma"}
-_LIBM = {Op.EXP: "exp", Op.LOG: "log", Op.SIN: "sin"}
+_LIBM = {Op.SIN: "sin"}  # of float64: all others are basic ops by now
 _FLOAT_COMPARISONS = {Op.LT: "olt", Op.EQ: "oeq", Op.NE: "une"}
 
 
@@ -99,7 +99,7 @@ class Arithmetic:
     def _by_lane(self, op: Op, dtype: DType, lanes: int, value: str) -> str:
         """A function of the C library, one lane after the other."""
         one, type_ = type_of(dtype), type_of(dtype, lanes)
-        name = _LIBM[op] + ("f" if dtype is dt.float32 else "")
+        name = _LIBM[op]
         function = self._declare(one, name, one, attributes=" nounwind willreturn readnone")
         if lanes == 1:
             return self._emit(f"call {one} {function}({one} {value})")

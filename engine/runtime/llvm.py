@@ -33,7 +33,7 @@ from engine.target import Processor, Target, describe, read_processor
 from engine.target import detect as detect_c
 
 # What the assembly may call, found in the C library that this process has loaded.
-_LIBM = ("exp", "expf", "log", "logf", "sin", "sinf")
+_LIBM = ("sin",)
 _LINUX_NAMES = {"bmi": "bmi1", "sse4.2": "sse4_2"}
 _X86_64 = frozenset({"x86_64", "AMD64"})
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_long, ctypes.c_long)

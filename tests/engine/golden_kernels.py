@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine import dtype as dt
-from engine.build import cast, gather, matmul, param, reduce
+from engine.build import cast, elementwise, gather, matmul, param, reduce
 from engine.kernel import Kernel
 from engine.ops import Op
 from engine.opts import Opt, OptKind, Schedule
@@ -34,6 +34,10 @@ KERNELS: dict[str, tuple[Kernel, Schedule]] = {
     "ragged_bfloat16": (
         Kernel(cast(param(0, (21,), dt.float64), dt.bfloat16)),
         (Opt(OptKind.VEC, "out", 0, 8),),
+    ),
+    "exponential": (
+        Kernel(elementwise(Op.EXP, param(0, (21,), dt.float32))),
+        (Opt(OptKind.VEC, "out", 0, 16),),
     ),
     "gather": (
         Kernel(gather(param(0, (9,), dt.int8), param(1, (16,), dt.int32), 0)),

@@ -65,6 +65,14 @@ def _normalised() -> UOp:
     return elementwise(Op.DIV, x, total)
 
 
+def _softmax() -> UOp:
+    """Two reduces, of which one reads the other, and both are read by all elements of their row."""
+    x = _f(0, 10, 37)
+    top = expand(reshape(reduce(Op.MAX, x, (1,)), (10, 1)), (10, 37))
+    powers = _unary(Op.EXP, elementwise(Op.SUB, x, top))
+    return elementwise(Op.DIV, powers, expand(reshape(reduce(Op.ADD, powers, (1,)), (10, 1)), (10, 37)))
+
+
 def _symmetric() -> UOp:
     """c + c.T: the reduce is read at two indices."""
     product = matmul(_f(0, 18, 7), _f(1, 7, 18))
@@ -105,6 +113,7 @@ SAMPLES: dict[str, Kernel] = {
         "gemm of integers": matmul(param(0, (9, 19), INT), param(1, (19, 21), INT)),
         "symmetric": _symmetric(),
         "normalised": _normalised(),
+        "softmax": _softmax(),
         "sum of rows": reduce(Op.ADD, _f(0, 13, 71), (1,)),
         "sum of columns": reduce(Op.ADD, _f(0, 41, 19), (0,)),
         "sum of all": reduce(Op.ADD, _f(0, 13, 17), (0, 1)),
@@ -198,7 +207,7 @@ def _random_opt(axis: Axis, rng: random.Random) -> Opt:
 
 
 def _random_stage(rng: random.Random) -> Opt:
-    return Opt(OptKind.STAGE, rng.choice([TARGET_OUT, "r0"]), rng.randrange(3), rng.randrange(5))
+    return Opt(OptKind.STAGE, rng.choice([TARGET_OUT, "r0", "r1"]), rng.randrange(3), rng.randrange(5))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from engine.build import (
     flip,
     fold,
     gather,
+    iota,
     matmul,
     pad,
     param,
@@ -98,6 +99,61 @@ def _running() -> UOp:
     return fold(7, [start, start], [param(1, (7, 5, 19), dt.int32)], body)[1]
 
 
+def _spread(x: UOp, axis: int, n: int) -> UOp:
+    """x again and again along a new axis."""
+    shape = list(shape_of(x))
+    shape.insert(axis, 1)
+    whole = [n if i == axis else size for i, size in enumerate(shape)]
+    return expand(reshape(x, tuple(shape)), tuple(whole))
+
+
+def _over(op: Op, x: UOp, axis: int) -> UOp:
+    """x reduced along an axis, for every element of x."""
+    return _spread(reduce(op, x, (axis,)), axis, shape_of(x)[axis])
+
+
+def _softmax(x: UOp, axis: int) -> UOp:
+    powers = elementwise(Op.EXP, elementwise(Op.SUB, x, _over(Op.MAX, x, axis)))
+    return elementwise(Op.DIV, powers, _over(Op.ADD, powers, axis))
+
+
+def _log_softmax(x: UOp, axis: int) -> UOp:
+    apart = elementwise(Op.SUB, x, _over(Op.MAX, x, axis))
+    total = _over(Op.ADD, elementwise(Op.EXP, apart), axis)
+    return elementwise(Op.SUB, apart, elementwise(Op.LOG, total))
+
+
+def _deviation(x: UOp) -> UOp:
+    n = shape_of(x)[1]
+    squares = elementwise(Op.MUL, _over(Op.ADD, elementwise(Op.MUL, x, x), 1), _like(1 / n, x))
+    return elementwise(Op.SQRT, _plus(squares, 0.125))
+
+
+def _layer_norm(x: UOp, weight: UOp, bias: UOp) -> UOp:
+    apart = elementwise(Op.SUB, x, elementwise(Op.MUL, _over(Op.ADD, x, 1), _like(1 / shape_of(x)[1], x)))
+    scaled = elementwise(
+        Op.MUL, elementwise(Op.DIV, apart, _deviation(apart)), broadcast(weight, shape_of(x))
+    )
+    return elementwise(Op.ADD, scaled, broadcast(bias, shape_of(x)))
+
+
+def _rms_norm(x: UOp, weight: UOp) -> UOp:
+    return elementwise(Op.MUL, elementwise(Op.DIV, x, _deviation(x)), broadcast(weight, shape_of(x)))
+
+
+def _first_of_the_greatest(x: UOp) -> UOp:
+    (m, n) = shape_of(x)
+    place = broadcast(iota(n), (m, n))
+    found = elementwise(Op.WHERE, elementwise(Op.EQ, x, _over(Op.MAX, x, 1)), place, _like(n, place))
+    return reduce(Op.MIN, found, (1,))
+
+
+def _rows_and_columns() -> UOp:
+    """Each element from a total of its row and one of its column, of other matrices."""
+    rows = _spread(reduce(Op.MAX, _f(0, 9, 21), (1,)), 1, 18)
+    return elementwise(Op.MUL, rows, _spread(reduce(Op.ADD, _f(1, 23, 18), (0,)), 0, 9))
+
+
 def _inside(x: UOp, dtype: DType) -> UOp:
     return cast(cast(x, dtype), dt.float32)
 
@@ -139,6 +195,18 @@ KERNELS: dict[str, Kernel] = {
             Op.MUL, _half(0, 21, 34), permute(_half(1, 34, 21, dtype=dt.float16), (1, 0))
         ),
         "a loop over two states": _running(),
+        "softmax of rows": _softmax(_f(0, 11, 37), 1),
+        "softmax of columns": _softmax(_f(0, 19, 21), 0),
+        "log softmax of the last of three axes": _log_softmax(_f(0, 3, 5, 19), 2),
+        "layer norm": _layer_norm(_f(0, 9, 34), _f(1, 34), _f(2, 34)),
+        "rms norm in bfloat16": cast(
+            _rms_norm(_half(0, 7, 41), cast(param(1, (41,), dt.bfloat16), dt.float32)), dt.bfloat16
+        ),
+        "place of the greatest": _first_of_the_greatest(_f(0, 12, 21)),
+        "sums less maxima of another length": elementwise(
+            Op.SUB, reduce(Op.ADD, _f(0, 21, 18), (1,)), reduce(Op.MAX, _f(1, 21, 37), (1,))
+        ),
+        "rows and columns": _rows_and_columns(),
     }.items()
 }
 for _kernel in KERNELS.values():
@@ -255,7 +323,11 @@ def _rewriting(rewrite: Callable[[UOp], dict[UOp, UOp]]) -> Fault:
         scheduled = replay(kernel, schedule)
         root = lower.lower(kernel, scheduled, fma=runtime.target.features.fma)
         changed = substitute(root, rewrite(root))
-        return None if changed is root else compile_lowered(changed, scheduled, runtime.renderer)
+        return (
+            None
+            if changed is root
+            else compile_lowered(changed, scheduled, runtime.renderer, runtime.target.features)
+        )
 
     return compile
 

@@ -10,7 +10,20 @@ import pytest
 
 from engine import dtype as dt
 from engine import lanes as lanes_module
-from engine.build import const, elementwise, flip, gather, iota, matmul, pad, param, permute, reduce, reshape
+from engine.build import (
+    const,
+    elementwise,
+    expand,
+    flip,
+    gather,
+    iota,
+    matmul,
+    pad,
+    param,
+    permute,
+    reduce,
+    reshape,
+)
 from engine.errors import VerifyError
 from engine.ir import UOp, toposort
 from engine.kernel import Kernel
@@ -126,6 +139,21 @@ def test_a_store_of_scattered_lanes_is_a_store_for_each() -> None:
 def test_lanes_that_all_go_to_one_element_are_refused() -> None:
     with pytest.raises(VerifyError, match="into one element"):
         settle_lanes(store(number(3), load(LANES)))
+
+
+def test_lanes_of_two_axes_do_not_meet_in_a_value() -> None:
+    others = UOp(Op.RANGE, dt.int64, (), (10, 8, RangeType.VEC))
+    both = UOp(Op.ADD, F, (load(LANES), load(others)))
+    with pytest.raises(VerifyError, match="ADD: depends on the lanes of two axes"):
+        settle_lanes(store(LANES, both))
+
+
+def test_a_reduce_and_the_output_have_lanes_of_their_own() -> None:
+    x = param(0, (4, 64), F)
+    sums = expand(reshape(reduce(Op.ADD, x, (1,)), (4, 1)), (4, 64))
+    schedule = (Opt(OptKind.VEC, "out", 1, 16), Opt(OptKind.VEC, "r0", 0, 8))
+    nodes = settled(elementwise(Op.DIV, x, sums), schedule)
+    assert accesses(nodes) == {(Op.LOAD, 8, False): 1, (Op.LOAD, 16, False): 1, (Op.STORE, 16, False): 1}
 
 
 def test_one_lane_of_a_vector_accumulator_is_taken_from_the_whole() -> None:

@@ -73,11 +73,21 @@ def test_a_reshape_across_groups_has_no_stride() -> None:
     assert None in strides(SAMPLES["reshaped"])[1][1].values()
 
 
-def test_a_kernel_has_at_most_one_reduce() -> None:
+def test_a_reduce_inside_anothers_loops_is_refused() -> None:
     once = reduce(Op.ADD, param(0, (4, 5), float32), (1,))
-    twice = reduce(Op.ADD, once, (0,))
-    with pytest.raises(InvalidGraph, match="at most one REDUCE"):
-        body(Kernel(twice))
+    with pytest.raises(InvalidGraph, match="REDUCE r0 lies inside the loops of r1: cut"):
+        body(Kernel(reduce(Op.MAX, once, (0,))))
+
+
+def test_each_reduce_has_axes_of_its_own() -> None:
+    found = body(SAMPLES["softmax"])
+    assert [str(axis) for axis in found.axes] == ["out.0", "out.1", "r0.0", "r1.0"]
+    assert list(found.reduces.values()) == ["r0", "r1"]
+    moved = [sorted(str(axis) for axis in found.axes_of(target)) for target in ("out", "r0", "r1")]
+    assert moved == [["out.0", "out.1"], ["out.0", "r0.0"], ["out.0", "r1.0"]]
+    assert [found.axes_under(reduce) for reduce in found.reduces] == [
+        found.axes_under(found.offset) - {found.axes[1]}
+    ] * 2
 
 
 @pytest.mark.parametrize("dtype", [d for d in DTYPES.values() if d.is_int or d.is_float], ids=repr)
@@ -113,6 +123,41 @@ def test_a_ragged_axis_has_an_interior_without_guards_and_a_guarded_border() -> 
     assert counts(lines)[Op.MULACC] == 16
     guarded = [line for line in lines if line.op is Op.STORE and len(line.src[0].src) == 3]
     assert 0 < len(guarded) <= 8
+
+
+def nesting(lines: tuple[UOp, ...]) -> list[str]:
+    """Each MAX and ADD that updates an accumulator, each EXP and each store to memory, behind the loops round it."""
+    open_: list[UOp] = []
+    found = []
+    for line in lines:
+        if line.op is Op.RANGE:
+            open_.append(line)
+        elif line.op is Op.END:
+            open_ = [range_ for range_ in open_ if range_ not in line.src]
+        elif line.op in (Op.MAX, Op.EXP, Op.STORE):
+            found.append(f"{len(open_)} {line.op.value}")
+    return found
+
+
+def test_each_reduce_of_a_row_has_loops_of_its_own_beside_those_of_the_output() -> None:
+    # of both accumulators: set, updated; then the output
+    expected = ["1 STORE", "2 MAX", "2 STORE", "1 STORE", "2 EXP", "2 STORE", "2 EXP", "2 STORE"]
+    assert nesting(lowered(SAMPLES["softmax"])) == expected
+
+
+def test_a_ragged_axis_of_the_output_makes_no_second_version_of_a_reduce_that_it_does_not_move() -> None:
+    schedule = (Opt(OptKind.VEC, "out", 1, 16), Opt(OptKind.VEC, "r0", 0, 1 << 4))
+    found = nesting(lowered(SAMPLES["softmax"], schedule[:1]))
+    assert found.count("2 MAX") == 1
+    assert sum(line.endswith("EXP") for line in found) == 1 + 2
+    inside = nesting(lowered(SAMPLES["softmax"], schedule))
+    assert sum(line.endswith("MAX") for line in inside) > 1  # but one by its own ragged lanes
+
+
+def test_a_ragged_axis_that_moves_a_reduce_gives_it_versions_of_its_own() -> None:
+    found = nesting(lowered(SAMPLES["softmax"], (Opt(OptKind.UPCAST, "out", 0, 4),)))
+    assert sum(line.endswith("MAX") for line in found) == 4 + 4
+    assert all(int(line.split()[0]) <= 3 for line in found)  # rows, whether they are inside, columns
 
 
 def test_what_a_loop_does_not_change_is_computed_outside_it() -> None:

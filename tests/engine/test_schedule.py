@@ -113,7 +113,7 @@ REFUSED: list[tuple[str, Schedule, str]] = [
     ("an unrolled output axis", (Opt(OptKind.UNROLL, "out", 0, 4),), "UPCAST"),
     ("an amount of one", (upcast(0, 1),), "at least 2"),
     ("two upcasts of an axis", (upcast(0, 2), upcast(0, 2)), "has its UPCAST leaf"),
-    ("two vectors", (vec("out", 1), vec("r0", 0)), "has its VEC leaf"),
+    ("two vectors", (vec("out", 1), vec("r0", 0)), "have their VEC leaf"),
     ("lanes not a power of two", (vec("out", 1, 12),), "power of two"),
     ("too many lanes", (vec("out", 1, 32),), "at most 16"),
     ("lanes along a strided output axis", (vec("out", 0),), "stride 1"),

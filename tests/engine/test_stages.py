@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine import dtype as dt
-from engine.build import cast, elementwise, gather, matmul, param, permute, scatter
+from engine.build import cast, elementwise, expand, gather, matmul, param, permute, reduce, reshape, scatter
 from engine.errors import IllegalOpt
 from engine.kernel import Kernel
 from engine.ops import Op
@@ -203,6 +203,24 @@ def test_a_transpose_goes_through_a_stage() -> None:
     tiled = (split("out", 0, 16), split("out", 1, 16), stage(0, 2, "out"))
     inputs = random_inputs(kernel, seed=3)
     np.testing.assert_array_equal(LlvmRuntime(detect()).prepare(kernel, tiled)(inputs), inputs[0].T)
+
+
+def test_a_reduce_starts_anew_inside_the_loops_round_the_stage_that_it_reads() -> None:
+    """The rows' loop lies round the stage and moves neither it nor the sums of columns."""
+    x = param(0, (19, 21), dt.int32)
+    sums = expand(reshape(reduce(Op.ADD, x, (0,)), (1, 21)), (19, 21))
+    kernel = Kernel(elementwise(Op.SUB, x, sums))
+    inputs = random_inputs(kernel, seed=3)
+    schedule = (stage(0, 2), Opt(OptKind.THREAD, "out", 1, 4), vec(1))
+    found = LlvmRuntime(detect()).prepare(kernel, schedule, threads=2)(inputs)
+    np.testing.assert_array_equal(found, evaluate(kernel, inputs))
+
+
+def test_what_needs_a_total_is_not_staged() -> None:
+    x = param(0, (19, 21), dt.float32)
+    sums = expand(reshape(reduce(Op.ADD, x, (1,)), (19, 1)), (19, 21))
+    found = values(Kernel(elementwise(Op.SUB, elementwise(Op.NEG, x), sums)))
+    assert [(value.target, value.node.op) for value in found] == [("out", Op.NEG), ("r0", Op.LOAD)]
 
 
 def test_the_source_reads_a_stage_where_the_matrix_stood() -> None:

@@ -1,25 +1,27 @@
 """The models of tests/engine/nn/models.py, forward and backward, against PyTorch from the same seeded weights.
 
-Run it with a Python that has PyTorch, from the root: `DEV=CPU python -m tests.peers.models`. Prints for each model the
-largest errors, relative to the largest magnitude of what is compared, and fails beyond TOLERANCE. A weight's gradient
-far below the largest of any weight (that of a key's bias is 0 but for rounding) is compared on a hundredth of that.
+Run it with a Python that has PyTorch and scikit-learn, from the root: `DEV=CPU python -m tests.peers.models`. It
+prints the rows of docs/models.md, which says what they are, writes that file, with the digits' losses, and fails beyond
+a tolerance.
 """
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections.abc import Callable
-from time import perf_counter
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from engine import nn
+from engine.target import processor_target
 from engine.tensor import Tensor
 from tests.engine.nn.models import GptBlock, LlamaBlock, convolutions, mlp
+from tests.model_table import MODELS, PATH, Row, model_rows, render
+from tests.peers import digits
 
-TOLERANCE = 5e-5  # of float32, whose own rounding is 6e-8 an operation
 Array = np.ndarray
 Weights = dict[str, torch.Tensor]
 Peer = Callable[[torch.Tensor, Weights], torch.Tensor]
@@ -106,8 +108,8 @@ def error(got: Array, wanted: Array, least: float = 0.0) -> float:
     return float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), least))
 
 
-def compare(name: str, model: nn.Module, peer: Peer, shape: tuple[int, ...]) -> bool:
-    """Print a line; are output, the gradient of the input and those of all weights within TOLERANCE?"""
+def compare(name: str, model: nn.Module, peer: Peer, shape: tuple[int, ...]) -> list[Row]:
+    """The errors of the output, of the gradient of the input and of those of all weights."""
     arrays = seeded(model, 1)
     parameters = dict(model.named_parameters())
     random = np.random.default_rng(2)
@@ -118,35 +120,45 @@ def compare(name: str, model: nn.Module, peer: Peer, shape: tuple[int, ...]) -> 
     seed = random.normal(size=out.shape).astype(np.float32)
     out.backward(torch.tensor(seed))
 
-    began = perf_counter()
     ours = Tensor(data, requires_grad=True)
     found = model(ours)
     found.backward(Tensor(seed))
     found.realize(ours.grad, *(p.grad for p in parameters.values()))
-    taken = perf_counter() - began
     least = 1e-2 * max(float(weights[n].grad.abs().max()) for n in parameters)
-    errors = {
-        "forward": error(found.numpy(), out.detach().numpy()),
-        "input": error(ours.grad.numpy(), x.grad.numpy()),
-        "weights": max(error(p.grad.numpy(), weights[n].grad.numpy(), least) for n, p in parameters.items()),
-    }
-    shown = "".join(f"{value:12.1e}" for value in errors.values())
-    print(f"{name:32}{sum(a.size for a in arrays.values()):>10}{shown}{taken:10.2f} s", flush=True)
-    return max(errors.values()) <= TOLERANCE
+    errors = [
+        error(found.numpy(), out.detach().numpy()),
+        error(ours.grad.numpy(), x.grad.numpy()),
+        max(error(p.grad.numpy(), weights[n].grad.numpy(), least) for n, p in parameters.items()),
+    ]
+    return model_rows(name, errors)
+
+
+COMPARED: dict[str, Callable[[], tuple[nn.Module, Peer, tuple[int, ...]]]] = {
+    MODELS[0]: lambda: (mlp((64, 128, 128, 10)), peer_mlp, (32, 64)),
+    MODELS[1]: lambda: (convolutions(), peer_convolutions, (8, 3, 16, 16)),
+    MODELS[2]: lambda: (GptBlock(768, 12), peer_gpt(12), (1, 64, 768)),
+    MODELS[3]: lambda: (LlamaBlock(512, 8, 2, 1376), peer_llama(8, 2), (2, 48, 512)),
+}
+
+
+def made_with() -> str:
+    """The kind of machine and the versions."""
+    machine = f"{platform.system()} on {platform.machine()} with {processor_target().isa}"
+    versions = f"Python {platform.python_version()}, NumPy {np.__version__}, PyTorch {torch.__version__}"
+    return f"{machine}, {versions}"
 
 
 def main() -> int:
-    """Every model; 1 if one is beyond TOLERANCE."""
-    print(f"{'model':32}{'weights':>10}{'forward':>12}{'d input':>12}{'d weights':>12}{'time':>10}")
-    passed = [
-        compare("MLP 64-128-128-10, batch 32", mlp((64, 128, 128, 10)), peer_mlp, (32, 64)),
-        compare("conv net 3×16×16, batch 8", convolutions(), peer_convolutions, (8, 3, 16, 16)),
-        compare("GPT-2 block 768, 12 heads, T 64", GptBlock(768, 12), peer_gpt(12), (1, 64, 768)),
-        compare(
-            "Llama block 512, 8/2 heads, T 48", LlamaBlock(512, 8, 2, 1376), peer_llama(8, 2), (2, 48, 512)
-        ),
-    ]
-    return 0 if all(passed) else 1
+    """Every model and the digits; 1 if one is beyond its tolerance."""
+    rows = []
+    for name, made in COMPARED.items():
+        rows += compare(name, *made())
+        print(*rows[-3:], sep="\n", flush=True)
+    for row in digits.rows():
+        rows.append(row)
+        print(row, flush=True)
+    PATH.write_text(render(rows, made_with()), encoding="utf-8")
+    return 0 if all(row.passed for row in rows) else 1
 
 
 if __name__ == "__main__":
