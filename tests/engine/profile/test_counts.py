@@ -71,6 +71,14 @@ def test_partial_results_are_loaded_and_stored_again() -> None:
     assert moved == 4 * 8 * 32 * 2 * 4 + 4 * (4 * 8) * 2 * 4
 
 
+def test_a_stage_is_stored_and_loaded_besides() -> None:
+    m, n, k = 16, 96, 40
+    plain, operations = counted(program("gemm", [m, n, k]), TILED)
+    moved, same = counted(program("gemm", [m, n, k]), (*TILED, Opt(OptKind.STAGE, "r0", 1, 0)))
+    assert moved == plain + 2 * k * n * 4  # all of b copied, once
+    assert same == operations
+
+
 def test_operations_count_at_their_width() -> None:
     x = param(0, (64,), dt.float64)
     assert counted(Kernel(elementwise(Op.SUB, x, x.replace(arg=(1, (64,))))))[1] == {8: 64}
