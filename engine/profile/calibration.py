@@ -48,26 +48,33 @@ def measure(
     Arrays that are to come from DRAM are of `dram_bytes`, or four times the knee of the last level, if that is more.
     """
     machine = _Machine(threads, options or current(), dram_bytes)
-    advance(0, "multiply-adds of float32")
+    others: list[int] = []
+
+    def step(done: int, what: str) -> None:
+        others.append(_running() - 1)
+        advance(done, what)
+
+    step(0, "multiply-adds of float32")
     float32 = machine.alu_rate(dt.float32)
-    advance(1, "multiply-adds of float64")
+    step(1, "multiply-adds of float64")
     float64 = machine.alu_rate(dt.float64)
-    advance(2, "loads from the first-level cache")
+    step(2, "loads from the first-level cache")
     sram = max(machine.load_rate(machine.cache("l1d", 32 << 10) * share // 8) for share in (3, 4, 5))
-    advance(3, "loads from the second-level cache")
+    step(3, "loads from the second-level cache")
     l2 = machine.load_rate(machine.cache("l2", 512 << 10) // 2)
-    advance(4, "where the last-level cache ends")
+    step(4, "where the last-level cache ends")
     knee = machine.knee()
-    advance(5, "reading memory")
+    step(5, "reading memory")
     size = machine.dram_bytes(knee)
     source = _random(size)
     read = machine.read_rate(source)
-    advance(6, "copying memory")
+    step(6, "copying memory")
     copied = machine.copy_rate(source)
-    advance(7, "a launch")
+    step(7, "a launch")
     launch = machine.launch_s()
-    advance(8, "")
-    return Peaks(threads, read, copied, sram, l2, float32, float64, knee, size, launch)
+    step(8, "")
+    wanted = round(max(0.0, sum(others) / len(others)), 1)
+    return Peaks(threads, read, copied, sram, l2, float32, float64, knee, size, launch, wanted)
 
 
 class _Machine:
@@ -133,7 +140,7 @@ class _Machine:
 
     def dram_bytes(self, knee: int) -> int:
         """How long arrays must be to come from DRAM; less where memory is short."""
-        return min(max(self._least, 4 * knee), available_bytes() // 4) // MiB * MiB
+        return max(MiB, min(max(self._least, 4 * knee), available_bytes() // 4) // MiB * MiB)
 
     def read_rate(self, source: Array) -> float:
         """Bytes read a second by sums over rows of `source`."""
@@ -195,21 +202,27 @@ class _Machine:
         return max(2, self._target.features.vector_bytes // dtype.itemsize)
 
 
+def _running() -> int:
+    """Threads that run or want to, of all processes; this one's is among them."""
+    try:
+        return int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0])
+    except (OSError, ValueError, IndexError):
+        return 1
+
+
 def available_bytes() -> int:
     """Memory that this process may still take: what is free, or what its control group leaves."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
         if line.startswith("MemAvailable:"):
             free = int(line.split()[1]) << 10
-    limit, used = (_number(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
-    return free if limit is None or used is None else max(0, min(free, limit - used))
-
-
-def _number(path: Path) -> int | None:
+    group = Path("/sys/fs/cgroup")
     try:
-        return int(path.read_text(encoding="ascii"))
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        kept = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
-        return None
+        return free  # there is no control group, or no limit
+    return max(0, min(free, limit - used + int(kept.get("inactive_file", 0))))
 
 
 def _opt(kind: str, axis: int, amount: int, type_: RangeType | None = None) -> Opt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ class Peaks:
     DRAM: `read_bytes_per_s` of a kernel that reads only; `copy_bytes_per_s` of one that reads and writes as much,
     both counted. SRAM: loads from the first-level cache (`l2_bytes_per_s`: from the second, for information). ALU:
     multiply-adds of float32 and float64, counting 2. `cache_bytes`: the working set up to which reading is faster
-    than from DRAM. `launch_s`: from one kernel of one element to the next.
+    than from DRAM. `launch_s`: from one kernel of one element to the next. `others`: how many other threads of this
+    machine wanted a core meanwhile, on average: beside them peaks come out too low.
     """
 
     threads: int
@@ -34,6 +35,13 @@ class Peaks:
     cache_bytes: int
     dram_array_bytes: int
     launch_s: float
+    others: float = 0.0
+
+    def at_least(self, fewer: Peaks) -> Peaks:
+        """These, raised to those of fewer threads where they are below them: more threads can do as much."""
+        rates = [each.name for each in fields(self) if each.name.endswith("_per_s")]
+        raised = {name: max(getattr(self, name), getattr(fewer, name)) for name in (*rates, "cache_bytes")}
+        return replace(self, **raised)
 
     def dram_s(self, counts: Counts) -> float:
         """Seconds that DRAM needs: reads at their rate, writes at what is left of it while copying."""

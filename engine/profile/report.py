@@ -85,7 +85,10 @@ def _cells(line: Line) -> list[str]:
 def _footer(recording: Recording, lines: list[Line], faults: int) -> list[str]:
     busy, wall, kinds = recording.busy_s, recording.wall_s, len(recording.kernels())
     share = f"{busy / wall:.0%}" if wall > 0 else "–"
-    found = [f"{len(recording)} runs of {kinds} kernels: {seconds(busy)} of {seconds(wall)} ({share})"]
+    found = [
+        f"{len(recording)} runs of {kinds} kernels: {seconds(busy)} of {seconds(wall)} ({share}); the rest is Python, "
+        "compiling and allocation"
+    ]
     if len(lines) < kinds:
         found.append(f"{kinds - len(lines)} kernels that took less are not shown (--limit)")
     if recording.lost:
@@ -102,10 +105,11 @@ def describe(peaks: Peaks) -> str:
     rates = (peaks.read_bytes_per_s, peaks.copy_bytes_per_s, peaks.sram_bytes_per_s, peaks.l2_bytes_per_s)
     read, copied, sram, l2 = (f"{rate / 1e9:.1f}" for rate in rates)
     f32, f64 = (f"{rate / 1e9:.0f}" for rate in (peaks.float32_per_s, peaks.float64_per_s))
+    beside = f"; measured beside {peaks.others:.1f} other threads: too low" if peaks.others >= 1 else ""
     return (
         f"peaks on {peaks.threads} thread{'s' * (peaks.threads > 1)}: DRAM {read} GB/s reading, {copied} copying; "
         f"SRAM {sram} GB/s (L2 {l2}); ALU {f32} GFLOP/s float32, {f64} float64; "
-        f"last level {peaks.cache_bytes >> 20} MiB; launch {seconds(peaks.launch_s)}"
+        f"last level {peaks.cache_bytes >> 20} MiB; launch {seconds(peaks.launch_s)}{beside}"
     )
 
 

@@ -6,6 +6,7 @@ import json
 import resource
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
 
 from rich.console import Console
@@ -47,16 +48,18 @@ def calibrate(as_json: bool, quiet: bool) -> None:
         print(json.dumps([asdict(peaks[threads]) for threads in sorted(peaks)]))
         return
     for threads in sorted(peaks):
-        print(describe(peaks[threads]))
+        Console().print(describe(peaks[threads]), highlight=False)
 
 
 def calibrated(wanted: Iterable[int], anew: bool = False) -> dict[int, Peaks]:
     """The peaks for these numbers of threads: what is kept, and measured and kept what is not (or all, `anew`)."""
     folder, target = current().cache / "peaks", processor_target()
-    known = load(folder, target)
-    missing = sorted(threads for threads in wanted if anew or threads not in known)
+    kept = load(folder, target)
+    missing = sorted(threads for threads in wanted if anew or threads not in kept)
+    known = {threads: peaks for threads, peaks in kept.items() if threads not in missing}
     for threads in missing:
-        known[threads] = _measured(threads)
+        fewer = [peaks for number, peaks in known.items() if number < threads]
+        known[threads] = reduce(Peaks.at_least, fewer, _measured(threads))
         keep(folder, target, known)
     return {threads: known[threads] for threads in wanted}
 

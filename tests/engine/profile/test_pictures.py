@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,14 @@ def test_writing_is_free_where_copying_is_twice_as_fast_as_reading() -> None:
     counts = counted(read=GIGA, written=GIGA)
     duplex = Peaks(1, 10 * GIGA, 25 * GIGA, GIGA, GIGA, GIGA, GIGA, 1, 1, 1e-6)
     assert duplex.dram_s(counts) == pytest.approx(0.1)
+
+
+def test_more_threads_can_do_what_fewer_can() -> None:
+    disturbed = replace(
+        PEAKS, threads=2, float32_per_s=150 * GIGA, sram_bytes_per_s=190 * GIGA, launch_s=2e-6
+    )
+    raised = disturbed.at_least(PEAKS)
+    assert raised == replace(disturbed, float32_per_s=200 * GIGA)
 
 
 def test_peaks_are_kept_by_target_and_version(tmp_path: Path) -> None:

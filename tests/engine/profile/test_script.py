@@ -11,8 +11,9 @@ from typer.testing import CliRunner, Result
 
 from engine.cli import app
 from engine.options import current
-from engine.profile.peaks import keep
+from engine.profile.peaks import keep, load
 from engine.profile.script import run_script
+from engine.profile.verb import calibrated as calibrated_peaks
 from engine.target import processor_target
 from tests.engine.profile.test_pictures import PEAKS
 
@@ -134,3 +135,18 @@ def test_interpreted_kernels_have_times_and_no_picture(script: Path, monkeypatch
 def test_a_script_must_be_named_and_be_there(script: Path) -> None:
     assert profile().exit_code == 2
     assert profile(str(script)).exit_code == 2
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_only_missing_peaks_are_measured() -> None:
+    assert calibrated_peaks({1}) == {1: PEAKS}
+
+
+@pytest.mark.slow
+def test_peaks_are_measured_anew_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYFLEET_CACHE", str(tmp_path))
+    monkeypatch.setenv("THREADS", "2")
+    found = json.loads(profile("--calibrate", "--json").stdout.splitlines()[-1])
+    assert [peaks["threads"] for peaks in found] == [1, 2]
+    assert all(value > 0 for peaks in found for name, value in peaks.items() if name != "others")
+    assert {each.threads for each in load(tmp_path / "peaks", processor_target()).values()} == {1, 2}
