@@ -29,6 +29,7 @@ class Line:
     calls: int
     total_s: float
     median_s: float
+    idle_s: float  # without a kernel before it, by the median
     share: float  # of the time of all kernels
     counts: Counts | None
     picture: Picture | None
@@ -47,10 +48,22 @@ def lines(recording: Recording, peaks: Mapping[int, Peaks], limit: int | None = 
 def _line(runs: Runs, peaks: Peaks | None, total_s: float) -> Line:
     found = None if peaks is None else counts(runs.subject, peaks.cache_bytes)
     seconds = runs.median_s
-    seen = None if found is None or peaks is None or seconds <= 0 else picture(found, seconds, peaks)
+    seen = (
+        None
+        if found is None or peaks is None or seconds <= 0
+        else picture(found, seconds, runs.median_idle_s, peaks)
+    )
     name = name_of(runs.subject.kernel)
     return Line(
-        name, runs.subject, len(runs.events), runs.total_s, seconds, runs.total_s / total_s, found, seen
+        name,
+        runs.subject,
+        len(runs.events),
+        runs.total_s,
+        seconds,
+        runs.median_idle_s,
+        runs.total_s / total_s,
+        found,
+        seen,
     )
 
 

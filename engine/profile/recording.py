@@ -17,11 +17,15 @@ from engine.runtime.ring import RING, Ring, Subject, living
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One run of a kernel; times are those of time.perf_counter_ns."""
+    """One run of a kernel; times are those of time.perf_counter_ns.
+
+    `idle_ns`: for how long no kernel had run when it began; 0 for the first of a recording.
+    """
 
     subject: Subject
     start_ns: int
     end_ns: int
+    idle_ns: int
 
     @property
     def seconds(self) -> float:
@@ -48,6 +52,11 @@ class Runs:
     def median_s(self) -> float:
         """Seconds of the middle run."""
         return float(median(event.seconds for event in self.events))
+
+    @property
+    def median_idle_s(self) -> float:
+        """Seconds without a kernel before the middle one, by that."""
+        return float(median(event.idle_ns for event in self.events)) / 1e9
 
 
 class Recording:
@@ -104,11 +113,14 @@ class Recording:
         """The events whose kernels are known, oldest first; those of a recording that goes on: so far."""
         if self.ended_ns is None:
             self.drain()
-        taken = self._taken
+        taken, until = self._taken, None
         for place in range(0, len(taken), 3):
-            subject = self._subjects.get(taken[place])
+            number, start, end = taken[place : place + 3]
+            idle = 0 if until is None else max(0, start - until)
+            until = end if until is None else max(until, end)
+            subject = self._subjects.get(number)
             if subject is not None:
-                yield Event(subject, taken[place + 1], taken[place + 2])
+                yield Event(subject, start, end, idle)
 
     @property
     def lost(self) -> int:

@@ -35,6 +35,7 @@ def _line_json(line: Line) -> dict[str, Any]:
         "calls": line.calls,
         "total_s": line.total_s,
         "median_s": line.median_s,
+        "idle_s": line.idle_s,
         "share": line.share,
         "threads": line.subject.threads,
         "schedule": None if scheduled is None else schedule_to_json(scheduled.opts),

@@ -40,27 +40,32 @@ def counted(read: float = 0, written: float = 0, sram: float = 0, **widths: floa
 
 
 def test_a_kernel_at_a_peak_has_all_of_it() -> None:
-    assert picture(counted(read=10 * GIGA), 1.0, PEAKS) == Picture(1.0, 0.0, 0.0, Bound.DRAM)
-    copied = picture(counted(read=8 * GIGA, written=8 * GIGA), 1.0, PEAKS)
+    assert picture(counted(read=10 * GIGA), 1.0, 0.0, PEAKS) == Picture(1.0, 0.0, 0.0, Bound.DRAM)
+    copied = picture(counted(read=8 * GIGA, written=8 * GIGA), 1.0, 0.0, PEAKS)
     assert copied.dram == pytest.approx(1.0)
-    assert picture(counted(sram=100 * GIGA), 1.0, PEAKS) == Picture(0.0, 1.0, 0.0, Bound.SRAM)
-    mixed = picture(counted(w4=100 * GIGA, w8=50 * GIGA), 1.0, PEAKS)
+    assert picture(counted(sram=100 * GIGA), 1.0, 0.0, PEAKS) == Picture(0.0, 1.0, 0.0, Bound.SRAM)
+    mixed = picture(counted(w4=100 * GIGA, w8=50 * GIGA), 1.0, 0.0, PEAKS)
     assert mixed == Picture(0.0, 0.0, 1.0, Bound.ALU)
-    assert picture(counted(w1=800 * GIGA), 1.0, PEAKS).alu == 1.0
+    assert picture(counted(w1=800 * GIGA), 1.0, 0.0, PEAKS).alu == 1.0
 
 
 def test_what_reaches_no_peak_waits_for_something_else() -> None:
-    assert picture(counted(read=3 * GIGA, sram=30 * GIGA, w4=30 * GIGA), 1.0, PEAKS).bound is Bound.LATENCY
+    assert (
+        picture(counted(read=3 * GIGA, sram=30 * GIGA, w4=30 * GIGA), 1.0, 0.0, PEAKS).bound is Bound.LATENCY
+    )
 
 
 def test_a_short_kernel_is_bound_by_its_launch() -> None:
-    assert picture(counted(read=20000), 2e-6, PEAKS).bound is Bound.LAUNCH
-    assert picture(counted(read=200000), 2e-5, PEAKS).bound is Bound.DRAM
+    assert picture(counted(read=20000), 2e-6, 1e-6, PEAKS).bound is Bound.LAUNCH
+    assert picture(counted(read=200000), 2e-5, 1e-5, PEAKS).bound is Bound.DRAM
+    assert (
+        picture(counted(read=20000), 2e-6, 1e-7, PEAKS).bound is Bound.DRAM
+    )  # one after the other, in a list
 
 
 def test_more_than_dram_gives_comes_from_the_cache() -> None:
-    assert picture(counted(read=20 * GIGA, sram=20 * GIGA), 1.0, PEAKS).bound is Bound.CACHE
-    assert picture(counted(read=20 * GIGA, sram=80 * GIGA), 1.0, PEAKS).bound is Bound.SRAM
+    assert picture(counted(read=20 * GIGA, sram=20 * GIGA), 1.0, 0.0, PEAKS).bound is Bound.CACHE
+    assert picture(counted(read=20 * GIGA, sram=80 * GIGA), 1.0, 0.0, PEAKS).bound is Bound.SRAM
 
 
 def test_writing_is_free_where_copying_is_twice_as_fast_as_reading() -> None:

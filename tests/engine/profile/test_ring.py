@@ -158,3 +158,4 @@ def test_overlapping_runs_are_busy_once() -> None:
         ring.add(subject.number, start, end)
     recording.end()
     assert recording.busy_s == 30 / 1e9
+    assert [event.idle_ns for event in recording] == [0, 0, 0, 10]
