@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import random
+from math import prod
+
 import pytest
 
 from engine import dtype as dt
 from engine.build import elementwise, gather, param, permute
-from engine.indexing import Access
 from engine.kernel import Kernel
 from engine.ops import Op
 from engine.opts import Opt, OptKind, RangeType, Schedule
 from engine.profile.traffic import Traffic, lines_touched, traffic
 from engine.programs import program
-from engine.ranges import Axis
 from engine.schedule import replay
+from tests.engine.sample_kernels import SAMPLES, random_schedule
 
 N = 256
 MATRIX = N * N * 4
@@ -78,12 +80,29 @@ def test_an_input_that_is_read_twice_is_brought_once() -> None:
 
 
 def test_windows_that_overlap_touch_each_line_once() -> None:
-    row, tap, column = (Axis("out", 0, 64), Axis("r0", 0, 3), Axis("out", 1, 64))
-    whole = {row: 64, tap: 3, column: 64}
-    assert lines_touched(Access(0, 4, {row: 64, tap: 64, column: 1}), whole) == 66 * 256
-    assert lines_touched(Access(0, 4, {row: 128, tap: 64, column: 1}), whole) == 129 * 256
-    assert lines_touched(Access(0, 4, {row: 256, tap: 64, column: 1}), whole) == 64 * 3 * 256
-    assert lines_touched(Access(0, 4, {row: 1, tap: 1, column: 0}), whole) == 5 * 64  # 66 elements
+    rows, taps, columns = 64, 3, (1, 64)
+    assert lines_touched([(64, rows), (64, taps), columns], 4) == 66 * 256
+    assert lines_touched([(128, rows), (64, taps), columns], 4) == 129 * 256
+    assert lines_touched([(256, rows), (64, taps), columns], 4) == 64 * 3 * 256
+    assert lines_touched([(1, rows), (1, taps)], 4) == 5 * 64  # 66 elements
+    assert lines_touched([(None, 10), columns], 4) == 10 * 256
+
+
+def test_what_is_staged_is_read_where_its_stage_is_filled() -> None:
+    gemm = program("gemm", [N, N, N])
+    outside, rows, columns = (Opt(OptKind.STAGE, "r0", *place) for place in ((1, 0), (0, 1), (1, 2)))
+    big, small = MATRIX + 4 * KIB, 100 * KIB
+    assert moved(gemm, 1 << 30, (outside,)) == Traffic(2 * MATRIX, MATRIX)
+    # b is filled once; the stage stays in the cache with a row of a and one of the output
+    assert moved(gemm, big, (outside,)) == Traffic(2 * MATRIX, MATRIX)
+    # the stage goes to memory when it is filled, and comes back for each row
+    assert moved(gemm, small, (outside,)) == Traffic(2 * MATRIX + N * MATRIX, 2 * MATRIX)
+    # a row of a stays while b passes; so does a column of b, but each row wants all of them
+    assert moved(gemm, small, (rows,)) == Traffic(MATRIX + N * MATRIX, MATRIX)
+    assert moved(gemm, small, (columns,)) == Traffic(MATRIX + N * MATRIX, MATRIX)
+    # without a cache each of b's columns is read by lines, written to its stage and read from there, a's rows besides
+    each = N * MATRIX
+    assert moved(gemm, 100, (columns,)) == Traffic(16 * each + each + each, each + MATRIX)
 
 
 def test_what_data_points_to_is_at_most_all_there_is() -> None:
@@ -95,3 +114,13 @@ def test_what_data_points_to_is_at_most_all_there_is() -> None:
 @pytest.mark.parametrize("size", [1, 3, 16])
 def test_what_is_shorter_than_a_line_moves_as_one(size: int) -> None:
     assert moved(program("copy", [size]), 1 << 20).written == 64
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_smaller_cache_never_moves_less(name: str) -> None:
+    kernel, rng = SAMPLES[name], random.Random(name)
+    for schedule in ((), random_schedule(kernel, rng), random_schedule(kernel, rng)):
+        found = [moved(kernel, cache, schedule) for cache in (1 << 30, 16 * KIB, 2 * KIB, 256, 0)]
+        whole = sum(prod(node.arg[1]) * node.dtype.itemsize + 63 for node in kernel.params)
+        assert found[0].read <= whole
+        assert [each.bytes for each in found] == sorted(each.bytes for each in found)
