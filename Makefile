@@ -68,6 +68,7 @@ peers: $(PEERS)/.made
 
 bench: $(VENV)/.runtime
 	@$(BIN)/python -m tests.bench.latency
+	@$(BIN)/python -m tests.bench.profiler
 	@$(BIN)/python tests/bench/gemm.py
 
 format: $(VENV)/.dev

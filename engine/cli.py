@@ -26,6 +26,7 @@ from engine.kernel import Kernel
 from engine.options import OPTIONS, current
 from engine.opts import Schedule, schedule_from_json, schedule_to_json
 from engine.picks import pick
+from engine.profile.verb import calibrate, profile_script
 from engine.programs import cost, program
 from engine.search import Progress as SearchProgress
 from engine.search import SearchResult, search
@@ -214,6 +215,33 @@ def run_command(
             _print_rows(Console(), kernel, rows)
         if any(row.best_s is None for row in rows):
             raise typer.Exit(1)
+
+
+@app.command(
+    "profile",
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+    },
+)
+def profile_command(
+    context: typer.Context,
+    script: Annotated[
+        Path | None, typer.Argument(help="a Python script; its arguments follow", dir_okay=False, exists=True)
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="kernels shown")] = 20,
+    anew: Annotated[bool, typer.Option("--calibrate", help="measure this machine's peaks anew")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a script and show each of its kernels: time, % of DRAM, SRAM and ALU peaks, and what binds it."""
+    with _reported():
+        if script is None and not anew:
+            raise InvalidOption("SCRIPT", "", "name a script to run, or give --calibrate")
+        if anew:
+            calibrate(as_json and script is None, quiet=script is not None)
+        if script is not None:
+            raise typer.Exit(profile_script(script, context.args, limit, as_json))
 
 
 # ------------------------------------------------------------------------------------------- arguments

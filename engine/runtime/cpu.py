@@ -11,6 +11,7 @@ from functools import lru_cache
 from importlib import resources
 from math import prod
 from pathlib import Path
+from time import perf_counter_ns
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,12 +20,13 @@ from engine import compiler
 from engine.errors import DeviceError
 from engine.kernel import Kernel
 from engine.opts import Schedule
-from engine.pipeline import compile_source
+from engine.pipeline import Rendered, compile_source
 from engine.render.c import CRenderer
 from engine.render.language import RendererFactory
+from engine.runtime.ring import RING, Subject
 from engine.runtime.scratch import POOL_RUN, pointers_of
 from engine.shapes import shape_of
-from engine.target import Target, detect
+from engine.target import Features, Target, detect
 
 Array = np.ndarray[Any, np.dtype[Any]]
 # Arrays the engine makes start at such addresses: a cache line, and the widest vector.
@@ -111,22 +113,40 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A kernel compiled and loaded: call it with its inputs for a new array of its output."""
+    """A kernel compiled and loaded: call it with its inputs for a new array of its output. Its runs are recorded."""
 
     kernel: Kernel
     source: str
     program: Runs
     tiles: int
     threads: int
+    subject: Subject
 
     def __call__(self, inputs: Sequence[Array]) -> Array:
         """The output for `inputs` in slot order. DeviceError names an input that does not fit its PARAM."""
-        _check_inputs(self.kernel, inputs)
-        contiguous = [np.ascontiguousarray(array) for array in inputs]
         output = empty(shape_of(self.kernel.output), self.kernel.dtype.numpy)
-        addresses = [array.ctypes.data for array in (output, *contiguous)]
-        self.program.run(addresses, self.tiles, self.threads)
+        self.into(output, inputs)
         return output
+
+    def into(self, output: Array, inputs: Sequence[Array]) -> None:
+        """Write the output into memory that is there. DeviceError also if that does not fit, or is not C-contiguous."""
+        _check_inputs(self.kernel, inputs)
+        if (output.shape, output.dtype) != (shape_of(self.kernel.output), self.kernel.dtype.numpy) or (
+            not output.flags.c_contiguous
+        ):
+            raise DeviceError("output", f"is {output.dtype.name} {output.shape}, not what the kernel writes")
+        contiguous = [np.ascontiguousarray(array) for array in inputs]
+        addresses = [array.ctypes.data for array in (output, *contiguous)]
+        start = perf_counter_ns()
+        self.program.run(addresses, self.tiles, self.threads)
+        RING.add(self.subject.number, start, perf_counter_ns())
+
+
+def prepared(rendered: Rendered, program: Runs, features: Features, threads: int) -> Prepared:
+    """The kernel of `rendered`, loaded as `program`, to be run on `threads` threads at most."""
+    scheduled, tiles = rendered.scheduled, rendered.tiles
+    subject = Subject(scheduled.kernel, scheduled, features, min(tiles, threads))
+    return Prepared(scheduled.kernel, rendered.source, program, tiles, threads, subject)
 
 
 def _check_inputs(kernel: Kernel, inputs: Sequence[Array]) -> None:
@@ -161,4 +181,4 @@ class CpuRuntime:
         if threads > 1 and rendered.tiles > 1:
             build_pool(self.target, self.directory)
         program = load(path, rendered.entry, rendered.scratch)
-        return Prepared(kernel, rendered.source, program, rendered.tiles, threads)
+        return prepared(rendered, program, features, threads)

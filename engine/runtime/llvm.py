@@ -27,7 +27,7 @@ from engine.opts import Schedule
 from engine.pipeline import Rendered, compile_source
 from engine.render.language import RendererFactory
 from engine.render.llvm import LlvmRenderer
-from engine.runtime.cpu import Prepared, build_pool, start_pool
+from engine.runtime.cpu import Prepared, build_pool, prepared, start_pool
 from engine.runtime.scratch import pointers_of
 from engine.target import Processor, Target, describe, read_processor
 from engine.target import detect as detect_c
@@ -121,7 +121,7 @@ class LlvmRuntime:
         IllegalOpt if the schedule does not fit, CompileError (with the assembly's error) if LLVM refuses it.
         """
         rendered = compile_source(kernel, schedule, self.renderer, self.target.features)
-        return Prepared(kernel, rendered.source, self.load(rendered, threads), rendered.tiles, threads)
+        return prepared(rendered, self.load(rendered, threads), self.target.features, threads)
 
     def load(self, rendered: Rendered, threads: int = 1) -> LlvmProgram:
         """A kernel that `renderer` has rendered, compiled and loaded. CompileError as `prepare`."""
