@@ -60,6 +60,13 @@ def is_realized(node: UOp, device: str | None = None) -> bool:
     return _followed(node, device).op is Op.BUFFER
 
 
+def is_stored(node: UOp) -> bool:
+    """Is the node a BUFFER, perhaps reshaped: the same on all devices, with nothing to look up or to compute?"""
+    while node.op in (Op.RESHAPE, Op.DETACH):
+        node = node.src[0]
+    return node.op is Op.BUFFER
+
+
 def base_of(node: UOp) -> UOp:
     """The BUFFER that holds a realized node's elements, in its order."""
     return _followed(node, None)
