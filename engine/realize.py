@@ -14,7 +14,7 @@ import numpy as np
 from engine.build import reshape
 from engine.cell import watching
 from engine.device.protocol import Absent, Device
-from engine.dtype import from_numpy
+from engine.dtype import DType, from_numpy
 from engine.errors import DeviceError
 from engine.ir import UOp, substitute_all, toposort
 from engine.kernel import Kernel
@@ -88,9 +88,9 @@ def alias(node: UOp) -> UOp:
     return _keep(fresh_buffer(shape_of(node), node.dtype), memory(node))
 
 
-def adopt(array: Array) -> UOp:
-    """A BUFFER of `array` itself, which nobody may write to any more."""
-    return _keep(fresh_buffer(array.shape, from_numpy(array.dtype)), array)
+def adopt(array: Array, dtype: DType) -> UOp:
+    """A BUFFER of `array` itself, which is of `dtype` and which nobody may write to any more."""
+    return _keep(fresh_buffer(array.shape, dtype), array)
 
 
 def memory(node: UOp) -> Array:
