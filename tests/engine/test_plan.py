@@ -190,6 +190,15 @@ def test_inputs_and_constants_can_be_results_and_two_results_one() -> None:
         ]
 
 
+def test_kernels_of_several_devices_run_one_by_one() -> None:
+    step = jit(lambda x, y: (x + 1, (y * 2).sum(), x.sum()))
+    for start in range(4):
+        x, y = np.full(5, start, np.float32), np.full(7, -start, np.float32)
+        found = step(Tensor(x), Tensor(y, device="INTERP"))
+        assert [tensor.tolist() for tensor in found] == [[start + 1.0] * 5, -14.0 * start, 5.0 * start]
+    assert len({id(launch.device) for launch in step.plans[0].launches}) == 2
+
+
 def test_the_number_of_threads_does_not_change_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums of whole numbers are exact: schedules, which may differ by the number of threads, do not show."""
     given = [RNG.integers(-4, 4, shape).astype(np.float32) for shape in ((700, 300), (300, 500), (500, 64))]
