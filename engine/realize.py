@@ -73,14 +73,15 @@ def base_of(node: UOp) -> UOp:
 
 
 def _followed(node: UOp, device: str | None) -> UOp:
-    while True:
+    while node.op is not Op.BUFFER:
         known, where = _realized.get(node, (None, device))
         if known is not None and (device is None or where == device):
             node = known
         elif node.op in (Op.RESHAPE, Op.DETACH):
             node = node.src[0]
         else:
-            return node
+            break
+    return node
 
 
 def alias(node: UOp) -> UOp:
@@ -95,7 +96,8 @@ def adopt(array: Array, dtype: DType) -> UOp:
 
 def memory(node: UOp) -> Array:
     """`elements` for passing on to the device that computed them, which may be one that has no data."""
-    return _memory[base_of(node)].reshape(shape_of(node))
+    found, shape = _memory[base_of(node)], shape_of(node)
+    return found if found.shape == shape else found.reshape(shape)
 
 
 def realize(roots: Sequence[UOp], device: Device) -> tuple[UOp, ...]:
