@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.build import reshape
 from engine.cell import Cell, born_in, made, watched
-from engine.device.protocol import Array, Device
+from engine.device.protocol import Array, Device, Launch
 from engine.errors import CaptureError
 from engine.ir import UOp
 from engine.nested import cells_of, rebuilt
@@ -21,7 +21,6 @@ from engine.order import Step
 from engine.plan import (
     GradientOf,
     Input,
-    Launch,
     Place,
     Plan,
     Result,
@@ -147,7 +146,7 @@ class Capture:
 
         def result_of(cell: Cell, place: Place | None) -> Result:
             node = self._final(cell)
-            return Result(place, table.slot(base_of(node)), shape_of(node), cell.device)
+            return Result(place, table.slot(base_of(node)), shape_of(node), node.dtype, cell.device)
 
         plan = Plan(
             inputs=tuple(

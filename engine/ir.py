@@ -11,15 +11,21 @@ from weakref import WeakValueDictionary
 from engine.dtype import DType
 from engine.ops import Op
 
+_set = object.__setattr__  # a UOp's own refuses
 Arg = Any  # a hashable value: a number, an Op, an enum, or a tuple of those
 
 
 def _identity(arg: Arg) -> Arg:
-    """A key under which equal-looking arguments of different type or bit pattern (1, 1.0, True, -0.0, NaN) differ."""
+    """A key under which equal-looking arguments of different type or bit pattern (1, 1.0, True, -0.0, NaN) differ.
+
+    An int is its own, a tuple one of keys, anything else a pair that begins with the name of its type.
+    """
+    if type(arg) is int:
+        return arg
+    if isinstance(arg, tuple):
+        return tuple([_identity(item) for item in arg])  # a list is quicker here than a generator
     if isinstance(arg, float):
         return ("float", struct.pack("<d", arg))
-    if isinstance(arg, tuple):
-        return tuple(_identity(item) for item in arg)
     return (type(arg).__name__, arg)
 
 
@@ -47,8 +53,10 @@ class UOp:
             if found is not None:
                 return found
             node = super().__new__(cls)
-            for name, value in (("op", op), ("dtype", dtype), ("src", src), ("arg", arg)):
-                object.__setattr__(node, name, value)
+            _set(node, "op", op)
+            _set(node, "dtype", dtype)
+            _set(node, "src", src)
+            _set(node, "arg", arg)
             cls._interned[key] = node
             return node
 

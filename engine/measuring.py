@@ -19,11 +19,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engine.runtime.scratch import POOL_RUN, pointers_of
+from engine.runtime.pool import Pool
+from engine.runtime.scratch import pointers_of
 
 PAGE = mmap.PAGESIZE
 # Unmapped on both sides of every region: whatever strides past its canaries dies here.
@@ -225,11 +227,8 @@ def _bind(
         ctypes.memset(pointers[len(buffers)], 0xFF, scratch)
     if not pool or threads == 1 or tiles == 1:
         return lambda: function(pointers, 0, tiles)
-    share = ctypes.CDLL(pool).pool_run
-    share.restype = None
-    share.argtypes = POOL_RUN
-    address = ctypes.cast(function, ctypes.c_void_p)
-    return lambda: share(address, pointers, len(pointers), scratch, tiles, threads)
+    share = Pool(Path(pool)).share
+    return lambda: share(function, pointers, scratch, tiles, threads)
 
 
 def _array_at(address: int, dtype: str, shape: list[int]) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,13 @@ from engine.errors import InvalidOption
 
 MOST_THREADS = 1024
 DEBUG_LEVELS = 4
+
+
+class Pinning(StrEnum):
+    """Where worker threads may run."""
+
+    NONE = "none"  # wherever the system puts them
+    CORES = "cores"  # each on a core of its own, of those that the process may use
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,7 @@ class Options:
     threads: int = 0
     cache: Path = Path("~/.cache/tinyfleet")
     debug: int = 0
+    pinning: Pinning = Pinning.NONE
 
     @property
     def kernels(self) -> Path:
@@ -82,6 +91,15 @@ def _whole(variable: str, low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+def _pinning(variable: str) -> Callable[[str], Pinning]:
+    def read(text: str) -> Pinning:
+        if text not in list(Pinning):
+            raise InvalidOption(variable, text, f"set {' or '.join(Pinning)}, or unset it")
+        return Pinning(text)
+
+    return read
+
+
 def _folder(variable: str) -> Callable[[str], Path]:
     def read(text: str) -> Path:
         found = Path(text).expanduser()
@@ -111,6 +129,14 @@ OPTIONS = (
         "all cores",
         "threads of one kernel",
         _whole("THREADS", 1, MOST_THREADS),
+    ),
+    Option(
+        "PIN",
+        "pinning",
+        " or ".join(Pinning),
+        str(Pinning.NONE),
+        "worker threads: moved by the system, or each on a core of its own (of those left to the process)",
+        _pinning("PIN"),
     ),
     Option(
         "TINYFLEET_CACHE",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from engine.build import reshape
 from engine.cell import Cell
 from engine.device import get
-from engine.device.protocol import Array, Device
+from engine.device.protocol import Array, Launch, Replayed, Replays
 from engine.dtype import DType
 from engine.ir import UOp
-from engine.kernel import Kernel
 from engine.nested import rebuilt
 from engine.realize import adopt, is_realized, memory, realize, run_kernel
 from engine.shapes import Shape, shape_of
@@ -51,17 +53,6 @@ def _at(place: Place, arguments: Sequence[Cell]) -> Cell | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
-    """Run `kernel` on the memory in `inputs` (slots) into slot `output`; then `free` slots are needed no more."""
-
-    kernel: Kernel
-    device: Device
-    inputs: tuple[int, ...]
-    output: int
-    free: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Input:
     """A tensor that is read: where it is, its slot, and what it must be like for the plan to fit."""
 
@@ -83,6 +74,7 @@ class Result:
     place: Place | None
     slot: int
     shape: Shape
+    dtype: DType
     device: str
 
 
@@ -111,20 +103,39 @@ class Plan:
     def replay(self, arguments: Sequence[Cell]) -> Any:
         """Run the kernels on other arguments of the same case. When the device fails, no tensor has changed."""
         memories = self._gather(arguments)
+        self._run(memories)
+        return self._spread(memories, arguments)
+
+    @cached_property
+    def _run(self) -> Replayed:
+        """By the device, if there is one and it can; else kernel by kernel."""
+        launches = [each for each in self.launches if each.output not in self._empty]
+        devices = list({id(each.device): each.device for each in launches}.values())
+        if len(devices) != 1 or not isinstance(devices[0], Replays):
+            return self._run_each
+        results = frozenset(each.slot for each in (*self.outputs, *self.changed, *self.gradients))
+        return devices[0].replayed(launches, dict(self.constants) | self._empty, results, self.slots)
+
+    @cached_property
+    def _empty(self) -> dict[int, Array]:
+        """What has no elements, by slot: the same in every call."""
+        shapes = {each.output: (shape_of(each.kernel.output), each.kernel.dtype) for each in self.launches}
+        return {slot: np.empty(shape, dtype.numpy) for slot, (shape, dtype) in shapes.items() if 0 in shape}
+
+    def _run_each(self, memories: list[Any]) -> None:
         for launch in self.launches:
             inputs = [memories[slot] for slot in launch.inputs]
             memories[launch.output] = run_kernel(launch.kernel, inputs, launch.device)
             del inputs
             for slot in launch.free:
                 memories[slot] = None
-        return self._spread(memories, arguments)
 
     def _gather(self, arguments: Sequence[Cell]) -> list[Any]:
         cells = [_present(each.place, arguments) for each in self.inputs]
         memories: list[Any] = [None] * self.slots
         for each, node in zip(self.inputs, settled(cells), strict=True):
             memories[each.slot] = memory(node)
-        for slot, array in self.constants:
+        for slot, array in (*self.constants, *self._empty.items()):
             memories[slot] = array
         return memories
 
@@ -133,7 +144,7 @@ class Plan:
 
         def node(result: Result) -> UOp:
             if result.slot not in nodes:
-                nodes[result.slot] = adopt(memories[result.slot])
+                nodes[result.slot] = adopt(memories[result.slot], result.dtype)
             return reshape(nodes[result.slot], result.shape)
 
         def tensor(result: Result) -> Cell:

@@ -14,7 +14,7 @@ import numpy as np
 from engine.build import reshape
 from engine.cell import watching
 from engine.device.protocol import Absent, Device
-from engine.dtype import from_numpy
+from engine.dtype import DType, from_numpy
 from engine.errors import DeviceError
 from engine.ir import UOp, substitute_all, toposort
 from engine.kernel import Kernel
@@ -60,20 +60,28 @@ def is_realized(node: UOp, device: str | None = None) -> bool:
     return _followed(node, device).op is Op.BUFFER
 
 
+def is_stored(node: UOp) -> bool:
+    """Is the node a BUFFER, perhaps reshaped: the same on all devices, with nothing to look up or to compute?"""
+    while node.op in (Op.RESHAPE, Op.DETACH):
+        node = node.src[0]
+    return node.op is Op.BUFFER
+
+
 def base_of(node: UOp) -> UOp:
     """The BUFFER that holds a realized node's elements, in its order."""
     return _followed(node, None)
 
 
 def _followed(node: UOp, device: str | None) -> UOp:
-    while True:
+    while node.op is not Op.BUFFER:
         known, where = _realized.get(node, (None, device))
         if known is not None and (device is None or where == device):
             node = known
         elif node.op in (Op.RESHAPE, Op.DETACH):
             node = node.src[0]
         else:
-            return node
+            break
+    return node
 
 
 def alias(node: UOp) -> UOp:
@@ -81,14 +89,15 @@ def alias(node: UOp) -> UOp:
     return _keep(fresh_buffer(shape_of(node), node.dtype), memory(node))
 
 
-def adopt(array: Array) -> UOp:
-    """A BUFFER of `array` itself, which nobody may write to any more."""
-    return _keep(fresh_buffer(array.shape, from_numpy(array.dtype)), array)
+def adopt(array: Array, dtype: DType) -> UOp:
+    """A BUFFER of `array` itself, which is of `dtype` and which nobody may write to any more."""
+    return _keep(fresh_buffer(array.shape, dtype), array)
 
 
 def memory(node: UOp) -> Array:
     """`elements` for passing on to the device that computed them, which may be one that has no data."""
-    return _memory[base_of(node)].reshape(shape_of(node))
+    found, shape = _memory[base_of(node)], shape_of(node)
+    return found if found.shape == shape else found.reshape(shape)
 
 
 def realize(roots: Sequence[UOp], device: Device) -> tuple[UOp, ...]:

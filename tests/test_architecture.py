@@ -54,6 +54,7 @@ PURE = (
     "engine/holes.py",
     "engine/ir.py",
     "engine/kernel.py",
+    "engine/memory.py",
     "engine/neighbours.py",
     "engine/ops.py",
     "engine/opts.py",

@@ -2,36 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
+from typing import Protocol
 
 from engine.device.compiled import Kernels
-from engine.device.protocol import Array
+from engine.device.protocol import Array, Launch, Replayed
 from engine.kernel import Kernel
 from engine.options import Options
 from engine.opts import Schedule
 from engine.runtime import cpu
+from engine.runtime.replay import Replay, Step
+from engine.runtime.workers import Report, Workers, silent
 from engine.target import Target, detect
 
-Prepare = Callable[[Kernel, Schedule, int], cpu.Prepared]
+
+class Runtime(Protocol):
+    """What compiles and loads kernels."""
+
+    @property
+    def target(self) -> Target:
+        """What they are compiled for."""
+
+    @property
+    def workers(self) -> Workers:
+        """Who shares their tiles."""
+
+    def prepare(self, kernel: Kernel, schedule: Schedule, threads: int) -> cpu.Prepared:
+        """The kernel compiled with this schedule."""
 
 
-def _by_c(options: Options) -> tuple[Target, Prepare]:
+def _by_c(options: Options) -> Runtime:
     """Kernels as C, compiled by the system's compiler and kept in the options' cache across processes."""
-    target = detect(options=options)
-    return target, cpu.CpuRuntime(target, options.kernels).prepare
+    return cpu.CpuRuntime(detect(options=options), options.kernels, pinning=options.pinning)
 
 
-def _by_llvm(options: Options) -> tuple[Target, Prepare]:
+def _by_llvm(options: Options) -> Runtime:
     """Kernels compiled by LLVM in this process. llvmlite is loaded by the first device that needs it."""
     llvm = import_module("engine.runtime.llvm")
-    target: Target = llvm.detect()
-    prepare: Prepare = llvm.LlvmRuntime(target, options.kernels).prepare
-    return target, prepare
+    log = _said if options.debug else silent
+    workers = Workers(options.kernels, options.pinning, log, partial(detect, options=options))
+    found: Runtime = llvm.LlvmRuntime(llvm.detect(), workers=workers)
+    return found
+
+
+def _said(line: str) -> None:
+    print(f"CPU: {line}", file=sys.stderr)
 
 
 # By the part of the name behind the colon; the first is what CPU alone means.
-COMPILERS: dict[str, Callable[[Options], tuple[Target, Prepare]]] = {"LLVM": _by_llvm, "C": _by_c}
+COMPILERS: dict[str, Callable[[Options], Runtime]] = {"LLVM": _by_llvm, "C": _by_c}
 
 
 class Cpu:
@@ -39,8 +61,8 @@ class Cpu:
 
     def __init__(self, part: str, options: Options) -> None:
         self.name = "CPU" if part == next(iter(COMPILERS)) else f"CPU:{part}"
-        target, prepare = COMPILERS[part](options)
-        self._kernels = Kernels(self.name, target, prepare, options)
+        self._runtime = COMPILERS[part](options)
+        self._kernels = Kernels(self.name, self._runtime.target, self._runtime.prepare, options)
 
     def run(self, kernel: Kernel, inputs: Sequence[Array]) -> Array:
         """See `Device`. CompileError names the pass that failed and a file that shows it."""
@@ -49,3 +71,14 @@ class Cpu:
     def prepare(self, kernel: Kernel, schedule: Schedule) -> cpu.Prepared:
         """The kernel compiled with this schedule instead of the heuristic's. CompileError as `run`."""
         return self._kernels.make(kernel, schedule)
+
+    def replayed(
+        self, launches: Sequence[Launch], constants: Mapping[int, Array], results: frozenset[int], slots: int
+    ) -> Replayed:
+        """See `Replays`: the launches as a list that C goes through (Python, where `workers` says so)."""
+        steps = [Step(self._kernels[launch.kernel], launch.inputs, launch.output) for launch in launches]
+        return Replay(steps, constants, results, slots, self._runtime.workers)
+
+    def workers(self) -> Report:
+        """Who shares the tiles of kernels and goes through lists of them; threads there are now, and pinned ones."""
+        return self._runtime.workers.report()

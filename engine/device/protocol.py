@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +25,35 @@ class Device(Protocol):
         """The output of `kernel` for C-contiguous inputs in slot order, as a new array.
 
         A device without memory gives an `Absent`; those that compute are never given one.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Run `kernel` on the memory in `inputs` (slots) into slot `output`; then `free` slots are needed no more."""
+
+    kernel: Kernel
+    device: Device
+    inputs: tuple[int, ...]
+    output: int
+    free: tuple[int, ...]
+
+
+# Runs a list of launches on memories by slot, and puts the results, which are new arrays, among them.
+Replayed = Callable[[list[Any]], None]
+
+
+@runtime_checkable
+class Replays(Protocol):
+    """A device that goes through a whole list of kernels by itself."""
+
+    def replayed(
+        self, launches: Sequence[Launch], constants: Mapping[int, Array], results: frozenset[int], slots: int
+    ) -> Replayed:
+        """The launches, lowered once, to be run again and again, by several threads at once too.
+
+        `constants` are the memories that never change and `results` the slots that are wanted, of `slots` in all.
+        No kernel is without elements.
         """
 
 

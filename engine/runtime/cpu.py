@@ -3,112 +3,83 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib import resources
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from engine import compiler
 from engine.errors import DeviceError
 from engine.kernel import Kernel
+from engine.memory import ALIGNMENT
+from engine.options import Pinning
 from engine.opts import Schedule
 from engine.pipeline import Rendered, compile_source
 from engine.render.c import CRenderer
 from engine.render.language import RendererFactory
 from engine.runtime.ring import RING, Subject
-from engine.runtime.scratch import POOL_RUN, pointers_of
+from engine.runtime.scratch import check, pointers_of
+from engine.runtime.workers import Workers
 from engine.shapes import shape_of
-from engine.target import Features, Target, detect
+from engine.target import Features, Target
 
 Array = np.ndarray[Any, np.dtype[Any]]
-# Arrays the engine makes start at such addresses: a cache line, and the widest vector.
-ALIGNMENT = 64
+# A kernel: void (void *const *buffers, long first, long last).
+ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_long, ctypes.c_long)
 
 
-class Runs(Protocol):
-    """A loaded kernel, whatever loaded it."""
-
-    def run(self, buffers: Sequence[int], tiles: int = 1, threads: int = 1) -> None:
-        """See `Program.run`."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
-    """A loaded kernel. Whoever runs it answers for the buffers being as long as the kernel believes."""
+    """A loaded kernel. Whoever runs it answers for the buffers being as long as the kernel believes.
 
-    function: Any  # the ctypes function, which keeps its library loaded
-    directory: Path  # where the pool is, or will be, compiled to
+    DeviceError if it needs more scratch memory than a thread may have.
+    """
+
+    function: Any  # of type ENTRY
+    owner: Any  # keeps its code loaded
+    workers: Workers
     scratch: int = 0  # bytes of scratch memory for each thread
+
+    def __post_init__(self) -> None:
+        check(self.scratch)
 
     def run(self, buffers: Sequence[int], tiles: int = 1, threads: int = 1) -> None:
         """Compute all `tiles` on at most `threads` threads. `buffers` are addresses: the output's, the inputs'."""
-        pointers = pointers_of(buffers, self.scratch)
         if threads == 1 or tiles == 1:
-            self.function(pointers, 0, tiles)
+            self.function(pointers_of(buffers, self.scratch), 0, tiles)
         else:
-            start_pool(self.directory)(self.function, pointers, len(pointers), self.scratch, tiles, threads)
+            self.workers.run(self.function, buffers, self.scratch, tiles, threads)
 
 
-def load(path: Path, entry: str, scratch_bytes: int = 0) -> Program:
-    """The kernel `entry` of a shared object. DeviceError if it cannot be loaded or has no such entry."""
-    function = _symbol(path, entry)
-    function.argtypes = (ctypes.c_void_p, ctypes.c_long, ctypes.c_long)
-    function.restype = None
-    return Program(function, path.parent, scratch_bytes)
+def load(path: Path, entry: str, scratch: int = 0, workers: Workers | None = None) -> Program:
+    """The kernel `entry` of a shared object. DeviceError if it cannot be loaded or has no such entry.
 
-
-def build_pool(target: Target, directory: Path) -> Path:
-    """Compile the worker pool into `directory`, if it is not there: programs loaded from it then find it."""
-    source = _pool_source()
-    path = _pool_path(directory)
-    if not path.exists():
-        made = compiler.compile(source, target, directory)
-        link = path.with_suffix(f".{os.getpid()}")
-        link.unlink(missing_ok=True)
-        os.link(made, link)
-        os.replace(link, path)
-    return path
-
-
-def _pool_source() -> str:
-    return resources.files("engine.runtime").joinpath("pool.c").read_text(encoding="utf-8")
-
-
-def _pool_path(directory: Path) -> Path:
-    return directory / f"pool-{hashlib.sha3_256(_pool_source().encode()).hexdigest()[:16]}.so"
-
-
-@lru_cache(maxsize=1)
-def start_pool(directory: Path) -> Any:
-    """This process's pool: `pool_run(function, buffers, count, scratch, tiles, threads)`. Its threads start when needed."""
-    path = _pool_path(directory)
-    run = _symbol(path if path.exists() else build_pool(detect(), directory), "pool_run")
-    run.argtypes = POOL_RUN
-    run.restype = None
-    return run
-
-
-def _symbol(path: Path, name: str) -> Any:
+    Without `workers` it has some of its own, whose pool is compiled beside it.
+    """
     try:
-        return getattr(ctypes.CDLL(str(path)), name)
+        library = ctypes.CDLL(str(path))
+        function = ENTRY((entry, library))
     except (OSError, AttributeError) as error:
         raise DeviceError(f"load {path.name}", str(error)) from error
+    return Program(function, library, workers or Workers(path.parent), scratch)
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An uninitialised C-contiguous array that starts at a multiple of ALIGNMENT."""
-    size = prod(shape) * dtype.itemsize
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
+    return placed(shape, dtype, prod(shape) * dtype.itemsize)[0]
+
+
+def placed(shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> tuple[Array, int]:
+    """As `empty`, of a size in bytes that is known; and where it starts."""
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    place = ctypes.addressof(ctypes.c_char.from_buffer(raw.data))
+    offset = -place % ALIGNMENT
+    return np.ndarray(shape, dtype, raw, offset), place + offset
 
 
 @dataclass(frozen=True)
@@ -117,7 +88,7 @@ class Prepared:
 
     kernel: Kernel
     source: str
-    program: Runs
+    program: Program
     tiles: int
     threads: int
     subject: Subject
@@ -142,7 +113,7 @@ class Prepared:
         RING.add(self.subject.number, start, perf_counter_ns())
 
 
-def prepared(rendered: Rendered, program: Runs, features: Features, threads: int) -> Prepared:
+def prepared(rendered: Rendered, program: Program, features: Features, threads: int) -> Prepared:
     """The kernel of `rendered`, loaded as `program`, to be run on `threads` threads at most."""
     scheduled, tiles = rendered.scheduled, rendered.tiles
     subject = Subject(scheduled.kernel, scheduled, features, min(tiles, threads))
@@ -169,6 +140,12 @@ class CpuRuntime:
     target: Target
     directory: Path
     renderer: RendererFactory = CRenderer
+    pinning: Pinning = Pinning.NONE
+
+    @cached_property
+    def workers(self) -> Workers:
+        """Who shares the tiles of its kernels."""
+        return Workers(self.directory, self.pinning, target=lambda: self.target)
 
     def prepare(self, kernel: Kernel, schedule: Schedule = (), threads: int = 1) -> Prepared:
         """The kernel compiled with `schedule`, as a function from its inputs to its output.
@@ -179,6 +156,6 @@ class CpuRuntime:
         rendered = compile_source(kernel, schedule, self.renderer(features), features)
         path = compiler.compile(rendered.source, self.target, self.directory)
         if threads > 1 and rendered.tiles > 1:
-            build_pool(self.target, self.directory)
-        program = load(path, rendered.entry, rendered.scratch)
+            self.workers.start()
+        program = load(path, rendered.entry, rendered.scratch, self.workers)
         return prepared(rendered, program, features, threads)

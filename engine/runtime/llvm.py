@@ -7,13 +7,8 @@ for whole modules leak 60 kB a use, those for functions can be used again and ag
 from __future__ import annotations
 
 import ctypes
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from functools import cached_property, lru_cache
-from itertools import count
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -27,16 +22,14 @@ from engine.opts import Schedule
 from engine.pipeline import Rendered, compile_source
 from engine.render.language import RendererFactory
 from engine.render.llvm import LlvmRenderer
-from engine.runtime.cpu import Prepared, build_pool, prepared, start_pool
-from engine.runtime.scratch import pointers_of
+from engine.runtime.cpu import ENTRY, Prepared, Program, prepared
+from engine.runtime.workers import Threading, Workers
 from engine.target import Processor, Target, describe, read_processor
-from engine.target import detect as detect_c
 
 # What the assembly may call, found in the C library that this process has loaded.
 _LIBM = ("sin",)
 _LINUX_NAMES = {"bmi": "bmi1", "sse4.2": "sse4_2"}
 _X86_64 = frozenset({"x86_64", "AMD64"})
-_ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_long, ctypes.c_long)
 
 
 def detect() -> Target:
@@ -57,58 +50,29 @@ def _confirmed(processor: Processor) -> Processor:
     return replace(processor, flags=processor.flags & host)
 
 
-class Threading(StrEnum):
-    """Who computes the tiles of a kernel for several threads."""
-
-    POOL = "pool"  # the C worker pool (pool.c), which a C compiler has made
-    PYTHON = "python"  # Python threads, each in LLVM's code without the interpreter's lock: slower to wake
-
-
-@dataclass(frozen=True, eq=False)
-class LlvmProgram:
-    """A loaded kernel. Whoever runs it answers for the buffers being as long as the kernel believes."""
-
-    function: Any  # a ctypes function
-    engine: Any  # LLVM's owner of the code: it lives as long as the program
-    directory: Path | None  # where the C pool is; None: threads are Python's
-    scratch: int = 0  # bytes of scratch memory for each thread
-
-    def run(self, buffers: Sequence[int], tiles: int = 1, threads: int = 1) -> None:
-        """Compute all `tiles` on at most `threads` threads. `buffers` are addresses: the output's, the inputs'."""
-        pointers = pointers_of(buffers, self.scratch)
-        if threads == 1 or tiles == 1:
-            self.function(pointers, 0, tiles)
-        elif self.directory is not None:
-            start_pool(self.directory)(self.function, pointers, len(pointers), self.scratch, tiles, threads)
-        else:
-            _run_in_python_threads(self.function, buffers, self.scratch, tiles, threads)
-
-
 class LlvmRuntime:
     """Compiles kernels for `target` into this process.
 
     `directory` is where the C worker pool is kept, if there is a C compiler to make it; without one (or without a
-    directory) Python threads share the tiles: `threading` says which it is.
+    directory) Python does its work: `threading` says which it is. `workers` may be given instead of a directory.
     """
 
     def __init__(
-        self, target: Target, directory: Path | None = None, renderer: RendererFactory = LlvmRenderer
+        self,
+        target: Target,
+        directory: Path | None = None,
+        renderer: RendererFactory = LlvmRenderer,
+        workers: Workers | None = None,
     ) -> None:
         self.target = target
-        self._directory = directory
+        self.workers = workers or Workers(directory)
         self.renderer = renderer(target.features)
         self._jit = _jit_for(_features(target))
 
-    @cached_property
+    @property
     def threading(self) -> Threading:
         """Who computes the tiles of a kernel for several threads; looks for a C compiler when first asked."""
-        if self._directory is None:
-            return Threading.PYTHON
-        try:
-            build_pool(detect_c(), self._directory)
-        except CompileError:
-            return Threading.PYTHON
-        return Threading.POOL
+        return self.workers.threading
 
     @property
     def loaded(self) -> int:
@@ -123,10 +87,11 @@ class LlvmRuntime:
         rendered = compile_source(kernel, schedule, self.renderer, self.target.features)
         return prepared(rendered, self.load(rendered, threads), self.target.features, threads)
 
-    def load(self, rendered: Rendered, threads: int = 1) -> LlvmProgram:
+    def load(self, rendered: Rendered, threads: int = 1) -> Program:
         """A kernel that `renderer` has rendered, compiled and loaded. CompileError as `prepare`."""
-        pooled = threads > 1 and rendered.tiles > 1 and self.threading is Threading.POOL
-        return self._jit.load(rendered, self._directory if pooled else None)
+        if threads > 1 and rendered.tiles > 1:
+            self.workers.start()
+        return self._jit.load(rendered, self.workers)
 
 
 def _features(target: Target) -> str:
@@ -148,7 +113,7 @@ class _Jit:
         self._passes = llvm.create_pass_builder(self._machine, self._tuning).getFunctionPassManager()
         self.engines: WeakSet[Any] = WeakSet()
 
-    def load(self, rendered: Rendered, pool: Path | None) -> LlvmProgram:
+    def load(self, rendered: Rendered, workers: Workers) -> Program:
         """The assembly compiled and loaded."""
         with self._lock:
             try:
@@ -158,7 +123,7 @@ class _Jit:
             address = engine.get_function_address(rendered.entry)
         if not address:
             raise DeviceError("load", f"the module has no function {rendered.entry}")
-        return LlvmProgram(_ENTRY(address), engine, pool, rendered.scratch)
+        return Program(ENTRY(address), engine, workers, rendered.scratch)
 
     def _compile(self, source: str) -> Any:
         module = llvm.parse_assembly(source, llvm.create_context())
@@ -193,50 +158,3 @@ def _add_libm() -> None:
             llvm.add_symbol(name, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
         except AttributeError as error:
             raise DeviceError("load", f"the C library of this process has no {name}") from error
-
-
-# ---------------------------------------------------------------------------------------- Python's threads
-
-_workers: list[ThreadPoolExecutor] = []
-_workers_lock = Lock()
-
-
-def _run_in_python_threads(
-    function: Any, buffers: Sequence[int], scratch: int, tiles: int, threads: int
-) -> None:
-    tickets = count()
-
-    def work() -> None:
-        pointers = pointers_of(buffers, scratch)
-        while (tile := next(tickets)) < tiles:
-            function(pointers, tile, tile + 1)
-
-    pool = _python_pool()
-    others = [pool.submit(work) for _ in range(min(threads, tiles) - 1)]
-    work()
-    for other in others:
-        other.result()
-
-
-def _python_pool() -> ThreadPoolExecutor:
-    with _workers_lock:
-        if not _workers:
-            _workers.append(
-                ThreadPoolExecutor(os.cpu_count(), "kernel", initializer=_set_default_float_environment)
-            )
-        return _workers[0]
-
-
-def _set_default_float_environment() -> None:
-    """A thread inherits its creator's rounding and flush-to-zero bits: results must not."""
-    ctypes.CDLL(None).fesetenv(ctypes.c_void_p(-1))
-
-
-def _forget_workers() -> None:
-    """Threads do not survive a fork: the child starts its own."""
-    global _workers_lock
-    _workers_lock = Lock()
-    _workers.clear()
-
-
-os.register_at_fork(after_in_child=_forget_workers)

@@ -11,45 +11,52 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from engine.errors import DeviceError
+
 # Where the system gives huge pages of this size, memory that starts at a multiple of it gets them.
 HUGE_PAGE = 1 << 21
-# What pool_run takes: function, buffers, their number, bytes of scratch memory, tiles, threads.
-POOL_RUN = (
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_int,
-    ctypes.c_size_t,
-    ctypes.c_long,
-    ctypes.c_int,
-)
+# More than this no kernel may ask for.
+MOST = 64 << 20
 
 _own = threading.local()
 
 
-def scratch(size: int) -> int:
-    """The address of at least `size` bytes that only the calling thread uses; 0 for none.
+def scratch(nbytes: int) -> int:
+    """The address of at least `nbytes` that only the calling thread uses; 0 for none. DeviceError beyond MOST.
 
     It starts at a multiple of HUGE_PAGE. What is in it does not last: the thread's next kernel writes over it.
     """
-    if size <= 0:
+    if nbytes <= 0:
         return 0
-    if getattr(_own, "size", 0) < size:
-        _own.size, _own.memory = 0, None  # let go before more is asked for
-        _own.memory, _own.address = _mapped(size)
-        _own.size = size
+    if getattr(_own, "nbytes", 0) < nbytes:
+        _grow(nbytes)
     return int(_own.address)
 
 
-def _mapped(size: int) -> tuple[mmap.mmap, int]:
-    whole = -(-size // HUGE_PAGE) * HUGE_PAGE
-    memory = mmap.mmap(-1, whole + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+def check(nbytes: int) -> None:
+    """DeviceError if a kernel asks for more scratch memory than there may be."""
+    if nbytes > MOST:
+        raise DeviceError(
+            "load", f"a kernel needs {nbytes} bytes of scratch memory; a thread has {MOST} at most"
+        )
+
+
+def _grow(nbytes: int) -> None:
+    check(nbytes)
+    _own.nbytes, _own.memory = 0, None  # let go before more is asked for
+    whole = -(-nbytes // HUGE_PAGE) * HUGE_PAGE
+    try:
+        memory = mmap.mmap(-1, whole + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise DeviceError("scratch memory", f"{nbytes} bytes: {error.strerror}") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    return memory, -(-start // HUGE_PAGE) * HUGE_PAGE
+    _own.memory, _own.nbytes = memory, whole
+    _own.address = -(-start // HUGE_PAGE) * HUGE_PAGE
 
 
-def pointers_of(buffers: Sequence[int], scratch_bytes: int) -> Any:
+def pointers_of(buffers: Sequence[int | None], nbytes: int) -> Any:
     """The array of pointers that a kernel takes: its buffers' and, if it needs any, this thread's scratch memory."""
-    own = [scratch(scratch_bytes)] if scratch_bytes else []
+    own = [scratch(nbytes)] if nbytes else []
     return (ctypes.c_void_p * (len(buffers) + len(own)))(*buffers, *own)

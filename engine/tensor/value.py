@@ -21,7 +21,7 @@ from engine.functions import arithmetic
 from engine.functions.arithmetic import Term
 from engine.ir import UOp
 from engine.ops import Op
-from engine.realize import Array, elements, is_realized, realize
+from engine.realize import Array, elements, is_realized, is_stored, realize
 from engine.shapes import Shape, shape_of
 from engine.tensor.differentiable import Differentiable
 
@@ -138,7 +138,8 @@ class Value(Differentiable):
         watch = watching()
         if watch is not None:
             watch.read_on_host("numpy()")
-        return elements(self.realize()._node).copy()
+        node = self._node
+        return elements(node if is_stored(node) else self.realize()._node).copy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return self.numpy().astype(dtype, copy=False)

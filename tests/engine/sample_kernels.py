@@ -21,12 +21,13 @@ from engine.errors import IllegalOpt
 from engine.indexing import body
 from engine.ir import UOp
 from engine.kernel import Kernel
+from engine.memory import ALIGNMENT
 from engine.ops import Op
 from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
 from engine.pipeline import Rendered, compile_source
 from engine.ranges import Axis
 from engine.render.c import CRenderer
-from engine.runtime.cpu import ALIGNMENT, load
+from engine.runtime.cpu import load
 from engine.runtime.interp import evaluate
 from engine.schedule import replay
 from engine.shapes import shape_of

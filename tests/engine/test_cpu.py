@@ -17,9 +17,11 @@ from engine import dtype as dt
 from engine.build import matmul, param
 from engine.errors import CompileError, DeviceError, IllegalOpt
 from engine.kernel import Kernel
+from engine.memory import ALIGNMENT
 from engine.opts import Opt, OptKind
-from engine.runtime.cpu import ALIGNMENT, CpuRuntime, build_pool, empty, load
+from engine.runtime.cpu import CpuRuntime, empty, load
 from engine.runtime.interp import evaluate
+from engine.runtime.workers import build_pool
 from engine.target import detect
 from tests.engine.sample_kernels import SAMPLES, inputs_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InvalidOption
-from engine.options import OPTIONS, Options, current, from_environment
+from engine.options import OPTIONS, Options, Pinning, current, from_environment
 
 
 def test_without_variables_the_cache_lies_in_the_users() -> None:
@@ -18,9 +18,16 @@ def test_without_variables_the_cache_lies_in_the_users() -> None:
 
 def test_each_option_is_read_from_its_variable() -> None:
     found = from_environment(
-        {"DEV": "INTERP", "CC": "gcc", "THREADS": "3", "TINYFLEET_CACHE": "/tmp/x", "DEBUG": "4"}
+        {
+            "DEV": "INTERP",
+            "CC": "gcc",
+            "THREADS": "3",
+            "TINYFLEET_CACHE": "/tmp/x",
+            "DEBUG": "4",
+            "PIN": "cores",
+        }
     )
-    assert found == Options("INTERP", "gcc", 3, Path("/tmp/x"), 4)
+    assert found == Options("INTERP", "gcc", 3, Path("/tmp/x"), 4, Pinning.CORES)
 
 
 def test_an_empty_variable_is_none() -> None:
@@ -39,6 +46,8 @@ def test_an_empty_variable_is_none() -> None:
         ("DEBUG", "5"),
         ("DEBUG", "-1"),
         ("TINYFLEET_CACHE", "here"),
+        ("PIN", "core"),
+        ("PIN", "1"),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_variable_and_what_to_set(variable: str, given: str) -> None:

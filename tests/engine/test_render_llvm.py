@@ -23,7 +23,8 @@ from engine.opts import Opt, OptKind, Schedule
 from engine.pipeline import compile_source
 from engine.render.llvm import LlvmRenderer
 from engine.runtime.interp import evaluate
-from engine.runtime.llvm import LlvmRuntime, Threading, detect
+from engine.runtime.llvm import LlvmRuntime, detect
+from engine.runtime.workers import Threading
 from engine.target import FEATURES, Processor, Target, isa_flags
 from tests.engine import special_values
 from tests.engine.sample_kernels import SAMPLES, cases_of, contained, inputs_of, poisoned

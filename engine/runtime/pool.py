@@ -1,0 +1,118 @@
+"""The C worker pool (pool.c) from Python. A process has one of free workers and one of pinned ones."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import DeviceError
+from engine.runtime.scratch import pointers_of, scratch
+
+_RUN = (
+    ctypes.c_void_p,  # the pool
+    ctypes.c_void_p,  # the kernel
+    ctypes.c_void_p,  # its buffers
+    ctypes.c_long,  # how many
+    ctypes.c_long,  # bytes of scratch memory
+    ctypes.c_long,  # tiles
+    ctypes.c_int,  # threads
+)
+_REPLAY = (
+    ctypes.c_void_p,  # the pool
+    ctypes.c_void_p,  # launches
+    ctypes.c_long,  # how many
+    ctypes.c_void_p,  # addresses by slot
+    ctypes.c_void_p,  # the caller's scratch memory
+    ctypes.c_int,  # threads
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One kernel of a list: `slots` are the places of its buffers in a table of addresses, the output's first."""
+
+    function: Any  # a ctypes function: void (void *const *buffers, long first, long last)
+    slots: tuple[int, ...]
+    scratch: int  # bytes of it for each thread
+    tiles: int
+
+
+class _Launch(ctypes.Structure):
+    """`struct launch` of pool.c."""
+
+    _fields_ = (
+        ("function", ctypes.c_void_p),
+        ("slots", ctypes.c_void_p),
+        ("count", ctypes.c_long),
+        ("scratch", ctypes.c_long),
+        ("tiles", ctypes.c_long),
+    )
+
+
+class Calls:
+    """A list of kernels to run one after the other, as C reads it. It keeps their code loaded."""
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.calls = tuple(calls)
+        self.scratch = max((call.scratch for call in calls), default=0)
+        slots = [slot for call in calls for slot in call.slots]
+        self._slots = (ctypes.c_int * len(slots))(*slots)
+        self.launches = (_Launch * len(calls))()
+        place = ctypes.addressof(self._slots)
+        for launch, call in zip(self.launches, calls, strict=True):
+            address = ctypes.cast(call.function, ctypes.c_void_p).value
+            launch.__init__(address, place, len(call.slots), call.scratch, call.tiles)
+            place += len(call.slots) * ctypes.sizeof(ctypes.c_int)
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+
+_loaded: dict[str, ctypes.CDLL] = {}
+
+
+class Pool:
+    """The pool of the library at `path`; its threads start when first needed. DeviceError if it cannot be loaded.
+
+    Of libraries of one name (which says what is in them) the first is used: there is one pool, however often compiled.
+    """
+
+    def __init__(self, path: Path, pinned: bool = False) -> None:
+        try:
+            library = _loaded.get(path.name) or _loaded.setdefault(path.name, ctypes.CDLL(str(path)))
+            opened = _typed(library.pool_open, ctypes.c_void_p, (ctypes.c_int,))
+            self._run = _typed(library.pool_run, None, _RUN)
+            self._replay = _typed(library.pool_replay, None, _REPLAY)
+            self._count = library.pool_count
+        except (OSError, AttributeError) as error:
+            raise DeviceError(f"load {path.name}", str(error)) from error
+        self._pool = ctypes.c_void_p(opened(pinned))
+
+    def run(self, function: Any, buffers: Sequence[int], nbytes: int, tiles: int, threads: int) -> None:
+        """Compute tiles [0, tiles) of a kernel on at most `threads` threads, the caller's among them.
+
+        Each gives it `nbytes` of scratch memory of its own.
+        """
+        self.share(function, pointers_of(buffers, nbytes), nbytes, tiles, threads)
+
+    def share(self, function: Any, pointers: Any, nbytes: int, tiles: int, threads: int) -> None:
+        """As `run`, with the kernel's array of pointers at hand: with `nbytes`, the last is the caller's scratch memory."""
+        self._run(self._pool, function, pointers, len(pointers), nbytes, tiles, threads)
+
+    def replay(self, calls: Calls, addresses: Any, threads: int) -> None:
+        """Run a list of kernels on memory at `addresses` (void *[], by slot), one after the other."""
+        self._replay(self._pool, calls.launches, len(calls), addresses, scratch(calls.scratch), threads)
+
+    def count(self) -> tuple[int, int]:
+        """How many workers have been started, and how many of them have a core of their own."""
+        workers, pinned = ctypes.c_int(), ctypes.c_int()
+        self._count(self._pool, ctypes.byref(workers), ctypes.byref(pinned))
+        return workers.value, pinned.value
+
+
+def _typed(function: Any, result: Any, arguments: tuple[Any, ...]) -> Any:
+    function.restype, function.argtypes = result, arguments
+    return function

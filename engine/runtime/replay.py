@@ -1,0 +1,124 @@
+"""A plan's kernels as one list that is run again and again, without Python between them, and the memory they need.
+
+Addresses stand in a table by slot. What is computed on the way lies in one slab, planned once; results are fresh
+arrays in every call, so that nothing a caller holds is ever written over. A slab and its table serve one call at a
+time: one of each is kept, and calls that meet get their own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from engine.kernel import Kernel
+from engine.memory import Life, layout
+from engine.runtime.cpu import Array, Prepared, empty, placed
+from engine.runtime.pool import Call, Calls
+from engine.runtime.workers import Workers
+from engine.shapes import Shape, shape_of
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Run `kernel` on the memory in `inputs` (slots) into slot `output`."""
+
+    kernel: Prepared
+    inputs: tuple[int, ...]
+    output: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What one call works in: the addresses by slot, and the slab that some of them are in."""
+
+    addresses: Any  # void *[]
+    slab: Array
+
+
+class Replay:
+    """`steps` in their order, as a function of the plan's memories.
+
+    `constants` are memories that are the same in every call, `results` the slots that are wanted; of `slots` in all.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        constants: Mapping[int, Array],
+        results: frozenset[int],
+        slots: int,
+        workers: Workers,
+    ) -> None:
+        computed = {step.output for step in steps}
+        read = {slot for step in steps for slot in step.inputs}
+        self._given = tuple(sorted(read - computed - constants.keys()))
+        self._constants = {slot: np.ascontiguousarray(array) for slot, array in constants.items()}
+        self._results = tuple(
+            (step.output, *_kind(step.kernel.kernel), _nbytes(step.kernel.kernel))
+            for step in steps
+            if step.output in results
+        )
+        self._slots = slots
+        lives = _lives(steps, results)
+        found = layout(list(lives.values()))
+        self._offsets = dict(zip(lives, found.offsets, strict=True))
+        self.slab_bytes = found.nbytes
+        self._calls = Calls([_call(step) for step in steps])
+        self._threads = max((step.kernel.threads for step in steps), default=1)
+        self._workers = workers
+        self._free: list[_Frame] = []
+
+    def __call__(self, memories: list[Any]) -> None:
+        """Compute the results from the memories given (by slot), and put them among them."""
+        try:
+            frame = self._free.pop()
+        except IndexError:
+            frame = self._frame()
+        addresses = frame.addresses
+        for slot in self._given:
+            array = memories[slot]
+            if not array.flags.c_contiguous:
+                array = memories[slot] = np.ascontiguousarray(array)
+            addresses[slot] = array.ctypes.data
+        for slot, shape, dtype, nbytes in self._results:
+            memories[slot], addresses[slot] = placed(shape, dtype, nbytes)
+        self._workers.replay(self._calls, addresses, self._threads)
+        if not self._free:
+            self._free.append(frame)
+
+    def _frame(self) -> _Frame:
+        slab = empty((self.slab_bytes,), np.dtype(np.uint8))
+        addresses = (ctypes.c_void_p * self._slots)()
+        for slot, offset in self._offsets.items():
+            addresses[slot] = slab.ctypes.data + offset
+        for slot, array in self._constants.items():
+            addresses[slot] = array.ctypes.data
+        return _Frame(addresses, slab)
+
+
+def _lives(steps: Sequence[Step], results: frozenset[int]) -> dict[int, Life]:
+    """What is computed on the way, by slot: from the step that writes it to the last that reads it."""
+    last = {slot: number for number, step in enumerate(steps) for slot in step.inputs}
+    return {
+        step.output: Life(_nbytes(step.kernel.kernel), number, last.get(step.output, number))
+        for number, step in enumerate(steps)
+        if step.output not in results
+    }
+
+
+def _kind(kernel: Kernel) -> tuple[Shape, np.dtype[Any]]:
+    return shape_of(kernel.output), kernel.dtype.numpy
+
+
+def _nbytes(kernel: Kernel) -> int:
+    return prod(shape_of(kernel.output)) * kernel.dtype.itemsize
+
+
+def _call(step: Step) -> Call:
+    program = step.kernel.program
+    return Call(program.function, (step.output, *step.inputs), program.scratch, step.kernel.tiles)
