@@ -31,7 +31,8 @@ from engine.search import Progress as SearchProgress
 from engine.search import SearchResult, search
 from engine.serialize import kernel_hash
 from engine.store import Store
-from engine.target import Target, detect
+from engine.target import Target
+from engine.toolchain import detect
 
 app = typer.Typer(no_args_is_help=True, help="The compiler engine: search, run and compare kernels.")
 

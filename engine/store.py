@@ -4,8 +4,8 @@
     sources/<hash>.c                                       every candidate's C
     candidates/<kernel>/<target>-<threads>/<schedule>.json every candidate's record
     best/<kernel>-<target>-<threads>.json                  the fastest right one
-    quarantine/<kernel>-<schedule>.c                       one runnable file for each that crashed, hung or lied
-    objects/<hash>.so                                      compiled code (engine.compiler)
+    quarantine/<kernel>-<schedule>.c or .py                one runnable file for each that crashed, hung or lied
+    objects/<hash>.so or .o                                compiled code (engine.toolchain)
 
 Files are written beside their place, synced and renamed, so that a reader sees the old or the new one, whole.
 """
@@ -117,9 +117,9 @@ class Store:
 
     # ----------------------------------------------------------------------------------------- repros
 
-    def repro(self, kernel_hash: str, schedule: str, text: str) -> Path:
+    def repro(self, kernel_hash: str, schedule: str, text: str, suffix: str = ".c") -> Path:
         """Keep the one-file repro of a quarantined candidate; its path."""
-        place = self.directory / "quarantine" / f"{kernel_hash[:16]}-{schedule[:16]}.c"
+        place = self.directory / "quarantine" / f"{kernel_hash[:16]}-{schedule[:16]}{suffix}"
         _write_text(place, text)
         return place
 

@@ -18,7 +18,8 @@ from engine.compare import NUMPY, compare
 from engine.programs import cost, program
 from engine.search import search
 from engine.store import Store
-from engine.target import Target, detect
+from engine.target import Target
+from engine.toolchain import detect
 
 
 def measure(size: int, threads: int, budget_s: float, target: Target, store: Store, table: Table) -> None:

@@ -265,10 +265,10 @@ def test_children_end_when_the_process_that_measures_is_killed(library: Path) ->
 def test_a_child_nobody_stops_ends_itself_soon_after_its_deadline(library: Path) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     talk, childs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    command = [sys.executable, "-m", "engine.measuring", str(theirs.fileno())]
+    command = [sys.executable, "-m", "engine.starter", str(theirs.fileno())]
     root = Path(__file__).resolve().parents[2]
     with subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=root), ours, theirs, talk, childs:
-        socket.send_fds(ours, [b'{"do": "fork"}'], [childs.fileno()])
+        socket.send_fds(ours, [b'{"do": "fork", "role": "measure"}'], [childs.fileno()])
         pid = json.loads(ours.recv(4096))["pid"]
         prepare = {"do": "prepare", "key": "k", "path": str(library), "entry": "loops"}
         talk.send(json.dumps({**prepare, "buffers": [], "tiles": 1}).encode())
