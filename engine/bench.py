@@ -14,6 +14,7 @@ from types import TracebackType
 
 from engine.arena import Arena
 from engine.building import Builder, Built, Entry, candidate, pool_library
+from engine.compile_processes import CompileProcesses
 from engine.errors import DeviceError, EngineError
 from engine.isolate import LOADING, Child, Code, Deadline, Died, Isolate
 from engine.kernel import Kernel
@@ -35,7 +36,6 @@ from engine.texts import Recipe
 from engine.timing import Runner, Timing, interleave, time_alone
 from engine.toolchain import Compiler, compiler_of
 from engine.verify import Verdict
-from engine.workers import Workers
 
 # A candidate that ran when the measuring process itself died, this often in one of these phases, is not run again.
 DEATHS = 2
@@ -71,6 +71,7 @@ class Bench:
         self.threads = threads
         self.seed = seed
         self.deadline = deadline or Deadline()
+        self.ran: set[str] = set()  # hashes of the candidates that were run on this bench
         self.known: dict[str, Measured] = {}  # by object hash: what has been measured on this bench
         self.recipe = Recipe(kernel, shrink(kernel), target, store.objects, renderer)
         self.suspects = {name for (name, _), deaths in store.in_flight(self.hash).items() if deaths >= DEATHS}
@@ -78,7 +79,7 @@ class Bench:
         self._stack = ExitStack()
         self.isolate = self._stack.enter_context(Isolate(threads))
         self.isolate.start()
-        self.builder = Builder(self.recipe, store, Workers(self.isolate, self.recipe))
+        self.builder = Builder(self.recipe, store, CompileProcesses(self.isolate, self.recipe))
         self._stack.callback(self.builder.workers.close)
         self._small: Problem | None = None
         self._full: Problem | None = None
@@ -124,6 +125,9 @@ class Bench:
             return self.keep(
                 built.measured(Outcome.CRASHED, f"ran when the measuring process died, {DEATHS} times")
             )
+        known = self.store.killer(self.hash, self.target.id, self.threads, built.measured(Outcome.OK))
+        if known is not None:
+            return known
         return self._verify(built, self.small, SMALL, self._code(built.small), 0.0)
 
     def verify_fully(self, built: Built) -> Measured:
@@ -140,6 +144,7 @@ class Bench:
         return estimate(self.kernel, replay(self.kernel, built.candidate.schedule), self.target)
 
     def _verify(self, built: Built, problem: Problem, phase: str, code: Code, expected_s: float) -> Measured:
+        self.ran.add(built.candidate.hash)
         with self._flight(built, phase) as land:
             try:
                 verdict = problem.verify(self.child(), code, self.deadline.seconds(expected_s))
@@ -263,10 +268,11 @@ class Bench:
     def minimise(self, measured: Measured, until: float) -> Schedule:
         """Drop opts of a quarantined candidate while it fails in the same way, and write the repro of what is left.
 
-        No new attempt is started after `until` (monotonic). Hangs are left as they are: each costs a deadline.
+        No new attempt is started after `until` (monotonic). Hangs are left as they are: each costs a deadline; so are
+        those that were not run here, because they were known.
         """
         schedule = measured.schedule
-        if measured.outcome is Outcome.HUNG:
+        if measured.outcome is Outcome.HUNG or measured.hash not in self.ran:
             return schedule
         for place in reversed(range(len(schedule))):
             shorter = (*schedule[:place], *schedule[place + 1 :])

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+from engine.compile_processes import COMPILE_TIMEOUT_S, CompileProcesses
 from engine.compiler import compile
 from engine.compiling import entries, recipe_to_json
 from engine.errors import CompileError, InvalidGraph, VerifyError
@@ -21,7 +22,6 @@ from engine.store import Store, source_hash
 from engine.target import detect
 from engine.texts import Recipe, Texts
 from engine.toolchain import Compiler, compiler_of
-from engine.workers import COMPILE_TIMEOUT_S, Workers
 
 
 class Candidate(NamedTuple):
@@ -76,7 +76,7 @@ class Builder:
 
     recipe: Recipe
     store: Store
-    workers: Workers
+    workers: CompileProcesses
     _known: dict[str, Built] = field(default_factory=dict)
 
     def build(self, candidate: Candidate) -> Built | Measured:

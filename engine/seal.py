@@ -6,11 +6,10 @@ not be is run when a power cut has left a part of it. Loaders of machine code ig
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import tempfile
 from pathlib import Path
+
+from engine import durable
 
 _MARK = b"\nsha3-256:"
 _LENGTH = len(_MARK) + 64
@@ -23,15 +22,7 @@ def seal(content: bytes) -> bytes:
 
 def write_sealed(path: Path, content: bytes) -> None:
     """Write the content and its seal under that name, by an atomic rename: a reader sees all of it or nothing."""
-    descriptor, scratch = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content + seal(content))
-        os.replace(scratch, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(scratch)
-        raise
+    durable.write(path, content + seal(content), sync=False)
 
 
 def intact(path: Path) -> bool:

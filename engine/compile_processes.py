@@ -22,7 +22,7 @@ MARGIN_S = 5.0
 MADE_AT_MOST = 2000
 
 
-class Workers:
+class CompileProcesses:
     """Compiling processes for one recipe, forked as they are asked for; any number of threads may ask at once."""
 
     def __init__(self, isolate: Isolate, recipe: Recipe) -> None:
