@@ -33,7 +33,7 @@ from engine.shrink import shrink
 from engine.store import Store
 from engine.target import Target
 from engine.texts import Recipe
-from engine.timing import Runner, Timing, interleave, time_alone
+from engine.timing import Runner, Runs, Timing, interleave, time_alone
 from engine.toolchain import Compiler, compiler_of
 from engine.verify import Verdict
 
@@ -349,7 +349,7 @@ def _named(name: str, start: Callable[[], Runner], current: list[str]) -> Runner
     current[0] = name
     run = start()
 
-    def named(runs: int, budget_s: float, stop_above_s: float) -> list[float]:
+    def named(runs: int, budget_s: float, stop_above_s: float) -> Runs:
         current[0] = name
         return run(runs, budget_s, stop_above_s)
 

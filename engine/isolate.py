@@ -24,6 +24,7 @@ from engine.arena import Arena
 from engine.errors import DeviceError, EngineError
 from engine.outcome import Outcome
 from engine.packets import Message, packet_by, send
+from engine.timing import Runs
 
 # Every BLAS and OpenMP that NumPy may have been built with.
 THREAD_VARIABLES = (
@@ -275,7 +276,8 @@ class Child(Forked):
             (address, region.dtype.name, region.shape)
             for address, region in zip(buffers, arena.regions, strict=True)
         ]
-        self.ask({"do": "prepare_numpy", "key": key, "program": program, "arrays": arrays})
+        command = {"do": "prepare_numpy", "key": key, "program": program, "arrays": arrays}
+        self.ask({**command, "threads": self._isolate.threads})
 
     def run(
         self,
@@ -285,8 +287,8 @@ class Child(Forked):
         runs: int = 1,
         budget_s: float = 0.0,
         stop_above_s: float = float("inf"),
-    ) -> list[float]:
-        """Run a prepared program; the seconds each run took. Died names what went wrong.
+    ) -> Runs:
+        """Run a prepared program; the seconds each run took, and which had a core all the time. Died says what went wrong.
 
         At most `runs` runs, no new one after `budget_s` or after one slower than `stop_above_s`. The deadline
         is for one run; a batch gets its budget on top.
@@ -296,7 +298,9 @@ class Child(Forked):
         reply = self.ask(
             {**command, "stop_above_s": min(stop_above_s, 1e9), "deadline_s": deadline_s}, deadline_s
         )
-        return [float(t) for t in reply["times"]]
+        disturbed = set(reply["disturbed"])
+        calm = (t for number, t in enumerate(reply["times"]) if number not in disturbed)
+        return Runs(tuple(reply["times"]), tuple(calm))
 
 
 def _died(code: int) -> Died:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import resource
 import signal
 import socket
 import time
@@ -34,6 +35,8 @@ MAP_NORESERVE = 0x4000
 # A child ends itself this long after the deadline at which the parent should have ended it.
 OWN_DEADLINE_MARGIN_S = 1.0
 MAX_RUNS = 2000
+# A run is disturbed that had no core for more than this share of its time, and what the two clocks differ by.
+DISTURBED, CLOCKS_APART_S = 0.02, 20e-6
 # So many programs stay loaded; those prepared longest ago go first.
 PROGRAMS_KEPT = 256
 # What a kernel takes: its buffers, the first tile, the one behind the last.
@@ -92,29 +95,47 @@ class Child:
         return {}
 
     def _prepare_numpy(
-        self, _: list[int], key: str, program: str, arrays: list[tuple[int, str, list[int]]]
+        self, _: list[int], key: str, program: str, arrays: list[tuple[int, str, list[int]]], threads: int
     ) -> Message:
         """Bind NumPy's version of a named program to arrays given as (address, dtype, shape)."""
-        self.programs[key] = _NumPy(program, [_array_at(*array) for array in arrays])
+        self.programs[key] = _NumPy(program, [_array_at(*array) for array in arrays], threads)
         return {}
 
     def _run(
         self, _: list[int], key: str, runs: int, budget_s: float, stop_above_s: float, deadline_s: float
     ) -> Message:
-        """Up to `runs` timed runs, for `budget_s`, no more once one takes over `stop_above_s`; in seconds."""
+        """Up to `runs` timed runs, for `budget_s`, no more once one takes over `stop_above_s`; in seconds.
+
+        The answer says which of them were disturbed: ran for longer than they had a core.
+        """
         program = self.programs[key].ready(poison=runs == 1)
         signal.setitimer(signal.ITIMER_REAL, deadline_s + OWN_DEADLINE_MARGIN_S)
+        lost = _lost_alone if self.programs[key].threads == 1 else _lost_together
         times: list[float] = []
+        disturbed: list[int] = []
         began = time.monotonic()
         while len(times) < min(runs, MAX_RUNS):
+            before = lost()
             start = time.perf_counter()
             program()
             stop = time.perf_counter()
+            if lost() - before > DISTURBED * (stop - start) + CLOCKS_APART_S:
+                disturbed.append(len(times))
             times.append(stop - start)
             if stop - start > stop_above_s or time.monotonic() - began >= budget_s:
                 break
         signal.setitimer(signal.ITIMER_REAL, 0)
-        return {"times": times}
+        return {"times": times, "disturbed": disturbed}
+
+
+def _lost_alone() -> float:
+    """Seconds this thread has not had a core."""
+    return time.perf_counter() - time.thread_time()
+
+
+def _lost_together() -> float:
+    """How often a thread of this process was made to leave its core; as seconds, any is more than is tolerated."""
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw) * 1e6
 
 
 def _function(path: str, entry: str) -> tuple[Any, Any]:
@@ -167,6 +188,7 @@ class _NumPy:
 
     program: str
     arrays: list[np.ndarray]
+    threads: int
 
     def ready(self, poison: bool) -> Run:
         """As `_Program.ready`."""
