@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from engine.building import Candidate, candidate
 from engine.compare import NUMPY, compare, named_program
 from engine.dtype import float32
 from engine.errors import IllegalOpt
+from engine.flags import Flags
 from engine.ir import UOp
 from engine.isolate import Deadline
 from engine.kernel import Kernel
@@ -294,7 +296,7 @@ def test_the_heuristics_schedule_races_with_the_best_three_however_slow_it_was_a
     first = canonical(heuristic.schedule(GEMM, target, 1))
     schedules = [first, upcast(2), upcast(3), upcast(5), upcast(7)]
     with Bench(GEMM, target, None, store) as bench:
-        beam = _Beam(bench, 4, 4, 1, 1.0, lambda _: None, incumbent=schedule_hash(first))
+        beam = _Beam(bench, Flags(1.0), lambda _: None, incumbent=schedule_hash(first))
         for place, schedule in enumerate(schedules):
             one = Measured(schedule, schedule_hash(schedule), Outcome.OK, 1.0 / (place + 1))
             beam.measured[one.hash] = one
@@ -355,9 +357,7 @@ def test_a_search_among_broken_kernels_ends_with_a_right_winner(
         GEMM,
         target,
         store=store,
-        budget_s=budget_s,
-        per_round=6,
-        patience=1,
+        flags=Flags(budget_s, per_round=6, patience=1),
         renderer=faulty_renderer(target),
         progress=steps.append,
         deadline=SOON,
@@ -376,16 +376,49 @@ def test_a_search_among_broken_kernels_ends_with_a_right_winner(
 
 
 def test_a_search_with_hardly_any_time_still_has_a_winner(target: Target, store: Store) -> None:
-    result = search(GEMM, target, store=store, budget_s=0.01, per_round=2)
+    result = search(GEMM, target, store=store, flags=Flags(budget_s=0.01, per_round=2))
     assert result.best is not None
     assert result.stopped == "budget"
     assert len(result.rounds) == 1
 
 
+def test_what_is_stored_as_the_best_races_again_and_is_not_replaced_by_something_slower(
+    target: Target, store: Store
+) -> None:
+    (known,) = measure(GEMM, candidates(upcast(6)), target, store=store)
+    store.choose(kernel_hash(GEMM), target.id, 1, known)
+    result = search(GEMM, target, store=store, flags=Flags(0.01, per_round=2))
+    assert known.hash in {m.hash for m in result.confirmed}
+    assert store.best(result.kernel_hash, target.id, 1) == result.best
+
+
+def test_the_time_left_never_goes_below_nothing() -> None:
+    step = Progress(1, "time", 1, 2, None, 12.0, 30.0)
+    assert step.left_s == 18.0
+    assert replace(step, elapsed_s=31.0).left_s == 0.0
+
+
+def test_a_known_killer_is_not_run_again(target: Target, store: Store) -> None:
+    def broken() -> list[Measured]:
+        renderer = FaultyRenderer(renderer_of(target), [Fault(FaultKind.SEGFAULT)])
+        return measure(GEMM, candidates(upcast(2)), target, store=store, renderer=renderer)
+
+    first = broken()
+    journal = store.directory / "journal" / f"{kernel_hash(GEMM)}.jsonl"
+    launched = journal.read_text()
+    again = broken()
+    assert [m.outcome for m in (*first, *again)] == [Outcome.CRASHED] * 2
+    assert again[0].detail == first[0].detail
+    new = journal.read_text().removeprefix(launched)
+    assert first[0].hash not in new
+    (repaired,) = measure(GEMM, candidates(upcast(2)), target, store=store)
+    assert repaired.outcome is Outcome.OK
+
+
 @pytest.mark.slow
 def test_a_search_whose_every_candidate_is_broken_has_none(target: Target, store: Store) -> None:
     renderer = FaultyRenderer(renderer_of(target), [Fault(FaultKind.EXIT)])
-    result = search(GEMM, target, store=store, budget_s=0.01, per_round=2, renderer=renderer)
+    result = search(GEMM, target, store=store, flags=Flags(budget_s=0.01, per_round=2), renderer=renderer)
     assert result.best is None
     assert result.confirmed == ()
     assert {m.outcome for m in result.measured} == {Outcome.CRASHED}
