@@ -111,7 +111,7 @@ def search(
 
     The first round has five seconds even if the budget has not. Each round keeps the best `width` schedules of all so
     far and measures at most `per_round` neighbours. The best `finalists` are confirmed at full shape, on others should
-    those fail; with them race the heuristic's schedule, if it was right, which wins every tie, and the best that is
+    those fail; with them race the first seed (the model's pick), if it was right, which wins every tie, and the best that is
     stored, so that what is stored never gets slower.
     """
     threads = flags.threads
@@ -143,7 +143,7 @@ class _Beam:
     flags: Flags
     progress: Callable[[Progress], None]
     known: Measured | None = None  # the best that is stored
-    incumbent: str | None = None  # hash of the first seed: the heuristic's schedule
+    incumbent: str | None = None  # hash of the first seed: the model's pick
     measured: dict[str, Measured] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
@@ -173,9 +173,9 @@ class _Beam:
         return "budget"
 
     def confirm(self) -> list[Measured]:
-        """The finalists, the heuristic's schedule and the stored best at full shape; while all fail, the next ones.
+        """The finalists, the first seed and the stored best at full shape; while all fail, the next ones.
 
-        A time from a round was taken alone and may flatter: only the race says who beats the heuristic's.
+        A time from a round was taken alone and may flatter: only the race says who beats the first seed.
         """
         failed: list[Measured] = []
         left = self._ranked()
@@ -203,7 +203,7 @@ class _Beam:
         return found if self.rounds else self._with_known(found)
 
     def _with_known(self, found: Expansion) -> Expansion:
-        """The stored best behind the first seed, which is the heuristic's."""
+        """The stored best behind the first seed."""
         if self.known is None or self.known.hash in {item.hash for item in found.candidates}:
             return found
         first, *others = found.candidates
