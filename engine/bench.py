@@ -13,25 +13,28 @@ from dataclasses import replace
 from types import TracebackType
 
 from engine.arena import Arena
-from engine.building import Builder, Built, candidate, pool_library
-from engine.errors import DeviceError
+from engine.building import Builder, Built, Entry, candidate, pool_library
+from engine.compile_processes import CompileProcesses
+from engine.errors import DeviceError, EngineError
 from engine.isolate import LOADING, Child, Code, Deadline, Died, Isolate
 from engine.kernel import Kernel
 from engine.model import estimate
 from engine.opts import Schedule
 from engine.outcome import QUARANTINED, Measured, Outcome
-from engine.pipeline import Rendered
 from engine.problem import Bad, Problem
 from engine.programs import cost, random_inputs
-from engine.render.c import CRenderer
 from engine.render.language import Renderer
 from engine.repro import repro
+from engine.repro_llvm import llvm_repro
+from engine.schedule import replay
 from engine.serialize import kernel_hash
 from engine.shapes import shape_of
 from engine.shrink import shrink
 from engine.store import Store
 from engine.target import Target
-from engine.timing import Runner, Timing, interleave, time_alone
+from engine.texts import Recipe
+from engine.timing import Runner, Runs, Timing, interleave, time_alone
+from engine.toolchain import Compiler, compiler_of
 from engine.verify import Verdict
 
 # A candidate that ran when the measuring process itself died, this often in one of these phases, is not run again.
@@ -68,13 +71,16 @@ class Bench:
         self.threads = threads
         self.seed = seed
         self.deadline = deadline or Deadline()
-        self.known: dict[str, Measured] = {}  # by source hash: what has been measured on this bench
-        renderer = renderer or CRenderer(target.features)
-        self.builder = Builder(kernel, shrink(kernel), target, renderer, store.objects)
+        self.ran: set[str] = set()  # hashes of the candidates that were run on this bench
+        self.known: dict[str, Measured] = {}  # by object hash: what has been measured on this bench
+        self.recipe = Recipe(kernel, shrink(kernel), target, store.objects, renderer)
         self.suspects = {name for (name, _), deaths in store.in_flight(self.hash).items() if deaths >= DEATHS}
-        self._pool = pool_library(target, store.objects) if threads > 1 else None
+        self._pool = pool_library(store.objects) if threads > 1 else None
         self._stack = ExitStack()
         self.isolate = self._stack.enter_context(Isolate(threads))
+        self.isolate.start()
+        self.builder = Builder(self.recipe, store, CompileProcesses(self.isolate, self.recipe))
+        self._stack.callback(self.builder.workers.close)
         self._small: Problem | None = None
         self._full: Problem | None = None
         self._timed: Arena | None = None
@@ -86,12 +92,10 @@ class Bench:
     def small(self) -> Problem:
         """The shrunk problem, with the unscheduled kernel's error counted in; made when first asked for."""
         if self._small is None:
-            self._small = self._stack.enter_context(Problem(self.builder.small, self.seed))
+            self._small = self._stack.enter_context(Problem(self.recipe.small, self.seed))
             naive = self.builder.build(candidate(()))
             if isinstance(naive, Built):
-                self._small.measure_naive(
-                    self.isolate, self._code(naive, naive.small), self.deadline.seconds(1.0)
-                )
+                self._small.measure_naive(self.isolate, self._code(naive.small), self.deadline.seconds(1.0))
         return self._small
 
     @property
@@ -121,20 +125,26 @@ class Bench:
             return self.keep(
                 built.measured(Outcome.CRASHED, f"ran when the measuring process died, {DEATHS} times")
             )
-        return self._verify(built, self.small, SMALL, self._code(built, built.small), 0.0)
+        known = self.store.killer(self.hash, self.target.id, self.threads, built.measured(Outcome.OK))
+        if known is not None:
+            return known
+        return self._verify(built, self.small, SMALL, self._code(built.small), 0.0)
 
     def verify_fully(self, built: Built) -> Measured:
         """Run on the shrunk shape, then at the full one on inputs of another seed."""
         found = self.verify(built)
         if found.outcome is not Outcome.OK:
             return found
-        expected = estimate(self.kernel, built.full.scheduled, self.target)
-        return self._verify(built, self.full, FULL, self._code(built, built.full), expected)
+        return self._verify(built, self.full, FULL, self._code(built.full), self._expected_s(built))
 
-    def _code(self, built: Built, rendered: Rendered) -> Code:
-        return built.code(rendered, self.threads, self._pool)
+    def _code(self, entry: Entry) -> Code:
+        return entry.code(self.threads, self._pool)
+
+    def _expected_s(self, built: Built) -> float:
+        return estimate(self.kernel, replay(self.kernel, built.candidate.schedule), self.target)
 
     def _verify(self, built: Built, problem: Problem, phase: str, code: Code, expected_s: float) -> Measured:
+        self.ran.add(built.candidate.hash)
         with self._flight(built, phase) as land:
             try:
                 verdict = problem.verify(self.child(), code, self.deadline.seconds(expected_s))
@@ -180,11 +190,11 @@ class Bench:
     def runner(self, built: Built, bound_s: float | None = None) -> Runner:
         """Something that times runs of a candidate in the current child, on private copies of the buffers."""
         child, key = self.child(), built.candidate.hash
-        child.prepare(key, self._code(built, built.full), child.map(self.timed, private=True))
+        child.prepare(key, self._code(built.full), child.map(self.timed, private=True))
         if bound_s:
             deadline_s = max(SLOW_AT_LEAST_S, self.deadline.factor * bound_s)
         else:
-            deadline_s = self.deadline.seconds(estimate(self.kernel, built.full.scheduled, self.target))
+            deadline_s = self.deadline.seconds(self._expected_s(built))
         return self.run_in(child, key, deadline_s)
 
     def run_in(self, child: Child, key: str, deadline_s: float) -> Runner:
@@ -258,10 +268,11 @@ class Bench:
     def minimise(self, measured: Measured, until: float) -> Schedule:
         """Drop opts of a quarantined candidate while it fails in the same way, and write the repro of what is left.
 
-        No new attempt is started after `until` (monotonic). Hangs are left as they are: each costs a deadline.
+        No new attempt is started after `until` (monotonic). Hangs are left as they are: each costs a deadline; so are
+        those that were not run here, because they were known.
         """
         schedule = measured.schedule
-        if measured.outcome is Outcome.HUNG:
+        if measured.outcome is Outcome.HUNG or measured.hash not in self.ran:
             return schedule
         for place in reversed(range(len(schedule))):
             shorter = (*schedule[:place], *schedule[place + 1 :])
@@ -277,16 +288,20 @@ class Bench:
         if isinstance(built, Measured):
             return built.outcome
         try:
-            self.small.verify(self.child(), self._code(built, built.small), self.deadline.seconds(0.0))
+            self.small.verify(self.child(), self._code(built.small), self.deadline.seconds(0.0))
         except (Bad, Died, DeviceError) as error:
             return self.failed(built, error).outcome
         return Outcome.OK
 
     def _write_repro(self, measured: Measured) -> None:
-        built, naive = (self.builder.build(candidate(opts)) for opts in (measured.schedule, ()))
-        if isinstance(built, Built) and isinstance(naive, Built):
-            text = repro(self.builder.small, built.small, naive.small, self.target, measured)
-            self.store.repro(self.hash, measured.hash, text)
+        try:
+            texts, naive = (self.recipe.texts(opts) for opts in (measured.schedule, ()))
+        except EngineError:
+            return  # it compiled when it failed: nothing to show without it
+        in_c = compiler_of(self.target) is Compiler.C
+        write = repro if in_c else llvm_repro
+        text = write(self.recipe.small, texts.small, naive.small, self.target, measured)
+        self.store.repro(self.hash, measured.hash, text, ".c" if in_c else ".py")
 
     # ------------------------------------------------------------------------------------------- store
 
@@ -303,7 +318,7 @@ class Bench:
             return found
 
         try:
-            self.store.launch(self.hash, name, phase, {"source": built.source_hash, "target": self.target.id})
+            self.store.launch(self.hash, name, phase, {"object": built.object_hash, "target": self.target.id})
             yield land
         except (KeyboardInterrupt, SystemExit):
             self.store.aborted(self.hash, name, phase)
@@ -334,7 +349,7 @@ def _named(name: str, start: Callable[[], Runner], current: list[str]) -> Runner
     current[0] = name
     run = start()
 
-    def named(runs: int, budget_s: float, stop_above_s: float) -> list[float]:
+    def named(runs: int, budget_s: float, stop_above_s: float) -> Runs:
         current[0] = name
         return run(runs, budget_s, stop_above_s)
 

@@ -1,4 +1,4 @@
-"""Candidates to compiled code: the full-shape kernel and the shrunk one in one shared object, many at once."""
+"""Candidates to compiled code: the full-shape kernel and the shrunk one, many at once."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+from engine.compile_processes import COMPILE_TIMEOUT_S, CompileProcesses
 from engine.compiler import compile
+from engine.compiling import entries, recipe_to_json
 from engine.errors import CompileError, InvalidGraph, VerifyError
 from engine.isolate import Code
-from engine.kernel import Kernel
 from engine.opts import Schedule, schedule_hash
 from engine.outcome import Measured, Outcome
-from engine.pipeline import Rendered, compile_source
-from engine.render.language import Renderer
-from engine.store import source_hash
-from engine.target import Target
-
-FULL, SMALL = "kernel", "kernel_small"
-COMPILE_TIMEOUT_S = 30.0
+from engine.store import Store, source_hash
+from engine.target import detect
+from engine.texts import Recipe, Texts
+from engine.toolchain import Compiler, compiler_of
 
 
 class Candidate(NamedTuple):
@@ -39,44 +38,45 @@ def candidate(schedule: Schedule, score: float = 0.0) -> Candidate:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A compiled kernel: the file, its function, into how many tiles it falls, bytes of scratch memory a thread."""
+
+    path: Path
+    name: str
+    tiles: int
+    scratch: int
+
+    def code(self, threads: int, pool: Path | None) -> Code:
+        """How to run it on so many threads."""
+        return Code(self.path, self.name, self.tiles, threads, pool, self.scratch)
+
+
+@dataclass(frozen=True)
 class Built:
-    """A candidate with its sources and, once compiled, its shared object."""
+    """A compiled candidate, at full shape and shrunk, and the C of the first for people to read."""
 
     candidate: Candidate
-    full: Rendered
-    small: Rendered
-    path: Path
+    full: Entry
+    small: Entry
+    shown: str
 
     @property
-    def source_hash(self) -> str:
-        """The full-shape source's hash."""
-        return source_hash(self.full.source)
-
-    def code(self, rendered: Rendered, threads: int, pool: Path | None) -> Code:
-        """What to run for one of the two shapes, on how many threads."""
-        return Code(self.path, rendered.entry, rendered.tiles, threads, pool, rendered.scratch)
+    def object_hash(self) -> str:
+        """The name of the full-shape kernel's code: candidates of one name are the same code."""
+        return self.full.path.stem
 
     def measured(self, outcome: Outcome, detail: str = "") -> Measured:
         """A record of this candidate with an outcome and no times."""
-        return Measured(
-            self.candidate.schedule,
-            self.candidate.hash,
-            outcome,
-            source_hash=self.source_hash,
-            source=self.full.source,
-            detail=detail[:2000],
-        )
+        return _record(self.candidate, outcome, detail, self.shown, self.object_hash)
 
 
 @dataclass(frozen=True)
 class Builder:
-    """Everything that compiling a candidate of one kernel needs."""
+    """Makes candidates of one kernel, in `workers`; what has a renderer of its own is rendered in this process."""
 
-    kernel: Kernel
-    small: Kernel
-    target: Target
-    renderer: Renderer
-    directory: Path
+    recipe: Recipe
+    store: Store
+    workers: CompileProcesses
     _known: dict[str, Built] = field(default_factory=dict)
 
     def build(self, candidate: Candidate) -> Built | Measured:
@@ -87,23 +87,45 @@ class Builder:
         return found
 
     def _build(self, candidate: Candidate) -> Built | Measured:
+        if self._renders_here:
+            return self._build_here(candidate)
         try:
-            full = self._render(self.kernel, candidate.schedule, FULL)
-            small = self._render(self.small, candidate.schedule, SMALL)
-        except InvalidGraph as error:
-            return Measured(candidate.schedule, candidate.hash, Outcome.ILLEGAL, detail=str(error)[:2000])
-        except VerifyError as error:
-            return Measured(
-                candidate.schedule, candidate.hash, Outcome.COMPILE_FAILED, detail=str(error)[:2000]
-            )
-        built = Built(candidate, full, small, Path())
-        try:
-            path = compile(
-                f"{full.source}\n{small.source}", self.target, self.directory, timeout_s=COMPILE_TIMEOUT_S
-            )
+            answer = self.workers.build(candidate.schedule, self.store.directory)
         except CompileError as error:
-            return built.measured(Outcome.COMPILE_FAILED, str(error))
-        return Built(candidate, full, small, path)
+            return _record(candidate, Outcome.COMPILE_FAILED, str(error))
+        shown = self.store.source(answer["shown"]) if "shown" in answer else ""
+        if "outcome" in answer:
+            return _record(candidate, Outcome(answer["outcome"]), answer["detail"], shown)
+        full, small = (Entry(Path(path), *facts) for path, *facts in answer["entries"])
+        return Built(candidate, full, small, shown)
+
+    @cached_property
+    def _renders_here(self) -> bool:
+        """Has the recipe something that cannot be sent: a renderer, or a kernel too large to be written down?"""
+        try:
+            return self.recipe.renderer is not None or not recipe_to_json(self.recipe)
+        except InvalidGraph:
+            return True
+
+    def _build_here(self, candidate: Candidate) -> Built | Measured:
+        try:
+            texts = self.recipe.texts(candidate.schedule)
+        except InvalidGraph as error:
+            return _record(candidate, Outcome.ILLEGAL, str(error))
+        except (VerifyError, CompileError) as error:
+            return _record(candidate, Outcome.COMPILE_FAILED, str(error))
+        try:
+            paths = self._compile_here(texts)
+        except CompileError as error:
+            return _record(candidate, Outcome.COMPILE_FAILED, str(error), texts.shown)
+        full, small = (Entry(Path(path), *facts) for path, *facts in entries(texts, paths))
+        return Built(candidate, full, small, texts.shown)
+
+    def _compile_here(self, texts: Texts) -> tuple[Path, Path]:
+        """A C compiler is a process by itself; LLVM gets one."""
+        if compiler_of(self.recipe.target) is Compiler.C:
+            return self.recipe.compile(texts, COMPILE_TIMEOUT_S)
+        return self.workers.compile(texts.full.source), self.workers.compile(texts.small.source)
 
     def build_all(
         self, candidates: Sequence[Candidate], until: float, report: Callable[[], None], first: int = 0
@@ -113,7 +135,7 @@ class Builder:
         The `first` so many are built however late it is. `report` is called after each.
         """
         done: dict[str, Built | Measured] = {}
-        with ThreadPoolExecutor(self.target.cores, thread_name_prefix="compile") as pool:
+        with ThreadPoolExecutor(self.recipe.target.cores, thread_name_prefix="compile") as pool:
             futures = [
                 pool.submit(self._build_before, candidate, until if number >= first else float("inf"))
                 for number, candidate in enumerate(candidates)
@@ -129,14 +151,28 @@ class Builder:
             return skipped(candidate)
         return self.build(candidate)
 
-    def _render(self, kernel: Kernel, schedule: Schedule, name: str) -> Rendered:
-        return compile_source(kernel, schedule, self.renderer, self.target.features, name)
+
+def _record(
+    candidate: Candidate, outcome: Outcome, detail: str, shown: str = "", object_hash: str | None = None
+) -> Measured:
+    return Measured(
+        candidate.schedule,
+        candidate.hash,
+        outcome,
+        source_hash=source_hash(shown) if shown else None,
+        source=shown,
+        object_hash=object_hash,
+        detail=detail[:2000],
+    )
 
 
-def pool_library(target: Target, directory: Path) -> Path:
-    """The worker pool, compiled for the measuring child to load."""
+def pool_library(directory: Path) -> Path | None:
+    """The worker pool, compiled for the measuring child to load; None where there is no C compiler to do it."""
     source = resources.files("engine.runtime").joinpath("pool.c").read_text(encoding="utf-8")
-    return compile(source, target, directory)
+    try:
+        return compile(source, detect(), directory)
+    except CompileError:
+        return None
 
 
 def skipped(candidate: Candidate) -> Measured:

@@ -22,17 +22,19 @@ from engine import device, heuristic
 from engine.compare import NUMPY, Row, compare
 from engine.device import ABSENT, canonical, kinds
 from engine.errors import DeviceError, EngineError, InvalidGraph, InvalidOption
+from engine.flags import Flags, described, flag_of
 from engine.kernel import Kernel
 from engine.options import OPTIONS, current
 from engine.opts import Schedule, schedule_from_json, schedule_to_json
 from engine.picks import pick
 from engine.profile.verb import calibrate, profile_script
 from engine.programs import cost, program
+from engine.search import DEFAULT, SearchResult, search
 from engine.search import Progress as SearchProgress
-from engine.search import SearchResult, search
 from engine.serialize import kernel_hash
 from engine.store import Store
-from engine.target import Target, detect
+from engine.target import Target
+from engine.toolchain import Compiler, detect
 
 app = typer.Typer(no_args_is_help=True, help="The compiler engine: search, run and compare kernels.")
 
@@ -64,11 +66,33 @@ DTypeOption = Annotated[DTypeName, typer.Option("--dtype", help="element type")]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, max=1024, help="worker threads")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="seed of the random inputs")]
 TimeOption = Annotated[float, typer.Option("--time", min=0.001, help="seconds of timing for a row")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of tables", is_eager=True)]
 StoreOption = Annotated[
     Path | None,
     typer.Option("--store", help="where measurements are kept [default: ~/.cache/tinyfleet/engine]"),
 ]
+
+
+def _flag(name: str) -> Any:
+    """The option of a search's flag: a value that cannot be is refused in the flag's own words."""
+    flag = flag_of(name)
+
+    def read(given: Any) -> Any:
+        try:
+            return flag.read(given) if isinstance(given, str) else given  # a default is read already
+        except InvalidOption as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return typer.Option(
+        f"--{name}", parser=read, metavar=flag.type, help=flag.help, show_default=flag.default
+    )
+
+
+def _list_flags(context: typer.Context, wanted: bool) -> None:
+    """Print them and end, before what else is missing is complained of."""
+    if wanted:
+        _print_facts(described(), as_json=bool(context.params.get("as_json")))
+        raise typer.Exit
 
 
 @app.command("target")
@@ -150,31 +174,28 @@ def search_command(
     name: ProgramArgument,
     shape: ShapeArgument,
     dtype: DTypeOption = DTypeName.FLOAT32,
-    budget: Annotated[float, typer.Option("--budget", min=0.1, help="seconds to search")] = 30.0,
-    threads: ThreadsOption = 1,
-    width: Annotated[int, typer.Option("--width", min=1, help="schedules kept each round")] = 4,
-    per_round: Annotated[int, typer.Option("--per-round", min=1, help="candidates measured a round")] = 16,
+    budget: Annotated[float, _flag("budget")] = DEFAULT.budget_s,
+    threads: Annotated[int, _flag("threads")] = DEFAULT.threads,
+    compiler: Annotated[Compiler | None, _flag("compiler")] = DEFAULT.compiler,
+    width: Annotated[int, _flag("width")] = DEFAULT.width,
+    per_round: Annotated[int, _flag("per-round")] = DEFAULT.per_round,
+    patience: Annotated[int, _flag("patience")] = DEFAULT.patience,
+    finalists: Annotated[int, _flag("finalists")] = DEFAULT.finalists,
+    seed: Annotated[int, _flag("seed")] = DEFAULT.seed,
+    flags: Annotated[
+        bool, typer.Option("--flags", help="list the flags and exit", callback=_list_flags, is_eager=True)
+    ] = False,
     time_s: TimeOption = 0.5,
-    seed: SeedOption = 0,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search for the fastest schedule of a program, then compare it with the others, measured interleaved."""
+    chosen = Flags(budget, threads, compiler, width, per_round, patience, finalists, seed)
     with _reported():
-        kernel, target = _kernel(name, shape, dtype), _timed_on()
+        kernel, target = _kernel(name, shape, dtype), _timed_on(compiler)
         kept = _store(store)
         with _progress(budget, quiet=as_json) as progress:
-            result = search(
-                kernel,
-                target,
-                store=kept,
-                width=width,
-                budget_s=budget,
-                threads=threads,
-                per_round=per_round,
-                seed=seed,
-                progress=_advance(progress),
-            )
+            result = search(kernel, target, store=kept, flags=chosen, progress=_advance(progress))
         wanted: list[Wanted] = [("none", ()), ("model", pick(kernel, target, threads))]
         if result.best is not None:
             wanted.append(("tuned", result.best.schedule))
@@ -257,8 +278,11 @@ def _kernel(name: ProgramName, shape: str, dtype: DTypeName) -> Kernel:
     return program(name.value, sizes, dtype.value)
 
 
-def _timed_on() -> Target:
-    """What candidates are compiled for and timed on. InvalidOption when DEV names no device, or one of others."""
+def _timed_on(compiler: Compiler | None = None) -> Target:
+    """What candidates are compiled for and timed on. InvalidOption when DEV names no device, or one of others.
+
+    Without a compiler it is the one that DEV says.
+    """
     given = current().device
     try:
         named = device.canonical().partition(":")[0]
@@ -266,7 +290,7 @@ def _timed_on() -> Target:
         raise InvalidOption("DEV", given, error.code) from None
     if named.partition(":")[0] != TIMED:
         raise InvalidOption("DEV", given, f"kernels can be timed on {TIMED} only: set that, or unset it")
-    return detect()
+    return detect(compiler)
 
 
 def _schedule(
@@ -346,7 +370,8 @@ def _advance(progress: Progress) -> Callable[[SearchProgress], None]:
     task = progress.task_ids[0]
 
     def advance(step: SearchProgress) -> None:
-        best = f"best {_seconds(step.best_s)}" if step.best_s else ""
+        best = f"best {_seconds(step.best_s)}  " if step.best_s else ""
+        best += f"ends in {step.left_s:.0f} s"
         description = f"round {step.round} {step.phase:<7} {step.done}/{step.total}"
         completed = min(step.elapsed_s, step.budget_s)
         progress.update(task, description=description, completed=completed, best=best)

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from engine.errors import CompileError
+from engine.seal import intact, write_sealed
 from engine.target import Target
 
 BANNED = frozenset({"-ffast-math", "-Ofast", "-funsafe-math-optimizations"})
@@ -19,7 +20,7 @@ def compile(
 ) -> Path:
     """Compile `source` into `directory`, which is made if need be; the path of the shared object.
 
-    The name is the hash of source, compiler and flags: a file that exists is the answer. The file appears by
+    The name is the hash of source, compiler and flags: a file that exists, whole, is the answer. The file appears by
     an atomic rename, so any number of threads and processes may compile the same source at once. CompileError
     carries the compiler's log; so does a compiler that takes longer than `timeout_s` seconds.
     """
@@ -29,7 +30,7 @@ def compile(
         raise CompileError("compile", f"{', '.join(sorted(banned))} changes results and is not allowed")
     name = hashlib.sha3_256("\0".join((source, target.compiler, *flags)).encode()).hexdigest()
     path = directory / f"{name}.so"
-    if not path.exists():
+    if not intact(path):
         directory.mkdir(parents=True, exist_ok=True)
         _compile_to(path, source, target, flags, timeout_s)
     return path
@@ -42,7 +43,7 @@ def _compile_to(path: Path, source: str, target: Target, flags: tuple[str, ...],
         if "pthread.h" in source:
             command.append("-pthread")
         _run(command, source, timeout_s)
-        os.replace(made, path)
+        write_sealed(path, made.read_bytes())
 
 
 def _run(command: list[str], source: str, timeout_s: float) -> None:

@@ -1,7 +1,8 @@
 """Run compiled candidates in a child that may crash, hang or write garbage; this process never loads one.
 
-`Isolate` owns a starter process (engine.measuring) that forks a fresh `Child` when asked: 2 ms. A child that
-dies or overruns its deadline raises `Died` with the outcome; the next candidate gets a new child.
+`Isolate` owns a starter process (engine.starter) that forks a fresh `Child` when asked: 2 ms. A child that
+dies or overruns its deadline raises `Died` with the outcome; the next candidate gets a new child. What compiles
+candidates is forked by the same starter, and ended in the same ways.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -17,12 +17,14 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from threading import RLock
 from types import TracebackType
-from typing import Any
 
 from engine.arena import Arena
 from engine.errors import DeviceError, EngineError
 from engine.outcome import Outcome
+from engine.packets import Message, packet_by, send
+from engine.timing import Runs
 
 # Every BLAS and OpenMP that NumPy may have been built with.
 THREAD_VARIABLES = (
@@ -38,8 +40,6 @@ COMMAND_DEADLINE_S = 10.0
 END_DEADLINE_S = 10.0
 # What a DeviceError's call begins with when the system cannot load a candidate's code.
 LOADING = "load"
-
-Message = dict[str, Any]
 
 
 class Died(EngineError):
@@ -88,18 +88,33 @@ class Isolate:
         self._process: subprocess.Popen[bytes] | None = None
         self._running: set[int] = set()
         self._ended: dict[int, int] = {}
+        self._lock = RLock()  # compiling processes are asked for by several threads
+
+    def start(self) -> None:
+        """Start the starter, and do not wait for it: it will be ready the sooner."""
+        with self._lock:
+            if self._control is None:
+                self._start()
 
     def child(self) -> Child:
         """A fresh child. The starter is started with the first one, and again should it have died."""
+        return Child(self, *self._forked("measure"))
+
+    def compiler(self) -> CompilerProcess:
+        """A fresh process that compiles."""
+        return CompilerProcess(self, *self._forked("compile"))
+
+    def _forked(self, role: str) -> tuple[socket.socket, int]:
+        """The socket and the id of a process that does what `role` (of engine.starter) names."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with theirs, self._lock:
             try:
-                pid = self._fork(theirs)
+                pid = self._fork(theirs, role)
             except (BrokenPipeError, ConnectionResetError, EOFError):
                 self.close()
-                pid = self._fork(theirs)
+                pid = self._fork(theirs, role)
             self._running.add(pid)
-        return Child(self, ours, pid)
+        return ours, pid
 
     def end_of(self, pid: int) -> int:
         """Wait until the starter has reaped the child; its exit code, negative for a signal.
@@ -107,23 +122,27 @@ class Isolate:
         Children of a starter that died were killed with it.
         """
         stop = time.monotonic() + END_DEADLINE_S
-        while pid in self._running and pid not in self._ended:
-            try:
-                self._note(self._receive(stop, "waiting for a measuring child's end"))
-            except EOFError:
-                self.close()
-        self._running.discard(pid)
-        return self._ended.pop(pid, -signal.SIGKILL)
+        with self._lock:
+            while pid in self._running and pid not in self._ended:
+                try:
+                    self._note(self._receive(stop, "waiting for a child's end"))
+                except EOFError:
+                    self.close()
+            self._running.discard(pid)
+            return self._ended.pop(pid, -signal.SIGKILL)
 
     def kill(self, pid: int) -> None:
         """End the child and everything in its process group."""
-        if self._control is None or pid not in self._running:
-            return
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._control.send(json.dumps({"do": "kill", "pid": pid}).encode())
+        with self._lock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            if self._control is not None and pid in self._running:
+                send(self._control, {"do": "kill", "pid": pid})
 
     def close(self) -> None:
         """End the starter and its children."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -145,13 +164,13 @@ class Isolate:
     ) -> None:
         self.close()
 
-    def _fork(self, sock: socket.socket) -> int:
+    def _fork(self, sock: socket.socket, role: str) -> int:
         if self._control is None:
             self._start()
         assert self._control is not None
-        socket.send_fds(self._control, [json.dumps({"do": "fork"}).encode()], [sock.fileno()])
+        send(self._control, {"do": "fork", "role": role}, [sock.fileno()])
         stop = time.monotonic() + START_DEADLINE_S
-        while "pid" not in (message := self._receive(stop, "starting a measuring child")):
+        while "pid" not in (message := self._receive(stop, "starting a child")):
             self._note(message)
         return int(message["pid"])
 
@@ -159,7 +178,7 @@ class Isolate:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "engine.measuring", str(theirs.fileno())],
+                [sys.executable, "-m", "engine.starter", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=_environment(self.threads),
@@ -168,7 +187,7 @@ class Isolate:
 
     def _receive(self, stop: float, doing: str) -> Message:
         assert self._control is not None
-        packet = _packet(self._control, stop)
+        packet = packet_by(self._control, stop)
         if packet is None:
             raise DeviceError("isolate", f"{doing} took too long")
         if not packet:
@@ -180,85 +199,32 @@ class Isolate:
         self._ended[message["ended"]] = message["code"]
 
 
-class Child:
-    """One forked process that maps buffers, loads programs and runs them. Not usable after `Died`."""
+class Forked:
+    """One process that the starter has forked. Not usable after `Died`."""
 
     def __init__(self, isolate: Isolate, sock: socket.socket, pid: int) -> None:
         self._isolate = isolate
         self._sock = sock
-        self._maps: dict[tuple[Arena, bool], list[int]] = {}
         self.pid = pid
 
-    def map(self, arena: Arena, *, private: bool = False) -> list[int]:
-        """Map an arena; the addresses of its buffers, output first. Private ones are copies, for timing.
-
-        An arena is mapped once a child; asking again gives the same addresses.
-        """
-        if (arena, private) in self._maps:
-            return self._maps[arena, private]
-        regions = [(region.at, region.length) for region in arena.regions]
-        reply = self._ask({"do": "map", "regions": regions, "private": private}, fds=[arena.fd])
-        starts = reply["addresses"]
-        found = [start + region.offset for start, region in zip(starts, arena.regions, strict=True)]
-        self._maps[arena, private] = found
-        return found
-
-    def prepare(self, key: str, code: Code, buffers: list[int]) -> None:
-        """Load a compiled program and bind it to buffers (the addresses that `map` gave)."""
-        command: Message = {"do": "prepare", "key": key, "path": str(code.path), "entry": code.entry}
-        command |= {"buffers": buffers, "tiles": code.tiles, "scratch": code.scratch}
-        if code.pool is not None:
-            command |= {"pool": str(code.pool), "threads": code.threads}
-        self._ask(command)
-
-    def prepare_numpy(self, key: str, program: str, arena: Arena, buffers: list[int]) -> None:
-        """Bind NumPy's version of a named program (engine.measuring.NUMPY) to an arena's buffers."""
-        arrays = [
-            (address, region.dtype.name, region.shape)
-            for address, region in zip(buffers, arena.regions, strict=True)
-        ]
-        self._ask({"do": "prepare_numpy", "key": key, "program": program, "arrays": arrays})
-
-    def run(
-        self,
-        key: str,
-        *,
-        deadline_s: float,
-        runs: int = 1,
-        budget_s: float = 0.0,
-        stop_above_s: float = float("inf"),
-    ) -> list[float]:
-        """Run a prepared program; the seconds each run took. Died names what went wrong.
-
-        At most `runs` runs, no new one after `budget_s` or after one slower than `stop_above_s`. The deadline
-        is for one run; a batch gets its budget on top.
-        """
-        command = {"do": "run", "key": key, "runs": runs, "budget_s": budget_s}
-        deadline_s += budget_s if runs > 1 else 0.0
-        reply = self._ask(
-            {**command, "stop_above_s": min(stop_above_s, 1e9), "deadline_s": deadline_s}, deadline_s
-        )
-        return [float(t) for t in reply["times"]]
-
     def close(self) -> None:
-        """End the child."""
+        """End the process."""
         self._sock.close()
         self._isolate.kill(self.pid)
         self._isolate.end_of(self.pid)
 
-    def _ask(
+    def ask(
         self, command: Message, deadline_s: float = COMMAND_DEADLINE_S, fds: list[int] | None = None
     ) -> Message:
+        """The answer to a command. Died when there is none in time, and the process is then ended."""
         stop = time.monotonic() + deadline_s
         try:
-            socket.send_fds(self._sock, [json.dumps(command).encode()], fds or [])
-            packet = _packet(self._sock, stop)
+            send(self._sock, command, fds)
+            packet = packet_by(self._sock, stop)
         except (BrokenPipeError, ConnectionResetError):
             packet = b""
         if packet is None:
-            self._sock.close()
-            self._isolate.kill(self.pid)
-            self._isolate.end_of(self.pid)
+            self.close()
             raise Died(Outcome.HUNG, f"still running after {deadline_s:.3g} s; killed")
         if not packet:
             self._sock.close()
@@ -271,6 +237,72 @@ class Child:
         return reply
 
 
+class CompilerProcess(Forked):
+    """A process that compiles (engine.compiling says what it can be asked)."""
+
+
+class Child(Forked):
+    """A process that maps buffers, loads programs and runs them."""
+
+    def __init__(self, isolate: Isolate, sock: socket.socket, pid: int) -> None:
+        super().__init__(isolate, sock, pid)
+        self._maps: dict[tuple[Arena, bool], list[int]] = {}
+
+    def map(self, arena: Arena, *, private: bool = False) -> list[int]:
+        """Map an arena; the addresses of its buffers, output first. Private ones are copies, for timing.
+
+        An arena is mapped once a child; asking again gives the same addresses.
+        """
+        if (arena, private) in self._maps:
+            return self._maps[arena, private]
+        regions = [(region.at, region.length) for region in arena.regions]
+        reply = self.ask({"do": "map", "regions": regions, "private": private}, fds=[arena.fd])
+        starts = reply["addresses"]
+        found = [start + region.offset for start, region in zip(starts, arena.regions, strict=True)]
+        self._maps[arena, private] = found
+        return found
+
+    def prepare(self, key: str, code: Code, buffers: list[int]) -> None:
+        """Load a compiled program and bind it to buffers (the addresses that `map` gave)."""
+        command: Message = {"do": "prepare", "key": key, "path": str(code.path), "entry": code.entry}
+        command |= {"buffers": buffers, "tiles": code.tiles, "scratch": code.scratch}
+        if code.pool is not None:
+            command |= {"pool": str(code.pool), "threads": code.threads}
+        self.ask(command)
+
+    def prepare_numpy(self, key: str, program: str, arena: Arena, buffers: list[int]) -> None:
+        """Bind NumPy's version of a named program (engine.measuring.NUMPY) to an arena's buffers."""
+        arrays = [
+            (address, region.dtype.name, region.shape)
+            for address, region in zip(buffers, arena.regions, strict=True)
+        ]
+        command = {"do": "prepare_numpy", "key": key, "program": program, "arrays": arrays}
+        self.ask({**command, "threads": self._isolate.threads})
+
+    def run(
+        self,
+        key: str,
+        *,
+        deadline_s: float,
+        runs: int = 1,
+        budget_s: float = 0.0,
+        stop_above_s: float = float("inf"),
+    ) -> Runs:
+        """Run a prepared program; the seconds each run took, and which had a core all the time. Died says what went wrong.
+
+        At most `runs` runs, no new one after `budget_s` or after one slower than `stop_above_s`. The deadline
+        is for one run; a batch gets its budget on top.
+        """
+        command = {"do": "run", "key": key, "runs": runs, "budget_s": budget_s}
+        deadline_s += budget_s if runs > 1 else 0.0
+        reply = self.ask(
+            {**command, "stop_above_s": min(stop_above_s, 1e9), "deadline_s": deadline_s}, deadline_s
+        )
+        disturbed = set(reply["disturbed"])
+        calm = (t for number, t in enumerate(reply["times"]) if number not in disturbed)
+        return Runs(tuple(reply["times"]), tuple(calm))
+
+
 def _died(code: int) -> Died:
     if code == -signal.SIGALRM:
         return Died(Outcome.HUNG, "ended by its own deadline (SIGALRM)")
@@ -278,16 +310,6 @@ def _died(code: int) -> Died:
         name = signal.Signals(-code).name if -code in signal.Signals._value2member_map_ else f"signal {-code}"
         return Died(Outcome.CRASHED, f"killed by {name} ({signal.strsignal(-code)})")
     return Died(Outcome.CRASHED, f"the kernel ended the process with exit status {code}")
-
-
-def _packet(sock: socket.socket, stop: float) -> bytes | None:
-    """The next packet, empty when the other side is gone, None when there is none by `stop` (monotonic)."""
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    while not poll.poll(max(0.0, (stop - time.monotonic()) * 1000)):
-        if time.monotonic() >= stop:
-            return None
-    return sock.recv(1 << 20)
 
 
 def _environment(threads: int) -> dict[str, str]:

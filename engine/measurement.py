@@ -98,7 +98,7 @@ class _Batch:
 
     def run(self, batch: Sequence[Candidate]) -> dict[str, Measured]:
         built = self._compile(batch)
-        new = {item.source_hash: item for item in reversed(built) if item.source_hash not in self.bench.known}
+        new = {item.object_hash: item for item in reversed(built) if item.object_hash not in self.bench.known}
         right = [item for item in reversed(new.values()) if self._verify(item)]
         for item in right:
             self._time(item)
@@ -140,7 +140,7 @@ class _Batch:
     def _share(self, item: Built) -> None:
         """A candidate whose code was measured already gets that result."""
         if item.candidate.hash not in self.results:
-            twin = self.bench.known[item.source_hash]
+            twin = self.bench.known[item.object_hash]
             self.results[item.candidate.hash] = replace(
                 twin,
                 schedule=item.candidate.schedule,

@@ -1,29 +1,28 @@
-"""The measuring side: a warm single-threaded starter that forks children, and the child that runs candidates.
+"""The measuring side: the child that runs candidates.
 
-Run as `python -m engine.measuring FD` by engine.isolate, FD being a SOCK_SEQPACKET socket: one JSON document a
-packet. The starter forks a child for the socket it is handed and reports every child's end. The child does
-what it is told and judges nothing: it maps memory between guard pages, loads programs, runs and times them.
-Both end when the process that started them does.
+Forked by engine.starter for one socket. It does what it is told and judges nothing: it maps memory between guard
+pages, loads programs, runs and times them.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import mmap
 import os
 import resource
-import select
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from engine.errors import DeviceError
+from engine.object_code import load_object
+from engine.packets import Message, serve
 from engine.runtime.pool import Pool
 from engine.runtime.scratch import pointers_of
 
@@ -34,17 +33,21 @@ HUGE_PAGE = 2 << 20
 PROT_NONE = 0
 MAP_FIXED = 0x10
 MAP_NORESERVE = 0x4000
-PR_SET_PDEATHSIG = 1
 # A child ends itself this long after the deadline at which the parent should have ended it.
 OWN_DEADLINE_MARGIN_S = 1.0
 MAX_RUNS = 2000
+# A run is disturbed that had no core for more than this share of its time, and what the two clocks differ by.
+DISTURBED, CLOCKS_APART_S = 0.02, 20e-6
+# So many programs stay loaded; those prepared longest ago go first.
+PROGRAMS_KEPT = 256
+# What a kernel takes: its buffers, the first tile, the one behind the last.
+ARGUMENTS = (ctypes.c_void_p, ctypes.c_long, ctypes.c_long)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
 _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
-Message = dict[str, Any]
 Run = Callable[[], object]
 
 # The named programs as NumPy runs them, into an output that exists already: (output, *inputs).
@@ -56,122 +59,22 @@ NUMPY: dict[str, Callable[..., object]] = {
 }
 
 
-# ---------------------------------------------------------------------------------------------- starter
-
-
-def starter(control: socket.socket) -> None:
-    """Fork on request until the other side of `control` is gone; then end every child."""
-    wake_read, wake_write = os.pipe()
-    os.set_blocking(wake_write, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the process that searches
-    children: set[int] = set()
-    poll = select.poll()
-    poll.register(control, select.POLLIN)
-    poll.register(wake_read, select.POLLIN)
-    while True:
-        ready = {fd for fd, _ in poll.poll()}
-        if wake_read in ready:
-            os.read(wake_read, 4096)
-            _reap(control, children)
-        if control.fileno() in ready and not _serve(control, children, (wake_read, wake_write)):
-            break
-    for pid in children:
-        _kill_group(pid)
-
-
-def _serve(control: socket.socket, children: set[int], wakes: tuple[int, int]) -> bool:
-    try:
-        packet, fds, _, _ = socket.recv_fds(control, 1 << 16, 2)
-    except ConnectionResetError:
-        packet = b""
-    if not packet:
-        return False
-    message = json.loads(packet)
-    if message["do"] == "fork":
-        starter_pid = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            for fd in (control.fileno(), *wakes):
-                os.close(fd)
-            _child_process(fds[0], starter_pid)
-        children.add(pid)
-        for fd in fds:
-            os.close(fd)
-        _send(control, {"pid": pid})
-    elif message["pid"] in children:
-        _kill_group(message["pid"])
-    return True
-
-
-def _reap(control: socket.socket, children: set[int]) -> None:
-    for pid in list(children):
-        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if ended is None:
-            continue
-        _kill_group(pid)  # whatever it forked, while its id is still taken
-        _, status = os.waitpid(pid, 0)
-        children.discard(pid)
-        _send(control, {"ended": pid, "code": os.waitstatus_to_exitcode(status)})
-
-
-def _kill_group(pid: int) -> None:
-    for kill in (os.killpg, os.kill):  # the group exists only once the child has come so far
-        try:
-            kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-
-
-def _send(sock: socket.socket, message: Message) -> None:
-    try:
-        sock.send(json.dumps(message).encode())
-    except (BrokenPipeError, ConnectionResetError):
-        return  # the other side is gone: its end is read as an empty packet
-
-
-# ------------------------------------------------------------------------------------------------ child
-
-
-def _child_process(fd: int, starter_pid: int) -> None:
-    """Everything after the fork, never to return."""
-    status = 1
-    try:
-        os.setpgid(0, 0)
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGALRM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if os.getppid() == starter_pid:  # else it died before its end could end this child
-            Child(socket.socket(fileno=fd)).serve()
-        status = 0
-    finally:
-        os._exit(status)
-
-
 class Child:
     """Runs what it is told to, one command at a time: map, prepare, run."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.programs: dict[str, Run] = {}
+        self.programs: dict[str, _Program | _NumPy] = {}
 
     def serve(self) -> None:
         """Answer commands until the other side closes."""
-        while True:
-            packet, fds, _, _ = socket.recv_fds(self.sock, 1 << 20, 1)
-            if not packet:
-                return
-            command = json.loads(packet)
-            try:
-                reply = getattr(self, f"_{command.pop('do')}")(fds, **command)
-            except (OSError, AttributeError, ValueError) as error:
-                reply = {"error": f"{type(error).__name__}: {error}"}
-            for fd in fds:
-                os.close(fd)
-            _send(self.sock, reply)
+        commands: dict[str, Callable[..., Message]] = {
+            "map": self._map,
+            "prepare": self._prepare,
+            "prepare_numpy": self._prepare_numpy,
+            "run": self._run,
+        }
+        serve(self.sock, commands)
 
     def _map(self, fds: list[int], regions: list[tuple[int, int]], private: bool) -> Message:
         """Map (offset, length) regions of the file handed over; private ones are copies in huge pages."""
@@ -186,49 +89,109 @@ class Child:
         With `pool` (the worker pool's library) and `threads`, its tiles are shared by that many threads; `scratch` is
         how many bytes of scratch memory each needs.
         """
-        self.programs[key] = _bind(path, entry, buffers, tiles, **others)
+        self.programs.pop(key, None)
+        if len(self.programs) >= PROGRAMS_KEPT:
+            del self.programs[next(iter(self.programs))]
+        self.programs[key] = _Program(*_function(path, entry), buffers, tiles, **others)
         return {}
 
     def _prepare_numpy(
-        self, _: list[int], key: str, program: str, arrays: list[tuple[int, str, list[int]]]
+        self, _: list[int], key: str, program: str, arrays: list[tuple[int, str, list[int]]], threads: int
     ) -> Message:
         """Bind NumPy's version of a named program to arrays given as (address, dtype, shape)."""
-        bound = [_array_at(*array) for array in arrays]
-        self.programs[key] = lambda: NUMPY[program](*bound)
+        self.programs[key] = _NumPy(program, [_array_at(*array) for array in arrays], threads)
         return {}
 
     def _run(
         self, _: list[int], key: str, runs: int, budget_s: float, stop_above_s: float, deadline_s: float
     ) -> Message:
-        """Up to `runs` timed runs, for `budget_s`, no more once one takes over `stop_above_s`; in seconds."""
+        """Up to `runs` timed runs, for `budget_s`, no more once one takes over `stop_above_s`; in seconds.
+
+        The answer says which of them were disturbed: ran for longer than they had a core.
+        """
+        program = self.programs[key].ready(poison=runs == 1)
         signal.setitimer(signal.ITIMER_REAL, deadline_s + OWN_DEADLINE_MARGIN_S)
-        program = self.programs[key]
+        lost = _lost_alone if self.programs[key].threads == 1 else _lost_together
         times: list[float] = []
+        disturbed: list[int] = []
         began = time.monotonic()
         while len(times) < min(runs, MAX_RUNS):
+            before = lost()
             start = time.perf_counter()
             program()
             stop = time.perf_counter()
+            if lost() - before > DISTURBED * (stop - start) + CLOCKS_APART_S:
+                disturbed.append(len(times))
             times.append(stop - start)
             if stop - start > stop_above_s or time.monotonic() - began >= budget_s:
                 break
         signal.setitimer(signal.ITIMER_REAL, 0)
-        return {"times": times}
+        return {"times": times, "disturbed": disturbed}
 
 
-def _bind(
-    path: str, entry: str, buffers: list[int], tiles: int, pool: str = "", threads: int = 1, scratch: int = 0
-) -> Run:
-    function = getattr(ctypes.CDLL(path), entry)
-    function.restype = None
-    function.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_long]
-    pointers = pointers_of(buffers, scratch)
-    if scratch:  # NaN: what is read before it was written shows
-        ctypes.memset(pointers[len(buffers)], 0xFF, scratch)
-    if not pool or threads == 1 or tiles == 1:
-        return lambda: function(pointers, 0, tiles)
-    share = Pool(Path(pool)).share
-    return lambda: share(function, pointers, scratch, tiles, threads)
+def _lost_alone() -> float:
+    """Seconds this thread has not had a core."""
+    return time.perf_counter() - time.thread_time()
+
+
+def _lost_together() -> float:
+    """How often a thread of this process was made to leave its core; as seconds, any is more than is tolerated."""
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw) * 1e6
+
+
+def _function(path: str, entry: str) -> tuple[Any, Any]:
+    """A kernel of a shared object, or of an object file that LLVM has made, and what keeps it loaded."""
+    if not path.endswith(".o"):
+        library = ctypes.CDLL(path)
+        found = getattr(library, entry)
+        found.restype = None
+        found.argtypes = ARGUMENTS
+        return found, library
+    try:
+        address, owner = load_object(Path(path), entry)
+    except DeviceError as error:
+        raise OSError(str(error)) from error  # as a shared object that cannot be loaded
+    return ctypes.CFUNCTYPE(None, *ARGUMENTS)(address), owner
+
+
+@dataclass(frozen=True)
+class _Program:
+    """A loaded kernel and what it is called with; `owner` keeps its code loaded."""
+
+    function: Any
+    owner: Any
+    buffers: list[int]
+    tiles: int
+    scratch: int = 0
+    pool: str = ""
+    threads: int = 1
+
+    def ready(self, poison: bool) -> Run:
+        """One run of it as a call. With `poison` its scratch memory is NaN: what is read before it is written shows.
+
+        Scratch memory is this thread's and may have grown since, so a call is for now.
+        """
+        pointers = pointers_of(self.buffers, self.scratch)
+        if self.scratch and poison:
+            ctypes.memset(pointers[len(self.buffers)], 0xFF, self.scratch)
+        if not self.pool or self.threads == 1 or self.tiles == 1:
+            return lambda: self.function(pointers, 0, self.tiles)
+        share = Pool(Path(self.pool)).share
+        return lambda: share(self.function, pointers, self.scratch, self.tiles, self.threads)
+
+
+@dataclass(frozen=True)
+class _NumPy:
+    """A named program as NumPy runs it, and its arrays."""
+
+    program: str
+    arrays: list[np.ndarray]
+    threads: int
+
+    def ready(self, poison: bool) -> Run:
+        """As `_Program.ready`."""
+        run = NUMPY[self.program]
+        return lambda: run(*self.arrays)
 
 
 def _array_at(address: int, dtype: str, shape: list[int]) -> np.ndarray:
@@ -266,7 +229,3 @@ def _map_private(fd: int, at: int, length: int) -> int:
     with mmap.mmap(fd, at + length, mmap.MAP_SHARED, mmap.PROT_READ) as shared:
         ctypes.memmove(place, shared[at : at + length], length)
     return place
-
-
-if __name__ == "__main__":
-    starter(socket.socket(fileno=int(sys.argv[1])))

@@ -33,7 +33,8 @@ CORRECT = frozenset({Outcome.OK, Outcome.SLOW})
 class Measured:
     """One candidate and what became of it. Times are seconds for one run; `time_s` is the least of them.
 
-    `hash` is the schedule's, `source_hash` the SHA3-256 of `source`, the C of the full-shape kernel.
+    `hash` is the schedule's, `source_hash` the SHA3-256 of `source`, the C of the full-shape kernel, for people to
+    read; `object_hash` names the code that ran, which LLVM may have made of its own text of the same kernel.
     """
 
     schedule: Schedule
@@ -46,6 +47,7 @@ class Measured:
     max_error: float | None = None
     tolerance: float | None = None
     detail: str = ""
+    object_hash: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """The record without the source, which is stored under its hash."""
@@ -56,6 +58,7 @@ class Measured:
             "time_s": self.time_s,
             "times_s": list(self.times_s),
             "source_hash": self.source_hash,
+            "object_hash": self.object_hash,
             "max_error": _finite(self.max_error),
             "tolerance": _finite(self.tolerance),
             "detail": self.detail,

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine.bench import Bench
 from engine.building import Candidate, candidate
 from engine.compare import Row, compare
 from engine.expansion import Expansion, expand
+from engine.flags import Flags
 from engine.isolate import Deadline
 from engine.kernel import Kernel
 from engine.measurement import Report, confirm, confirm_on, measure, measure_on
@@ -41,11 +42,13 @@ __all__ = [
 GAIN = 0.995
 # What of the budget is kept for confirming the winners.
 CONFIRM_SHARE, CONFIRM_AT_MOST_S = 0.1, 3.0
-FINALISTS = 3
 # Each finalist is timed for this long in the race, less when the budget is short.
 RACE_AT_MOST_S = 0.3
 # The first round has this long, whatever the budget: a search should end with something.
 FIRST_ROUND_AT_LEAST_S = 5.0
+
+
+DEFAULT = Flags()
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ class Progress:
     best_s: float | None
     elapsed_s: float
     budget_s: float
+
+    @property
+    def left_s(self) -> float:
+        """Until it ends, at the latest; a round that is under way may end a little later."""
+        return max(0.0, self.budget_s - self.elapsed_s)
 
 
 @dataclass(frozen=True)
@@ -94,24 +102,21 @@ def search(
     target: Target,
     *,
     store: Store,
-    width: int = 4,
-    budget_s: float = 30.0,
-    threads: int = 1,
-    per_round: int = 16,
-    patience: int = 3,
-    seed: int = 0,
+    flags: Flags = DEFAULT,
     renderer: Renderer | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     deadline: Deadline | None = None,
 ) -> SearchResult:
     """Search here: rounds of expand and measure until the budget ends or `patience` rounds gain nothing.
 
-    The first round has five seconds even if the budget has not. Each round keeps the best `width` schedules of all so far and measures at most `per_round` neighbours. The
-    best three are confirmed at full shape, on others should those fail; with them races the heuristic's schedule,
-    if it was right, and wins every tie.
+    The first round has five seconds even if the budget has not. Each round keeps the best `width` schedules of all so
+    far and measures at most `per_round` neighbours. The best `finalists` are confirmed at full shape, on others should
+    those fail; with them race the first seed (the model's pick), if it was right, which wins every tie, and the best that is
+    stored, so that what is stored never gets slower.
     """
-    with Bench(kernel, target, renderer, store, threads=threads, seed=seed, deadline=deadline) as bench:
-        beam = _Beam(bench, width, per_round, patience, budget_s, progress)
+    threads = flags.threads
+    with Bench(kernel, target, renderer, store, threads=threads, seed=flags.seed, deadline=deadline) as bench:
+        beam = _Beam(bench, flags, progress, known=store.best(bench.hash, target.id, threads))
         stopped = beam.run()
         confirmed = beam.confirm()
         best = next((m for m in confirmed if m.outcome is Outcome.OK), None)
@@ -135,12 +140,10 @@ class _Beam:
     """The state of one search."""
 
     bench: Bench
-    width: int
-    per_round: int
-    patience: int
-    budget_s: float
+    flags: Flags
     progress: Callable[[Progress], None]
-    incumbent: str | None = None  # hash of the first seed: the heuristic's schedule
+    known: Measured | None = None  # the best that is stored
+    incumbent: str | None = None  # hash of the first seed: the model's pick
     measured: dict[str, Measured] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
@@ -150,7 +153,8 @@ class _Beam:
 
     def run(self) -> str:
         """Rounds until one of the reasons to stop, which is returned."""
-        until = self.began + self.budget_s - min(CONFIRM_SHARE * self.budget_s, CONFIRM_AT_MOST_S)
+        budget_s = self.flags.budget_s
+        until = self.began + budget_s - min(CONFIRM_SHARE * budget_s, CONFIRM_AT_MOST_S)
         stale = 0
         while time.monotonic() < until:
             before = self._best_s()
@@ -164,23 +168,24 @@ class _Beam:
             after = self._best_s()
             gained = after is not None and (before is None or after < GAIN * before)
             stale = 0 if gained else stale + 1
-            if stale >= self.patience:
+            if stale >= self.flags.patience:
                 return "no gain"
         return "budget"
 
     def confirm(self) -> list[Measured]:
-        """The best three, and the heuristic's schedule, at full shape; while all of them fail, the next three.
+        """The finalists, the first seed and the stored best at full shape; while all fail, the next ones.
 
-        A time from a round was taken alone and may flatter: only the race says who beats the heuristic's.
+        A time from a round was taken alone and may flatter: only the race says who beats the first seed.
         """
         failed: list[Measured] = []
         left = self._ranked()
         while left:
-            ahead = left[:FINALISTS] + [m for m in left[FINALISTS:] if m.hash == self.incumbent]
+            first = self.flags.finalists
+            ahead = left[:first] + [m for m in left[first:] if m.hash in self._always()]
             left = [m for m in left if m not in ahead]
             finalists = [candidate(m.schedule) for m in ahead]
             report = self._reporting("confirm")
-            each_s = min(RACE_AT_MOST_S, CONFIRM_SHARE * self.budget_s / FINALISTS)
+            each_s = min(RACE_AT_MOST_S, CONFIRM_SHARE * self.flags.budget_s / self.flags.finalists)
             found = confirm_on(self.bench, finalists, report, each_s, self.incumbent)
             if any(m.outcome is Outcome.OK for m in found):
                 return found + failed
@@ -189,10 +194,24 @@ class _Beam:
 
     def _expand(self) -> Expansion:
         bench = self.bench
-        survivors = [m.schedule for m in self._ranked()[: self.width]]
+        survivors = [m.schedule for m in self._ranked()[: self.flags.width]]
         if not survivors and self.rounds:
             survivors = [()]  # every seed failed: start from the unscheduled kernel
-        return expand(bench.kernel, survivors, self.measured, self.per_round, bench.target, bench.threads)
+        found = expand(
+            bench.kernel, survivors, self.measured, self.flags.per_round, bench.target, bench.threads
+        )
+        return found if self.rounds else self._with_known(found)
+
+    def _with_known(self, found: Expansion) -> Expansion:
+        """The stored best behind the first seed."""
+        if self.known is None or self.known.hash in {item.hash for item in found.candidates}:
+            return found
+        first, *others = found.candidates
+        return replace(found, candidates=(first, candidate(self.known.schedule), *others))
+
+    def _always(self) -> set[str | None]:
+        """Who races however slow it was alone."""
+        return {self.incumbent, self.known.hash if self.known else None}
 
     def _round(self, expansion: Expansion, until: float) -> None:
         number = len(self.rounds)
@@ -222,4 +241,6 @@ class _Beam:
 
     def _say(self, phase: str, done: int, total: int, best_s: float | None = None) -> None:
         best = best_s or self._best_s()
-        self.progress(Progress(len(self.rounds), phase, done, total, best, self.elapsed(), self.budget_s))
+        self.progress(
+            Progress(len(self.rounds), phase, done, total, best, self.elapsed(), self.flags.budget_s)
+        )

@@ -4,10 +4,12 @@
     sources/<hash>.c                                       every candidate's C
     candidates/<kernel>/<target>-<threads>/<schedule>.json every candidate's record
     best/<kernel>-<target>-<threads>.json                  the fastest right one
-    quarantine/<kernel>-<schedule>.c                       one runnable file for each that crashed, hung or lied
-    objects/<hash>.so                                      compiled code (engine.compiler)
+    quarantine/<kernel>-<schedule>.c or .py                one runnable file for each that crashed, hung or lied
+    objects/<hash>.so or .o                                compiled code (engine.toolchain)
+    aside/<name>                                           files that turned out to be damaged
 
-Files are written beside their place, synced and renamed, so that a reader sees the old or the new one, whole.
+What is here survives a power cut (engine.durable). Should a file be damaged all the same, nothing of it is used: a
+record carries a digest of itself, sources are named by theirs. It is moved to `aside`, and `tell` is told.
 """
 
 from __future__ import annotations
@@ -15,13 +17,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from engine import durable
 from engine.errors import InvalidGraph
-from engine.outcome import Measured, Outcome, measured_from_json
+from engine.outcome import QUARANTINED, Measured, Outcome, measured_from_json
+
+DIGEST = "sha3-256"
+
+
+def to_stderr(line: str) -> None:
+    """Tell whoever looks at the terminal."""
+    print(line, file=sys.stderr)
 
 
 def source_hash(source: str) -> str:
@@ -32,8 +44,10 @@ def source_hash(source: str) -> str:
 class Store:
     """A directory of measurements, shared by any number of processes; made when first written to."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, tell: Callable[[str], None] = to_stderr) -> None:
         self.directory = Path(directory)
+        self.torn_lines = 0  # of journals, met so far
+        self._tell = tell
 
     @property
     def objects(self) -> Path:
@@ -56,22 +70,29 @@ class Store:
 
     def choose(self, kernel_hash: str, target_id: str, threads: int, measured: Measured) -> None:
         """Make the winner of a race the best, whatever any candidate took alone: that may have flattered."""
+        if measured.source:
+            durable.sync_file(self._source(self.add_source(measured.source)))
         _write(self._best(kernel_hash, target_id, threads), measured.to_json())
 
     def add_source(self, source: str) -> str:
-        """Keep a source; its hash."""
-        name = source_hash(source)
-        place = self.directory / "sources" / f"{name}.c"
-        if not place.exists():
-            _write_text(place, source)
+        """Keep a source; its hash. It can be made again of kernel and schedule, so a power cut may take it."""
+        name, content = source_hash(source), source.encode()
+        place = self._source(name)
+        if not place.exists() or place.read_bytes() != content:
+            durable.write(place, content, sync=False)
         return name
 
     def source(self, name: str) -> str:
-        """The source of that hash; KeyError if it is not here."""
-        place = self.directory / "sources" / f"{name}.c"
-        if not place.exists():
+        """The source of that hash; KeyError if it is not here, whole."""
+        place = self._source(name)
+        try:
+            content = place.read_bytes()
+        except FileNotFoundError:
+            raise KeyError(name) from None
+        if hashlib.sha3_256(content).hexdigest() != name:
+            self._set_aside(place, "its content is not what its name says")
             raise KeyError(name)
-        return place.read_text(encoding="utf-8")
+        return content.decode()
 
     def get(self, kernel_hash: str, target_id: str, threads: int, schedule: str) -> Measured | None:
         """The record of one schedule (by its hash), or None."""
@@ -84,9 +105,31 @@ class Store:
             if found is not None:
                 yield found
 
+    def killer(self, kernel_hash: str, target_id: str, threads: int, measured: Measured) -> Measured | None:
+        """What became of the same schedule's same code before, if that was harm or a lie."""
+        found = self.get(kernel_hash, target_id, threads, measured.hash)
+        if found is None or found.outcome not in QUARANTINED or found.object_hash != measured.object_hash:
+            return None
+        return found
+
     def best(self, kernel_hash: str, target_id: str, threads: int) -> Measured | None:
         """The winner of the last search, or of what was measured since the fastest right candidate; or None."""
-        return self._read(self._best(kernel_hash, target_id, threads))
+        place = self._best(kernel_hash, target_id, threads)
+        was_there = place.exists()
+        found = self._read(place)
+        if found is None and was_there and not place.exists():  # it was damaged
+            found = self._fastest(kernel_hash, target_id, threads)
+            if found is not None:
+                _write(place, found.to_json())
+        return found
+
+    def _fastest(self, kernel_hash: str, target_id: str, threads: int) -> Measured | None:
+        right = [
+            found
+            for found in self.candidates(kernel_hash, target_id, threads)
+            if found.outcome is Outcome.OK and found.time_s is not None
+        ]
+        return min(right, key=lambda found: found.time_s or 0.0, default=None)
 
     # ---------------------------------------------------------------------------------------- journal
 
@@ -97,7 +140,7 @@ class Store:
     def landed(self, kernel_hash: str, schedule: str, phase: str, outcome: Outcome) -> None:
         """Say on disk what became of it."""
         entry = {"event": "landed", "hash": schedule, "phase": phase, "outcome": outcome.value}
-        self._note(kernel_hash, entry)
+        self._note(kernel_hash, entry, sync=False)  # lost with the power, it would count as one death
 
     def aborted(self, kernel_hash: str, schedule: str, phase: str) -> None:
         """Say on disk that somebody ended the process that ran it: its last launch says nothing about it."""
@@ -117,13 +160,16 @@ class Store:
 
     # ----------------------------------------------------------------------------------------- repros
 
-    def repro(self, kernel_hash: str, schedule: str, text: str) -> Path:
+    def repro(self, kernel_hash: str, schedule: str, text: str, suffix: str = ".c") -> Path:
         """Keep the one-file repro of a quarantined candidate; its path."""
-        place = self.directory / "quarantine" / f"{kernel_hash[:16]}-{schedule[:16]}.c"
-        _write_text(place, text)
+        place = self.directory / "quarantine" / f"{kernel_hash[:16]}-{schedule[:16]}{suffix}"
+        durable.write(place, text.encode())
         return place
 
     # ----------------------------------------------------------------------------------------- places
+
+    def _source(self, name: str) -> Path:
+        return self.directory / "sources" / f"{name}.c"
 
     def _candidates(self, kernel_hash: str, target_id: str, threads: int) -> Path:
         return self.directory / "candidates" / kernel_hash / f"{target_id}-{threads}"
@@ -132,38 +178,76 @@ class Store:
         return self.directory / "best" / f"{kernel_hash}-{target_id}-{threads}.json"
 
     def _read(self, place: Path) -> Measured | None:
-        """A record with its source; None if there is none or it cannot be read (a newer version's, a torn disk)."""
+        """A record with its source if that is here; None if there is none, or none that this version reads."""
         try:
-            document = json.loads(place.read_text(encoding="utf-8"))
-            name = document.get("source_hash")
-            source = self.source(name) if name else ""
-            return measured_from_json(document, source)
-        except (FileNotFoundError, KeyError, TypeError, ValueError, InvalidGraph):
+            content = place.read_bytes()
+        except FileNotFoundError:
             return None
+        document = _checked(content)
+        if document is None:
+            self._set_aside(place, "its content does not match its digest")
+            return None
+        source = ""
+        with suppress(KeyError):
+            source = self.source(str(document.get("source_hash")))
+        try:
+            return measured_from_json(document, source)
+        except (KeyError, TypeError, ValueError, InvalidGraph):
+            return None  # a newer version's
+
+    def _set_aside(self, place: Path, why: str) -> None:
+        """Move a damaged file out of the way, and say so; another process may have done it."""
+        name = "_".join(place.relative_to(self.directory).parts)
+        with suppress(FileNotFoundError):
+            durable.make_folder(self.directory / "aside")
+            os.replace(place, self.directory / "aside" / name)
+            self._tell(f"damaged: {place}: {why}; it is not used, and kept as aside/{name}")
 
     def _journal_of(self, kernel_hash: str) -> Path:
         return self.directory / "journal" / f"{kernel_hash}.jsonl"
 
-    def _note(self, kernel_hash: str, entry: Mapping[str, object]) -> None:
-        place = self._journal_of(kernel_hash)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(entry, separators=(",", ":")) + "\n"
-        journal = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(journal, line.encode())
-            os.fsync(journal)
-        finally:
-            os.close(journal)
+    def _note(self, kernel_hash: str, entry: Mapping[str, object], *, sync: bool = True) -> None:
+        line = json.dumps(entry, separators=(",", ":"))
+        durable.append(self._journal_of(kernel_hash), line.encode(), sync=sync)
 
     def _journal(self, kernel_hash: str) -> Iterator[dict[str, object]]:
+        """The entries that can be read; the others, of machines that lost power, are counted."""
         place = self._journal_of(kernel_hash)
-        if not place.exists():
-            return
-        for line in place.read_text(encoding="utf-8").splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue  # the last line of a machine that lost power
+        torn = 0
+        with suppress(FileNotFoundError):
+            for line in place.read_bytes().split(b"\n"):
+                entry = _entry(line)
+                if entry is not None:
+                    yield entry
+                elif line:
+                    torn += 1
+        if torn:
+            self.torn_lines += torn
+            self._tell(f"damaged: {place}: {torn} torn line{'s' * (torn > 1)} ignored")
+
+
+def _entry(line: bytes) -> dict[str, object] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and "event" in found else None
+
+
+def _checked(content: bytes) -> dict[str, Any] | None:
+    """The record that some bytes are, without its digest; None if they are damaged."""
+    try:
+        document = json.loads(content)
+        digest = document.pop(DIGEST)
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return None
+    found: dict[str, Any] = document
+    return found if digest == _digest(found) else None
+
+
+def _digest(document: Mapping[str, object]) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha3_256(text.encode()).hexdigest()
 
 
 def _faster(measured: Measured, best: Measured | None) -> bool:
@@ -173,18 +257,5 @@ def _faster(measured: Measured, best: Measured | None) -> bool:
 
 
 def _write(place: Path, document: dict[str, object]) -> None:
-    _write_text(place, json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n")
-
-
-def _write_text(place: Path, text: str) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, scratch = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=place.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, place)
-    except BaseException:
-        os.unlink(scratch)
-        raise
+    sealed = {**document, DIGEST: _digest(document)}
+    durable.write(place, (json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())

@@ -11,9 +11,10 @@ from engine.ir import UOp, toposort
 from engine.lanes import lanes_of
 from engine.linearize import behind_after
 from engine.ops import Op
-from engine.render.c import CRenderer
 from engine.render.language import Renderer
-from engine.target import Features
+from engine.render.llvm import LlvmRenderer
+from engine.target import Target
+from engine.toolchain import renderer_of
 
 
 class FaultKind(StrEnum):
@@ -26,6 +27,7 @@ class FaultKind(StrEnum):
     OFF_BY_ONE_PERCENT = "off_by_one_percent"
     CORRUPT_INPUT = "corrupt_input"
     EXIT = "exit"
+    RAGGED_TAIL = "ragged_tail"  # right where the output is a multiple of 8 elements
 
 
 # `right` is the kernel as it should be, out the output of `size` elements of type T.
@@ -40,8 +42,30 @@ _CODE = {
     ),
     FaultKind.CORRUPT_INPUT: "right(buffers, first, last); ((char *)buffers[1])[0] ^= 1;",
     FaultKind.EXIT: "extern void exit(int); exit(0);",
+    FaultKind.RAGGED_TAIL: "right(buffers, first, last); if (size % 8) out[size - 1] += 1;",
 }
 _TYPES = {"float32": "float", "int32": "int", "int64": "long", "bool": "unsigned char"}
+# The same as LLVM's assembly: {T} is the type, {one} its 1, {add} its addition.
+_ASSEMBLY = {
+    FaultKind.SEGFAULT: "store volatile i32 1, ptr inttoptr (i64 8 to ptr)",
+    FaultKind.LOOP: 'br label %ever\never:\n  call void asm sideeffect "", ""()\n  br label %ever\nnever:',
+    FaultKind.PAST_END: "{right}\n  %p = getelementptr {T}, ptr %out, i64 {size}\n  store {T} {one}, ptr %p",
+    FaultKind.BEFORE_START: "{right}\n  %p = getelementptr {T}, ptr %out, i64 -1\n  store {T} {one}, ptr %p",
+    FaultKind.OFF_BY_ONE_PERCENT: (
+        "{right}\n  %v = load {T}, ptr %out\n  %w = fmul {T} %v, 0x3FF0290000000000\n  store {T} %w, ptr %out"
+    ),
+    FaultKind.CORRUPT_INPUT: (
+        "{right}\n  %at = getelementptr ptr, ptr %buffers, i64 1\n  %in = load ptr, ptr %at\n"
+        "  %v = load i8, ptr %in\n  %w = xor i8 %v, 1\n  store i8 %w, ptr %in"
+    ),
+    FaultKind.EXIT: "call void @exit(i32 0)",
+    FaultKind.RAGGED_TAIL: (
+        "{right}\n  %ragged = icmp ne i64 {rest}, 0\n  br i1 %ragged, label %tail, label %end\n"
+        "tail:\n  %p = getelementptr {T}, ptr %out, i64 {end}\n  %v = load {T}, ptr %p\n"
+        "  %w = {add} {T} %v, {one}\n  store {T} %w, ptr %p\n  br label %end\nend:"
+    ),
+}
+_LLVM_TYPES = {"float32": "float", "int32": "i32", "int64": "i64", "bool": "i8"}
 
 
 @dataclass(frozen=True)
@@ -98,19 +122,41 @@ class FaultyRenderer:
         output = _output(linear)
         if fault is None or output is None:
             return self._inner.render(linear, name)
-        right = f"{name}_right"
-        signature = f"void {name}(void *const *buffers, long first, long last)"
-        lines = [
-            f"{_TYPES[output.dtype.name]} *out = buffers[0];",
-            f"const long size = {prod(output.arg[1])};",
-            _CODE[fault.kind].replace("right(", f"{right}("),
-        ]
-        return f"{self._inner.render(linear, right)}{signature} {{\n  " + "\n  ".join(lines) + "\n}\n"
+        write = _assembly if isinstance(self._inner, LlvmRenderer) else _c
+        return self._inner.render(linear, f"{name}_right") + write(fault.kind, name, output)
 
 
-def faulty_renderer(features: Features) -> FaultyRenderer:
-    """A renderer factory, for an agent that is to meet every kind of broken kernel."""
-    return FaultyRenderer(CRenderer(features))
+def _c(kind: FaultKind, name: str, output: UOp) -> str:
+    lines = [
+        f"{_TYPES[output.dtype.name]} *out = buffers[0];",
+        f"const long size = {prod(output.arg[1])};",
+        _CODE[kind].replace("right(", f"{name}_right("),
+    ]
+    signature = f"void {name}(void *const *buffers, long first, long last)"
+    return f"{signature} {{\n  " + "\n  ".join(lines) + "\n}\n"
+
+
+def _assembly(kind: FaultKind, name: str, output: UOp) -> str:
+    size, floats = prod(output.arg[1]), output.dtype.is_float
+    harm = _ASSEMBLY[kind].format(
+        right=f"call void @{name}_right(ptr %buffers, i64 %first, i64 %last)",
+        T=_LLVM_TYPES[output.dtype.name],
+        one="1.0" if floats else "1",
+        add="fadd" if floats else "add",
+        size=size,
+        end=size - 1,
+        rest=size % 8,
+    )
+    return (
+        ("declare void @exit(i32)\n" if kind is FaultKind.EXIT else "")
+        + f"define void @{name}(ptr %buffers, i64 %first, i64 %last) {{\nentry:\n"
+        + f"  %out = load ptr, ptr %buffers\n  {harm}\n  ret void\n}}\n"
+    )
+
+
+def faulty_renderer(target: Target, faults: Sequence[Fault] = FAULTS) -> FaultyRenderer:
+    """A renderer for the target's compiler, for an agent that is to meet every kind of broken kernel."""
+    return FaultyRenderer(renderer_of(target), faults)
 
 
 def traits_of(linear: Sequence[UOp]) -> Traits:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine.render.c import CRenderer
+from engine.toolchain import renderer_of
 from fleet.agents.tasks.context import Tasks
 from fleet.client import Client
 from fleet.resources import Job, Node, Search
@@ -231,7 +231,7 @@ FAULTS = (
 
 def faulty_tasks(tasks: Tasks) -> Tasks:
     """An agent's tasks with a renderer whose code breaks in every way: given to an agent as its setup."""
-    return replace(tasks, renderer_factory=lambda features: FaultyRenderer(CRenderer(features), FAULTS))
+    return replace(tasks, renderer_factory=lambda target: FaultyRenderer(renderer_of(target), FAULTS))
 
 
 def gemm(n: int) -> dict[str, Any]:

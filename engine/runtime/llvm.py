@@ -40,7 +40,7 @@ def detect() -> Target:
 @lru_cache(maxsize=1)
 def _detected() -> Target:
     version = ".".join(map(str, llvm.llvm_version_info))
-    return describe(_confirmed(read_processor()), f"llvm {version}", ())
+    return describe(_confirmed(read_processor()), f"llvm {version}", ("-O2",))
 
 
 def _confirmed(processor: Processor) -> Processor:

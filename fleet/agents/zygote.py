@@ -20,8 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.errors import EngineError
-from engine.render.c import CRenderer
-from engine.target import detect
+from engine.toolchain import detect
 from fleet.agents.execution import execute
 from fleet.agents.supervisor import supervise
 from fleet.agents.tasks import confirm, expand, kernel, measure, noop
@@ -39,7 +38,7 @@ def own_tasks() -> Tasks:
         "measure": measure.run,
         "confirm": confirm.run,
     }
-    return Tasks(by_kind, renderer_factory=CRenderer)
+    return Tasks(by_kind)
 
 
 def changed(tasks: Tasks, setup: str) -> Tasks:

@@ -15,16 +15,18 @@ from rich.table import Table
 
 from engine import heuristic
 from engine.compare import NUMPY, compare
+from engine.flags import Flags
 from engine.programs import cost, program
 from engine.search import search
 from engine.store import Store
-from engine.target import Target, detect
+from engine.target import Target
+from engine.toolchain import detect
 
 
 def measure(size: int, threads: int, budget_s: float, target: Target, store: Store, table: Table) -> None:
     """Search one size, then time the four rows in turns."""
     kernel = program("gemm", [size, size, size], "float32")
-    found = search(kernel, target, store=store, budget_s=budget_s, threads=threads)
+    found = search(kernel, target, store=store, flags=Flags(budget_s, threads))
     assert found.best is not None, "no candidate was right"
     wanted = [
         ("as written (-O2)", ()),

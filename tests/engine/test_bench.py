@@ -12,8 +12,9 @@ from engine.opts import Opt, OptKind
 from engine.outcome import Measured, Outcome
 from engine.programs import program
 from engine.store import Store
-from engine.target import Target, detect
+from engine.target import Target
 from engine.timing import Runner
+from engine.toolchain import detect
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from engine.compare import Row
 from engine.options import OPTIONS
 from engine.outcome import Outcome
 from engine.programs import program
-from engine.target import detect
+from engine.toolchain import detect
 
 ROOT = Path(__file__).parents[2]
 

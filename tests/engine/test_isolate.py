@@ -33,6 +33,7 @@ SOURCE = f"""
 #define IN ((float *)bufs[1])
 KERNEL(good) {{ for (int i = 0; i < {SIZE}; i++) OUT[i] = IN[i] * 2; }}
 KERNEL(unwritten) {{ for (int i = 0; i < {SIZE} - 1; i++) OUT[i] = IN[i] * 2; }}
+KERNEL(sleeps) {{ usleep(20000); good(bufs, first, last); }}
 KERNEL(segfault) {{ *(volatile int *)8 = 1; }}
 KERNEL(aborts) {{ abort(); }}
 KERNEL(leaves) {{ exit(0); }}
@@ -120,10 +121,19 @@ def test_one_child_runs_many_programs_and_times_each_run(
     isolate: Isolate, library: Path, arena: Arena
 ) -> None:
     child = run(isolate, library, "good", arena)
-    times = child.run("k", runs=50, budget_s=5.0, deadline_s=1.0)
-    assert len(times) == 50
-    assert all(0 < t < 1 for t in times)
-    assert len(child.run("k", runs=50, budget_s=5.0, stop_above_s=0.0, deadline_s=1.0)) == 1
+    found = child.run("k", runs=50, budget_s=5.0, deadline_s=1.0)
+    assert len(found.times_s) == 50
+    assert all(0 < t < 1 for t in found.times_s)
+    assert len(child.run("k", runs=50, budget_s=5.0, stop_above_s=0.0, deadline_s=1.0).times_s) == 1
+    child.close()
+
+
+def test_a_run_that_gave_its_core_away_is_known(isolate: Isolate, library: Path, arena: Arena) -> None:
+    child = run(isolate, library, "sleeps", arena)
+    found = child.run("k", runs=3, budget_s=5.0, deadline_s=5.0)
+    assert len(found.times_s) == 3
+    assert found.calm_s == ()
+    assert found.believed_s == found.times_s
     child.close()
 
 
@@ -220,7 +230,7 @@ def test_numpy_runs_a_named_program_on_the_same_buffers(isolate: Isolate) -> Non
     with Arena((FLOAT, (30, 50)), [a, b]) as arena:
         child = isolate.child()
         child.prepare_numpy("n", "gemm", arena, child.map(arena))
-        assert len(child.run("n", runs=3, budget_s=5.0, deadline_s=5.0)) == 3
+        assert len(child.run("n", runs=3, budget_s=5.0, deadline_s=5.0).times_s) == 3
         child.close()
         assert np.allclose(arena.view(0), a @ b)
 
@@ -265,10 +275,10 @@ def test_children_end_when_the_process_that_measures_is_killed(library: Path) ->
 def test_a_child_nobody_stops_ends_itself_soon_after_its_deadline(library: Path) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     talk, childs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    command = [sys.executable, "-m", "engine.measuring", str(theirs.fileno())]
+    command = [sys.executable, "-m", "engine.starter", str(theirs.fileno())]
     root = Path(__file__).resolve().parents[2]
     with subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=root), ours, theirs, talk, childs:
-        socket.send_fds(ours, [b'{"do": "fork"}'], [childs.fileno()])
+        socket.send_fds(ours, [b'{"do": "fork", "role": "measure"}'], [childs.fileno()])
         pid = json.loads(ours.recv(4096))["pid"]
         prepare = {"do": "prepare", "key": "k", "path": str(library), "entry": "loops"}
         talk.send(json.dumps({**prepare, "buffers": [], "tiles": 1}).encode())

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import os
+import stat
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from engine import durable
 from engine.opts import Opt, OptKind, schedule_hash
 from engine.outcome import Measured, Outcome
-from engine.store import Store, source_hash
+from engine.store import Store, _write, source_hash
 
 KERNEL, TARGET = "k" * 64, "t" * 64
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def measured(amount: int = 4, time_s: float | None = 1e-3, outcome: Outcome = Outcome.OK) -> Measured:
@@ -83,13 +89,183 @@ def test_equal_sources_are_kept_once_and_read_by_hash(tmp_path: Path) -> None:
         store.source("0" * 64)
 
 
-def test_a_record_that_cannot_be_read_counts_as_missing(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+@pytest.mark.parametrize("damage", [b"", b"{", b"{}", b"[]", b"null", b"\xff", b'{"outcome": "ok"}'])
+def test_a_damaged_record_is_set_aside_with_a_message_and_never_used(tmp_path: Path, damage: bytes) -> None:
+    told: list[str] = []
+    store = Store(tmp_path, told.append)
     store.add(KERNEL, TARGET, 1, measured())
     (place,) = (tmp_path / "candidates").rglob("*.json")
-    for text in ("{", "{}", json.dumps({**json.loads(place.read_text()), "outcome": "great"})):
-        place.write_text(text)
-        assert store.get(KERNEL, TARGET, 1, measured().hash) is None
+    place.write_bytes(damage)
+    assert store.get(KERNEL, TARGET, 1, measured().hash) is None
+    assert store.get(KERNEL, TARGET, 1, measured().hash) is None
+    (line,) = told
+    assert str(place) in line
+    (kept,) = (tmp_path / "aside").iterdir()
+    assert kept.read_bytes() == damage
+    store.add(KERNEL, TARGET, 1, measured())
+    assert store.get(KERNEL, TARGET, 1, measured().hash) == measured()
+
+
+def test_a_time_that_was_changed_on_the_disk_is_not_believed(tmp_path: Path) -> None:
+    store = Store(tmp_path, lambda _: None)
+    store.add(KERNEL, TARGET, 1, measured(time_s=1e-3))
+    (place,) = (tmp_path / "candidates").rglob("*.json")
+    place.write_text(place.read_text().replace("0.001", "0.0001"))
+    assert store.get(KERNEL, TARGET, 1, measured().hash) is None
+
+
+def test_a_whole_record_of_another_version_counts_as_missing_and_stays(tmp_path: Path) -> None:
+    told: list[str] = []
+    store = Store(tmp_path, told.append)
+    store.add(KERNEL, TARGET, 1, measured())
+    (place,) = (tmp_path / "candidates").rglob("*.json")
+    _write(place, {**measured().to_json(), "outcome": "great"})
+    assert store.get(KERNEL, TARGET, 1, measured().hash) is None
+    assert place.exists()
+    assert told == []
+
+
+def test_a_damaged_best_is_found_again_among_the_candidates(tmp_path: Path) -> None:
+    store = Store(tmp_path, lambda _: None)
+    for amount, time_s in ((2, 3e-3), (4, 1e-3), (6, 2e-3)):
+        store.add(KERNEL, TARGET, 1, measured(amount, time_s))
+    (place,) = (tmp_path / "best").iterdir()
+    place.write_bytes(place.read_bytes()[:-20])
+    assert Store(tmp_path, lambda _: None).best(KERNEL, TARGET, 1) == measured(4, 1e-3)
+    assert place.exists()
+
+
+def test_a_record_without_its_source_is_still_a_result(tmp_path: Path) -> None:
+    told: list[str] = []
+    store = Store(tmp_path, told.append)
+    store.add(KERNEL, TARGET, 1, measured())
+    (source,) = (tmp_path / "sources").iterdir()
+    source.write_text("torn")
+    assert store.get(KERNEL, TARGET, 1, measured().hash) == replace(measured(), source="")
+    assert len(told) == 1
+    store.add_source(measured().source)
+    assert store.get(KERNEL, TARGET, 1, measured().hash) == measured()
+
+
+def test_a_source_written_over_a_torn_one_is_whole(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    name = store.add_source("int x;")
+    (tmp_path / "sources" / f"{name}.c").write_text("in")
+    store.add_source("int x;")
+    assert store.source(name) == "int x;"
+
+
+@pytest.mark.parametrize("step", [17, pytest.param(1, marks=pytest.mark.slow)])
+def test_files_cut_at_any_byte_give_the_truth_or_nothing(tmp_path: Path, step: int) -> None:
+    """What a power cut may leave of a file: every beginning of it."""
+    store = Store(tmp_path, lambda _: None)
+    store.add(KERNEL, TARGET, 1, measured())
+    store.launch(KERNEL, measured().hash, "verify", {})
+    store.landed(KERNEL, measured().hash, "verify", Outcome.OK)
+    store.launch(KERNEL, measured().hash, "time", {})
+    whole = {place: place.read_bytes() for place in tmp_path.rglob("*") if place.is_file()}
+    assert len(whole) == 4
+    for damaged, content in whole.items():
+        for length in range(0, len(content), step):
+            for place, bytes_ in whole.items():
+                place.write_bytes(bytes_ if place != damaged else bytes_[:length])
+            found = Store(tmp_path, lambda _: None)
+            assert found.get(KERNEL, TARGET, 1, measured().hash) in (None, measured(), NO_SOURCE)
+            assert found.best(KERNEL, TARGET, 1) in (None, measured(), NO_SOURCE)
+            assert set(found.in_flight(KERNEL)) <= {(measured().hash, "verify"), (measured().hash, "time")}
+            assert found.torn_lines <= 1
+
+
+NO_SOURCE = replace(measured(), source="")
+
+WRITER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from engine.store import Store
+from tests.engine.test_store import KERNEL, TARGET, measured
+
+store, number = Store(Path(sys.argv[1])), int(sys.argv[2])
+while True:
+    number += 1
+    found = measured(number, 1 / number)
+    store.launch(KERNEL, found.hash, "verify", {"number": number})
+    store.add(KERNEL, TARGET, 1, found)
+    print(number, flush=True)
+"""
+
+
+def test_a_writer_that_is_killed_again_and_again_loses_nothing_it_had_kept(tmp_path: Path) -> None:
+    number = 0
+    told: list[str] = []
+    for round_ in range(6):
+        command = [sys.executable, "-c", WRITER, str(tmp_path), str(number)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as writer:
+            assert writer.stdout
+            for _ in range(3 + round_):  # killed while it writes the one behind
+                number = int(writer.stdout.readline())
+            writer.kill()
+        store = Store(tmp_path, told.append)
+        for kept in range(1, number + 1):
+            assert store.get(KERNEL, TARGET, 1, measured(kept).hash) == measured(kept, 1 / kept)
+        best = store.best(KERNEL, TARGET, 1)
+        assert best is not None
+        assert (best.time_s or 1) <= 1 / number
+        assert sum(store.in_flight(KERNEL).values()) >= number
+    assert [line for line in told if "torn" not in line] == []
+
+
+def test_a_line_behind_a_torn_one_is_read(tmp_path: Path) -> None:
+    told: list[str] = []
+    store = Store(tmp_path, told.append)
+    store.launch(KERNEL, "a", "verify", {})
+    (journal,) = (tmp_path / "journal").iterdir()
+    with journal.open("a") as file:
+        file.write('{"event": "laun')
+    store.launch(KERNEL, "b", "verify", {})
+    assert store.in_flight(KERNEL) == {("a", "verify"): 1, ("b", "verify"): 1}
+    assert store.torn_lines == 1
+    assert len(told) == 1
+
+
+def test_a_killer_is_known_by_its_code(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    killed = replace(measured(outcome=Outcome.CRASHED), object_hash="a")
+    store.add(KERNEL, TARGET, 1, killed)
+    again = replace(measured(), object_hash="a")
+    assert store.killer(KERNEL, TARGET, 1, again) == killed
+    assert store.killer(KERNEL, TARGET, 1, replace(again, object_hash="b")) is None  # it was repaired
+    assert store.killer(KERNEL, TARGET, 2, again) is None
+    store.add(KERNEL, TARGET, 1, again)
+    assert store.killer(KERNEL, TARGET, 1, again) is None
+
+
+def test_names_and_contents_are_synced_before_and_after_a_file_appears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def noted(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(*words: Any) -> Any:
+            folder = name == "fsync" and stat.S_ISDIR(os.fstat(words[0]).st_mode)
+            calls.append("sync folder" if folder else name)
+            return real(*words)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("fsync", "replace"):
+        noted(name)
+    durable.write(tmp_path / "record", b"1")
+    assert calls == ["fsync", "replace", "sync folder"]
+    calls.clear()
+    for _ in range(2):
+        durable.append(tmp_path / "journal", b"1")
+    assert calls == ["fsync", "sync folder", "fsync"]
+    calls.clear()
+    durable.write(tmp_path / "new" / "er" / "record", b"1")
+    assert calls == ["sync folder", "sync folder", "fsync", "replace", "sync folder"]
 
 
 def test_the_journal_names_what_was_in_flight(tmp_path: Path) -> None:
@@ -99,9 +275,6 @@ def test_the_journal_names_what_was_in_flight(tmp_path: Path) -> None:
         store.launch(KERNEL, name, "verify", {"shapes": [[1, 2]]})
     for name in ("a", "c"):
         store.landed(KERNEL, name, "verify", Outcome.OK)
-    (journal,) = (tmp_path / "journal").iterdir()
-    with journal.open("a") as file:
-        file.write('{"event": "laun')
     assert Store(tmp_path).in_flight(KERNEL) == {("b", "verify"): 2}
     assert not Store(tmp_path).in_flight("l" * 64)
 

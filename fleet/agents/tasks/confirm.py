@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.search import confirm
 from engine.store import Store
-from engine.target import detect
+from engine.toolchain import detect
 from fleet.agents.protocol import ConfirmSpec
 from fleet.agents.tasks.context import Report, TaskContext
 from fleet.agents.tasks.definition import candidates, definition
@@ -25,7 +25,7 @@ def run(spec: dict[str, Any], workdir: Path, report: Report, context: TaskContex
         store=Store(context.cache / "store"),
         threads=wanted.threads,
         seed=wanted.seed,
-        renderer=context.renderer_factory(target.features),
+        renderer=context.renderer(target),
         report=report,
     )
     return measured(kernel, target, found, workdir)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engine.render.language import Renderer
-from engine.target import Features
+from engine.target import Target
 
-RendererFactory = Callable[[Features], Renderer]
+RendererFactory = Callable[[Target], Renderer]
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -19,11 +19,15 @@ class TaskContext:
     """What the node lends to its tasks.
 
     `cache` is a directory that outlives the attempt (compiled code, the candidate store). `renderer_factory` makes
-    the renderer for a target's features; a test agent passes one whose code is wrong.
+    the renderer for a target, None is the target's own; a test agent passes one whose code is wrong.
     """
 
     cache: Path
-    renderer_factory: RendererFactory
+    renderer_factory: RendererFactory | None = None
+
+    def renderer(self, target: Target) -> Renderer | None:
+        """The renderer to use instead of the target's own, if there is one."""
+        return None if self.renderer_factory is None else self.renderer_factory(target)
 
 
 class Failed(Exception):
@@ -48,4 +52,4 @@ class Tasks:
     """The tasks of a node by job kind, and what they render with."""
 
     by_kind: Mapping[str, Task]
-    renderer_factory: RendererFactory
+    renderer_factory: RendererFactory | None = None

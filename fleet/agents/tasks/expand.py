@@ -9,7 +9,7 @@ from engine.opts import schedule_to_json
 from engine.programs import cost
 from engine.search import expand
 from engine.serialize import kernel_hash, kernel_text
-from engine.target import detect
+from engine.toolchain import detect
 from fleet.agents.protocol import CandidateRef, ExpandResult, ExpandSpec
 from fleet.agents.tasks.context import Report, TaskContext
 from fleet.agents.tasks.definition import definition, schedules

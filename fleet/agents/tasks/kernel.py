@@ -14,7 +14,8 @@ from engine.outcome import Outcome
 from engine.programs import Cost, cost
 from engine.serialize import kernel_hash
 from engine.store import Store
-from engine.target import Target, detect
+from engine.target import Target
+from engine.toolchain import detect
 from fleet.agents.protocol import KernelSpec
 from fleet.agents.tasks.context import Failed, Report, TaskContext
 from fleet.agents.tasks.definition import definition
@@ -40,7 +41,7 @@ def run(spec: dict[str, Any], workdir: Path, report: Report, context: TaskContex
         threads=wanted.threads,
         seed=wanted.seed,
         time_s=wanted.time_s,
-        renderer=context.renderer_factory(target.features),
+        renderer=context.renderer(target),
         report=report,
     )
     for row in found:

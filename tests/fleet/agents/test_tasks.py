@@ -10,9 +10,9 @@ import pytest
 
 from engine.errors import InvalidGraph
 from engine.programs import program
-from engine.render.c import CRenderer
 from engine.serialize import kernel_hash, kernel_text, kernel_to_json
-from engine.target import detect
+from engine.target import Target
+from engine.toolchain import detect, renderer_of
 from fleet.agents.protocol import (
     ExpandResult,
     KernelRef,
@@ -24,6 +24,7 @@ from fleet.agents.protocol import (
 from fleet.agents.tasks import confirm, expand, kernel, measure
 from fleet.agents.tasks.context import Failed, TaskContext
 from fleet.agents.tasks.definition import definition
+from tests.fakes import Fault, FaultKind, FaultyRenderer
 from tests.fleet.agents.conftest import Start
 from tests.fleet.agents.far_end import FarEnd
 
@@ -39,7 +40,7 @@ def workdir(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> TaskContext:
-    return TaskContext(tmp_path_factory.mktemp("cache"), CRenderer)
+    return TaskContext(tmp_path_factory.mktemp("cache"))
 
 
 def ignore(progress: dict[str, Any]) -> None:
@@ -133,20 +134,15 @@ def test_a_schedule_that_does_not_fit_is_invalid(workdir: Path, context: TaskCon
         kernel.run(spec, workdir, ignore, context)
 
 
-class _Crashing(CRenderer):
-    """Makes code that writes to address 0 first."""
-
-    def render(self, linear: Any, name: str) -> str:
-        source = super().render(linear, name)
-        head, brace, body = source.rpartition("first, long last) {")
-        assert brace, source
-        return f"{head}{brace} *(volatile int *)0 = 1;{body}"
+def crashing(target: Target) -> FaultyRenderer:
+    """A renderer whose code writes where it may not, at once."""
+    return FaultyRenderer(renderer_of(target), [Fault(FaultKind.SEGFAULT)])
 
 
 def test_a_kernel_that_crashes_fails_the_job_and_shows_its_row(workdir: Path, tmp_path: Path) -> None:
     spec = {"kind": "kernel", "kernel": GEMM, "schedule": "none", "time_s": 0.01}
     with pytest.raises(Failed, match="crashed") as caught:
-        kernel.run(spec, workdir, ignore, TaskContext(tmp_path / "cache", _Crashing))
+        kernel.run(spec, workdir, ignore, TaskContext(tmp_path / "cache", crashing))
     (row,) = caught.value.result["rows"]
     assert (row["outcome"], row["best_s"]) == ("crashed", None)
 
