@@ -12,7 +12,7 @@ from engine.ir import UOp, toposort
 from engine.ops import ELEMENTWISE, Op
 from engine.opts import RangeType
 
-_EFFECTS = frozenset({Op.STORE, Op.END})
+_EFFECTS = frozenset({Op.STORE, Op.PREFETCH, Op.END})
 _STATEMENTS = ELEMENTWISE | _EFFECTS | {Op.LOAD, Op.ACC, Op.VECTOR, Op.LANE}
 
 

@@ -27,7 +27,7 @@ from engine.kernel import Kernel
 from engine.nest import Nest, Version, after, all_of, close, group, less
 from engine.offsets import number
 from engine.ops import Op
-from engine.opts import TARGET_OUT, RangeType
+from engine.opts import TARGET_OUT, OptKind, RangeType
 from engine.places import settled_index
 from engine.ranges import Axis, Leaf
 from engine.schedule import Scheduled
@@ -155,7 +155,8 @@ class _Tile:
 
     def _store_to(self, index: UOp, value: UOp, reduced: Places, places: Places) -> UOp:
         if not self.scheduled.partial_reduce:
-            return UOp(Op.STORE, dt.void, (index, substitute(value, places | reduced)))
+            how = "stream" if self.scheduled.streams else None
+            return UOp(Op.STORE, dt.void, (index, substitute(value, places | reduced)), how)
         ((reduce, total),) = reduced.items()  # no FOLD stands beside a REDUCE
         so_far = self._add_partial(index, reduce.arg[0], total)
         done = substitute(value, places | {reduce: so_far})
@@ -228,6 +229,10 @@ class _Tile:
         """
         reduces = [reduce for reduce, name in self.body.reduces.items() if name == target]
         around = (*self.nest.opened(self._round(target, reduces)), *version.condition)
+        if OptKind.PREFETCH in self.scheduled.marks and self.body.axes_of(TARGET_OUT) <= self._axes_of(
+            target
+        ):
+            around = (*around, *self._prefetches(version))
         accumulators = [self._accumulator(reduce, around) for reduce in reduces]
         own = [leaf for leaf in self.scheduled.of_type(RangeType.REDUCE) if leaf.axis.target == target]
         border = [a for a in self.scheduled.axes if a.target == target and self.nest.is_ragged(a)]
@@ -242,6 +247,17 @@ class _Tile:
 
         end = self.nest.versions(ragged, run)
         return {a.reduce: a.result(end) for a in accumulators}
+
+    def _prefetches(self, version: Version) -> list[UOp]:
+        """The first element of each vector of the output's tile; what sticks out of the output does no harm."""
+        memory = self._output(version)
+        place = UOp(Op.INDEX, self.kernel.dtype, (memory, self.body.offset))
+        lanes = {axis: self.scheduled.vec_of({axis}) for axis in self.scheduled.axes}
+        first = {self.nest.ranges[vec]: number(0) for vec in lanes.values() if vec is not None}
+        return [
+            UOp(Op.PREFETCH, dt.void, (substitute(substitute(place, self._places(registers)), first),))
+            for registers in self._registers(RangeType.UPCAST, self.body.axes_of(TARGET_OUT))
+        ]
 
     def _axes_of(self, target: str) -> frozenset[Axis]:
         """What the loops of a reduce move."""

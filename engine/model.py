@@ -17,7 +17,7 @@ from engine.ir import UOp, toposort
 from engine.kernel import Kernel
 from engine.ops import Op
 from engine.opts import RangeType
-from engine.ranges import Leaf
+from engine.ranges import Axis, Leaf
 from engine.schedule import Scheduled
 from engine.target import Target
 from engine.walks import Copy, Walk, loops_of, walks
@@ -38,6 +38,8 @@ COPY_VECTOR_CYCLES, COPY_ELEMENT_CYCLES = 2.0, 1.5
 TAIL = 1.5
 # Where steps of a reduce may lie beyond its end, every iteration asks whether they do.
 RAGGED_REDUCE = 0.4
+# The same where all tiles are checked: a choice each step of a reduce, a mask for each load that is not staged.
+PADDED_REDUCE, PADDED_LOADS, PADDED = 0.25, 0.15, 0.02
 CONFLICT_AT_MOST = 3.0
 
 # Cycles of one operation on a register of lanes, where it is not half a cycle.
@@ -191,8 +193,17 @@ class _Tile:
         for axis in self.scheduled.axes:
             span = self.scheduled.span(axis)
             if span > 1 and axis.extent % span:
-                factor += RAGGED_REDUCE if axis.reduce else TAIL / ceil(axis.extent / span)
+                factor += self._border_factor(axis, span)
         return factor
+
+    def _border_factor(self, axis: Axis, span: int) -> float:
+        if axis not in self.scheduled.padded:
+            return RAGGED_REDUCE if axis.reduce else TAIL / ceil(axis.extent / span)
+        if axis.reduce:
+            return PADDED_REDUCE
+        leaves = [leaf for leaf in self.registers if leaf.axis == axis]
+        guarded = any(walk.step(leaf) != 0 for walk in self.loads if not walk.packed for leaf in leaves)
+        return PADDED_LOADS if guarded else PADDED
 
     # ----------------------------------------------------------------------------------------- stages
 
@@ -215,17 +226,22 @@ class _Tile:
     def fill_s(self, cache: Cache) -> float:
         """Time to bring into `cache` what its loops touch anew."""
         depth = self._depth_within(cache.bytes)
+        past = self._footprint(0, 0)[0] / cache.fill_bytes_per_s if self._is_past(cache) else 0.0
         if depth == 0:
-            return 0.0  # everything stays in it from one run to the next
+            return past  # everything stays in it from one run to the next
         moved = 0.0
         jumps = 0.0
         for number, walk in enumerate(self.walks):
             at = _at(walk, depth)
             lines, _, rows = self._footprint(number, at)
             times = self._repeats(walk, at, lines <= cache.bytes / 2)
-            moved += lines * times * (self._store_weight() if number == 0 else 1.0)
+            moved += lines * times * (self._store_weight if number == 0 else 1.0)
             jumps += rows * times
-        return moved / cache.fill_bytes_per_s + jumps * cache.jump_s
+        return moved / cache.fill_bytes_per_s + jumps * cache.jump_s + past
+
+    def _is_past(self, cache: Cache) -> bool:
+        """Does the output go to memory past all caches, even where it would fit? That is the last one's business."""
+        return self.scheduled.streams and cache is self.machine.caches[-1]
 
     def page_walks_s(self) -> float:
         """Time spent looking up pages beyond what the TLB holds."""
@@ -239,8 +255,10 @@ class _Tile:
             walks += pages * self._repeats(walk, at, pages <= self.machine.page_walks / 2)
         return walks * self.machine.page_walk_s
 
+    @property
     def _store_weight(self) -> float:
-        return 2.0  # a line is read before it is written
+        """A line is read before it is written, unless it is written past the caches, which is counted apart."""
+        return 0.0 if self.scheduled.streams else 2.0
 
     def _depth_within(self, capacity: float) -> int:
         """The outermost loop position inside which everything touched fits."""

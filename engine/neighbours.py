@@ -7,12 +7,11 @@ A step appends an opt, changes one amount, drops an opt, or swaps two. Opts that
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
 
 from engine import heuristic
 from engine.indexing import accesses, body
-from engine.ir import UOp
 from engine.kernel import Kernel
 from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
 from engine.picks import picks
@@ -30,9 +29,10 @@ MAX_OPTS = 16
 PICKS = 32
 
 # What a kernel comes to, by structure: schedules with equal leaves and stages are the same kernel.
-Structure = tuple[tuple[Axis, int, int, RangeType] | tuple[UOp, "Structure"], ...]
+Structure = tuple[Hashable, ...]
 
 _REGISTERS = (OptKind.VEC, OptKind.UPCAST, OptKind.UNROLL)
+_MARKS = (OptKind.PAD, OptKind.STREAM, OptKind.PREFETCH)
 
 
 def canonical(schedule: Schedule) -> Schedule:
@@ -43,9 +43,12 @@ def canonical(schedule: Schedule) -> Schedule:
 def _rank(opt: Opt) -> tuple[int, str, str, int]:
     if opt.kind in _REGISTERS:
         return (_REGISTERS.index(opt.kind), opt.kind.value, opt.target, opt.axis)
+    if opt.kind in _MARKS:
+        return (len(_REGISTERS) + _MARKS.index(opt.kind), "", opt.target, opt.axis)
+    behind = len(_REGISTERS) + len(_MARKS)
     if opt.kind is OptKind.STAGE:
-        return (len(_REGISTERS) + 1, "", opt.target, opt.axis)
-    return (len(_REGISTERS) + 2 * (opt.kind is OptKind.THREAD), "", "", 0)
+        return (behind + 1, "", opt.target, opt.axis)
+    return (behind + 2 * (opt.kind is OptKind.THREAD), "", "", 0)
 
 
 def structure(scheduled: Scheduled) -> Structure:
@@ -54,7 +57,10 @@ def structure(scheduled: Scheduled) -> Structure:
         (stage.value.node, tuple(_shape_of(leaf) for leaf in stage.leaves if trips(leaf) > 1))
         for stage in scheduled.stages
     )
-    return (*(_shape_of(leaf) for leaf in scheduled.leaves if trips(leaf) > 1), *stages)
+    ragged = (axis for axis in scheduled.axes if axis.extent % scheduled.span(axis))
+    padded = tuple(axis for axis in ragged if axis in scheduled.padded)
+    marks = (scheduled.streams, OptKind.PREFETCH in scheduled.marks, padded)
+    return (*(_shape_of(leaf) for leaf in scheduled.leaves if trips(leaf) > 1), *stages, marks)
 
 
 def _shape_of(leaf: Leaf) -> tuple[Axis, int, int, RangeType]:
@@ -109,8 +115,11 @@ def _menu(kernel: Kernel, schedule: Schedule, target: Target, threads: int) -> I
     for axis in body(kernel).axes:
         yield from _register_opts(kernel, axis, target)
         yield from _split_opts(axis)
+        yield _opt(OptKind.PAD, axis, 0)
         if threads > 1 and not axis.reduce:
             yield from (_opt(OptKind.THREAD, axis, threads * each) for each in (1, 2, 4))
+    yield Opt(OptKind.STREAM, TARGET_OUT, 0, 0)
+    yield Opt(OptKind.PREFETCH, TARGET_OUT, 0, 0)
     loops = len(_loop_axes(kernel, schedule))
     numbers: Counter[str] = Counter()
     for value in values(kernel):

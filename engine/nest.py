@@ -92,7 +92,14 @@ class Nest:
         return axis.extent % self.scheduled.span(axis) != 0
 
     def versions(self, ragged: list[Axis], build: Callable[[Version], UOp]) -> UOp:
-        """`build` for tiles inside the ragged axes and for those on their border, each in its condition."""
+        """`build` for tiles inside the ragged axes and for those on their border, each in its condition.
+
+        Along padded axes all tiles are built like those on the border, without a condition.
+        """
+        padded = frozenset(axis for axis in ragged if axis in self.scheduled.padded)
+        if padded:
+            rest = [axis for axis in ragged if axis not in padded]
+            return self.versions(rest, lambda version: build(Version(padded).within(version)))
         guarded = frozenset(ragged)
         if not ragged:
             return build(Version())

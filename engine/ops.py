@@ -66,7 +66,8 @@ class Op(StrEnum):
     RANGE = "RANGE"  # arg (id, extent, RangeType): a loop variable, int64
     INDEX = "INDEX"  # src (PARAM | ACC | STAGE, flat element offset[, valid]): an address; arg n: of n elements in a row
     LOAD = "LOAD"  # src (INDEX[, value where not valid])
-    STORE = "STORE"  # src (INDEX, value)
+    STORE = "STORE"  # src (INDEX, value); arg "stream": past the caches, where it is a whole vector
+    PREFETCH = "PREFETCH"  # src (INDEX,): its line will be needed soon
     ACC = "ACC"  # arg (id, extent): accumulators of a reduce
     STAGE = "STAGE"  # arg (id, extent, byte): so many elements of scratch memory, from that byte on
     END = "END"  # src (effect, RANGE…): closes ranges round an effect

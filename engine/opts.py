@@ -40,6 +40,9 @@ class OptKind(StrEnum):
     UNROLL = "UNROLL"  # `amount` steps of a reduce axis unrolled
     VEC = "VEC"  # `amount` lanes of an axis
     THREAD = "THREAD"  # the axis's outermost loop leaf in `amount` parts over worker threads
+    PAD = "PAD"  # the axis's register tiles all run checked: no version for those inside it (amount 0)
+    STREAM = "STREAM"  # whole vectors of the output go to memory past the caches (axis and amount 0)
+    PREFETCH = "PREFETCH"  # the lines of an output tile are fetched before its reduce (axis and amount 0)
     STAGE = (
         "STAGE"  # the target's value number `axis` (engine.stages) in scratch memory, inside `amount` loops
     )

@@ -40,7 +40,7 @@ WORTH_PICKING_S = 1e-3
 
 @dataclass(frozen=True)
 class Plan:
-    """A schedule in the making: a register tile, blocks in loop order, whether the inner loops are swapped, stages.
+    """A schedule in the making: a register tile, blocks in loop order, whether the inner loops are swapped, and so on.
 
     `blocks` are (axis, amount); `stages` has for each stageable value the number of loops it stands inside, or None.
     """
@@ -49,6 +49,8 @@ class Plan:
     blocks: tuple[tuple[Axis, int], ...] = ()
     swapped: bool = False
     stages: tuple[int | None, ...] = ()
+    padded: frozenset[Axis] = frozenset()
+    streamed: bool = False
 
     def loops(self, kernel: Kernel) -> int:
         """How many loops there are round the register tile, besides those of the reduce within it."""
@@ -57,6 +59,11 @@ class Plan:
     def schedule(self, kernel: Kernel) -> Schedule:
         """The opts."""
         found = list(self.tile)
+        for axis in body(kernel).axes:
+            if axis in self.padded:
+                found.append(Opt(OptKind.PAD, axis.target, axis.index, 0))
+        if self.streamed:
+            found.append(Opt(OptKind.STREAM, TARGET_OUT, 0, 0))
         for axis, amount in self.blocks:
             found.append(Opt(OptKind.SPLIT, axis.target, axis.index, amount, RangeType.LOOP))
         if self.swapped:
@@ -211,6 +218,9 @@ def _changed(kernel: Kernel, plan: Plan, tiles: list[Plan]) -> Iterator[Plan]:
     """Plans that differ in one thing."""
     if plan.loops(kernel) >= 2:
         yield replace(plan, swapped=not plan.swapped)
+    yield replace(plan, streamed=not plan.streamed)
+    for axis in body(kernel).axes:
+        yield replace(plan, padded=plan.padded ^ {axis})
     for number, depth in enumerate(plan.stages):
         for other in (None, *range(len(plan.blocks) + 2)):
             if other != depth:

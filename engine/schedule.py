@@ -9,6 +9,7 @@ a schedule found on a big shape replays on a shrunk, ragged one.
   accumulators' life.
 - UPCAST, UNROLL and VEC take the innermost place of their axis: the loops outside step over whole register tiles.
 - REORDER swaps two positions of the loop order.
+- PAD, STREAM and PREFETCH change no loop: how register tiles on the border run, and how the output is written.
 - THREAD is applied when all others have been, whatever its place; then STAGE, whose loops are counted without the
   THREAD leaf: that one is outside all stages, as each thread has scratch memory of its own.
 """
@@ -47,6 +48,20 @@ class Scheduled:
     axes: tuple[Axis, ...]
     leaves: tuple[Leaf, ...]
     stages: tuple[Stage, ...] = ()
+    padded: frozenset[Axis] = frozenset()
+    marks: frozenset[OptKind] = frozenset()  # those of STREAM and PREFETCH that are on
+
+    @property
+    def streams(self) -> bool:
+        """Do whole vectors of the output go past the caches? Only where each starts at a multiple of its length."""
+        vec = self.vec_of({axis for axis in self.axes if not axis.reduce})
+        if OptKind.STREAM not in self.marks or vec is None:
+            return False
+        strides = indexing.accesses(self.kernel)[0].strides
+        others = (leaf for leaf in self.leaves if leaf is not vec and not leaf.axis.reduce)
+        moved = [strides[leaf.axis] for leaf in others]
+        steps = [leaf.stride * (strides[leaf.axis] or 0) for leaf in self.leaves if leaf is not vec]
+        return None not in moved and all(step % vec.extent == 0 for step in steps)
 
     @property
     def scratch(self) -> int:
@@ -117,6 +132,8 @@ class _Plan:
     registers: dict[tuple[Axis, RangeType], int] = field(default_factory=dict)
     thread: tuple[Axis, int] | None = None
     stages: dict[int, tuple[Value, int]] = field(default_factory=dict)  # by the opt's number
+    padded: frozenset[Axis] = frozenset()
+    marks: frozenset[OptKind] = frozenset()
 
 
 def replay(kernel: Kernel, schedule: Schedule = ()) -> Scheduled:
@@ -133,7 +150,8 @@ def replay(kernel: Kernel, schedule: Schedule = ()) -> Scheduled:
             plan = _stage(plan, opt, number) if opt.kind is OptKind.STAGE else _ACTIONS[opt.kind](plan, opt)
         except _Refused as reason:
             raise IllegalOpt(f"{opt}: {reason}", f"schedule[{number}]") from None
-    return _staged(Scheduled(kernel, tuple(schedule), axes, _lay_out(plan)), plan.stages)
+    laid = Scheduled(kernel, tuple(schedule), axes, _lay_out(plan), padded=plan.padded, marks=plan.marks)
+    return _staged(laid, plan.stages)
 
 
 class _Refused(Exception):
@@ -179,6 +197,7 @@ def _to_reduces(plan: _Plan, outer: _Loop) -> _Plan:
 
 def _to_loops(plan: _Plan, outer: _Loop) -> _Plan:
     if outer.axis.reduce:
+        _require(OptKind.STREAM not in plan.marks, "partial results are read again: no STREAM")
         _require_partials(plan, outer)
     place = _front(plan, outer)
     return replace(plan, loops=(*plan.loops[:place], outer, *plan.loops[place:]), tiled=plan.tiled + 1)
@@ -274,6 +293,37 @@ def _thread(plan: _Plan, opt: Opt) -> _Plan:
     return replace(plan, thread=(axis, opt.amount))
 
 
+def _pad(plan: _Plan, opt: Opt) -> _Plan:
+    axis = _axis(plan, opt)
+    _require(axis not in plan.padded, f"{axis} is padded")
+    _require(any(other == axis for other, _ in plan.registers), f"{axis} has no register leaves to pad to")
+    return replace(_without_amount(plan, opt), padded=plan.padded | {axis})
+
+
+def _stream(plan: _Plan, opt: Opt) -> _Plan:
+    lanes = [axis for axis, type_ in plan.registers if type_ is RangeType.VEC and not axis.reduce]
+    _require(bool(lanes), "only whole vectors are streamed: the output has no VEC leaf")
+    _require(not any(loop.axis.reduce for loop in plan.loops), "partial results are read again")
+    _require(plan.kernel.output.op is not Op.SCATTER, "a SCATTER's output is read again")
+    return _mark(plan, opt)
+
+
+def _prefetch(plan: _Plan, opt: Opt) -> _Plan:
+    _require(any(axis.reduce for axis in plan.axes), "there is no reduce to hide it behind")
+    return _mark(plan, opt)
+
+
+def _mark(plan: _Plan, opt: Opt) -> _Plan:
+    _require((opt.target, opt.axis) == (TARGET_OUT, 0), "target must be 'out' and axis 0")
+    _require(opt.kind not in plan.marks, "it is on already")
+    return replace(_without_amount(plan, opt), marks=plan.marks | {opt.kind})
+
+
+def _without_amount(plan: _Plan, opt: Opt) -> _Plan:
+    _require(opt.amount == 0, "it has no amount: 0")
+    return plan
+
+
 def _stage(plan: _Plan, opt: Opt, number: int) -> _Plan:
     found = [value for value in values(plan.kernel) if value.target == opt.target]
     _require(opt.axis < len(found), f"{opt.target} has {len(found)} values that may be staged")
@@ -310,6 +360,9 @@ _ACTIONS = {
     OptKind.UNROLL: _unroll,
     OptKind.VEC: _vec,
     OptKind.THREAD: _thread,
+    OptKind.PAD: _pad,
+    OptKind.STREAM: _stream,
+    OptKind.PREFETCH: _prefetch,
 }
 
 

@@ -287,14 +287,22 @@ def _store(node: UOp) -> str:
     if len(node.src) != 2 or _behind_after(node.src[0]).op is not Op.INDEX or node.dtype is not dt.void:
         return "is void, of an INDEX and a value"
     index, value = node.src
+    if node.arg not in (None, "stream"):
+        return f"arg {node.arg!r} must be None or 'stream'"
     return "" if index.dtype == value.dtype else f"stores {value.dtype.name} into {index.dtype.name} memory"
 
 
-EFFECTS = frozenset({Op.STORE, Op.END, Op.AFTER})
+EFFECTS = frozenset({Op.STORE, Op.PREFETCH, Op.END, Op.AFTER})
 
 
 def _is_effect(node: UOp) -> bool:
     return node.dtype is dt.void and node.op in EFFECTS | {Op.SINK}
+
+
+def _prefetch(node: UOp) -> str:
+    if len(node.src) != 1 or node.src[0].op is not Op.INDEX or len(node.src[0].src) != 2:
+        return "needs an INDEX that can not be invalid"
+    return "" if node.dtype is dt.void else "is void"
 
 
 def _end(node: UOp) -> str:
@@ -344,6 +352,7 @@ _KERNEL = _VALUES + _checks(
     ({Op.INDEX}, _index),
     ({Op.LOAD}, _load),
     ({Op.STORE}, _store),
+    ({Op.PREFETCH}, _prefetch),
     ({Op.END}, _end),
     ({Op.AFTER}, _after),
     ({Op.SINK}, _sink),

@@ -53,6 +53,8 @@ class CRenderer:
         """The source of one kernel, complete by itself; several may stand in one file."""
         source = _Source(linear, Functions(self._features))
         body = "".join(f"{line}\n" for line in source.body())
+        if any(node.arg == "stream" for node in linear if node.op is Op.STORE):
+            body += "  __atomic_thread_fence(__ATOMIC_SEQ_CST);\n"  # others see them once the kernel is done
         signature = f"void {name}(void *const *buffers, long first, long last)"
         return f"{source.functions.source()}{signature} {{\n{body}}}\n"
 
@@ -130,6 +132,11 @@ class _Source:
                 return self._declare(node)
             case Op.STORE:
                 return self._store(node)
+            case Op.PREFETCH:
+                place = node.src[0]
+                return (
+                    f"__builtin_prefetch({self._names[_memory(place)]} + {self._offset(place.src[1])}, 1, 3);"
+                )
         value = self._load(node) if node.op is Op.LOAD else self._compute(node)
         self._names[node] = f"v{next(self._numbers)}"
         return f"const {self._type(node.dtype, lanes_of(node))} {self._names[node]} = {_bare(value)};"
@@ -170,6 +177,8 @@ class _Source:
             condition = f"if ({_bare(self._text(place.src[2]))}) " if len(place.src) == 3 else ""
             return f"{condition}{pointer}[{_bare(start)}] = {stored};"
         short = SHORT[value.dtype]
+        if len(place.src) == 2 and node.arg == "stream":
+            return f"{self.functions.call('stream', short, lanes, f'{pointer} + {start}', stored)};"
         if len(place.src) == 2:
             return f"*({self.functions.memory(short, lanes)} *)({pointer} + {start}) = {stored};"
         which, mask = self._mask(place.src[2], lanes)

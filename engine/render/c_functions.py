@@ -103,6 +103,36 @@ class Functions:
         body = self._choose(short, lanes, f"__builtin_convertvector(({narrow})c, {whole}) != 0")
         return self._function(type_, name, f"{bools} c, {type_} a, {type_} b", body)
 
+    def _stream(self, name: str, short: str, lanes: int) -> str:
+        """A store past the caches where the address allows it and the compiler knows how."""
+        size, type_ = size_of(short) * lanes, self._v(short, lanes)
+        memory, words = self.memory(short, lanes), f"long long __attribute__((vector_size({size})))"
+        builtins = {16: ("SSE2", "movntdq"), 32: ("AVX", "movntdq256"), 64: ("AVX512F", "movntdq512")}
+        feature, builtin = builtins.get(size, ("", ""))
+        plain = f"*({memory} *)p = v;"
+        if not feature:
+            return self._function("void", name, f"{short} *p, {type_} v", plain)
+        streamed = f"if (((unsigned long)p & {size - 1}) == 0)"
+        return (
+            "#if defined(__clang__)\n"
+            + self._function(
+                "void",
+                name,
+                f"{short} *p, {type_} v",
+                f"{streamed} __builtin_nontemporal_store(v, ({type_} *)p); else {plain}",
+            )
+            + f"\n#elif defined(__{feature}__)\n"
+            + self._function(
+                "void",
+                name,
+                f"{short} *p, {type_} v",
+                f"{streamed} __builtin_ia32_{builtin}(({words} *)p, ({words})v); else {plain}",
+            )
+            + "\n#else\n"
+            + self._function("void", name, f"{short} *p, {type_} v", plain)
+            + "\n#endif"
+        )
+
     def _lt(self, name: str, short: str, lanes: int) -> str:
         return self._compare(name, short, lanes, "<")
 

@@ -45,6 +45,7 @@ class LlvmRenderer:
             "entry:",
             *source.slots,
             *lines,
+            *(["  fence seq_cst"] if source.streams else []),  # others see them once the kernel is done
             "  ret void",
             "}",
             f"define void @{name}(ptr %buffers, i64 %first, i64 %last) {attributes} {{",
@@ -53,6 +54,7 @@ class LlvmRenderer:
             "  ret void",
             "}",
             *source.arithmetic.declarations.values(),
+            *(["!0 = !{i32 1}"] if source.streams else []),
         ]
         return "\n".join(text) + "\n"
 
@@ -94,6 +96,7 @@ class _Source:
         self.slots: list[str] = []
         self.arithmetic = Arithmetic(self.emit)
         self._names: dict[UOp, str] = {}
+        self.streams = False  # are there stores past the caches?
         self._block = "entry"
         self._latches: dict[UOp, tuple[int, str]] = {}
         self._acc_lanes = {
@@ -113,6 +116,8 @@ class _Source:
                     self._declare(node)
                 case Op.STORE:
                     self._store(node)
+                case Op.PREFETCH:
+                    self._prefetch(node.src[0])
                 case Op.LOAD:
                     self._names[node] = self._load(node)
                 case _:
@@ -276,7 +281,9 @@ class _Source:
             return
         stored, type_ = self._stored(value, lanes), memory_type(dtype, lanes)
         plain = f"store {type_} {stored}, ptr {{}}, align {dtype.itemsize}"
-        if len(place.src) == 2:
+        if len(place.src) == 2 and node.arg == "stream" and lanes > 1:
+            self._stream(place, plain, lanes * dtype.itemsize)
+        elif len(place.src) == 2:
             self._do(plain.format(self._address(place)))
         elif lanes == 1:
             self._store_if(place, plain)
@@ -286,6 +293,27 @@ class _Source:
             self._do(
                 f"call void {name}({type_} {stored}, ptr {pointer}, i32 {dtype.itemsize}, <{lanes} x i1> {mask})"
             )
+
+    def _stream(self, place: UOp, plain: str, size: int) -> None:
+        """A store past the caches where the address is a multiple of the vector's size, which its memory's may not be."""
+        number, address = next(self._numbers), self._address(place)
+        whole = self.emit(f"ptrtoint ptr {address} to i64")
+        rest = self.emit(f"and i64 {whole}, {size - 1}")
+        aligned = self.emit(f"icmp eq i64 {rest}, 0")
+        self._do(f"br i1 {aligned}, label %stream{number}, label %plain{number}")
+        self._begin(f"stream{number}")
+        store = plain.format(address).rpartition(", align")[0]
+        self._do(f"{store}, align {size}, !nontemporal !0")
+        self._do(f"br label %done{number}")
+        self._begin(f"plain{number}")
+        self._do(plain.format(address))
+        self._do(f"br label %done{number}")
+        self._begin(f"done{number}")
+        self.streams = True
+
+    def _prefetch(self, place: UOp) -> None:
+        self.arithmetic.declarations["prefetch"] = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
+        self._do(f"call void @llvm.prefetch.p0(ptr {self._address(place)}, i32 1, i32 3, i32 1)")
 
     def _store_mask(self, place: UOp, lanes: int) -> str:
         """Which lanes to store; of integers, so that LLVM never knows.

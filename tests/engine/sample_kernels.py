@@ -186,7 +186,7 @@ def random_schedule(kernel: Kernel, rng: random.Random, length: int = 12) -> Sch
     for _ in range(length if axes else 0):
         longer = (
             *schedule,
-            _random_stage(rng) if rng.random() < 0.15 else _random_opt(rng.choice(axes), rng),
+            _random_other(rng) if rng.random() < 0.25 else _random_opt(rng.choice(axes), rng),
         )
         try:
             leaves = replay(kernel, longer).of_type(RangeType.UPCAST, RangeType.UNROLL)
@@ -207,7 +207,11 @@ def _random_opt(axis: Axis, rng: random.Random) -> Opt:
     return Opt(kind, axis.target, axis.index, amount, type_)
 
 
-def _random_stage(rng: random.Random) -> Opt:
+def _random_other(rng: random.Random) -> Opt:
+    if rng.random() < 0.3:
+        return Opt(rng.choice([OptKind.STREAM, OptKind.PREFETCH]), TARGET_OUT, 0, 0)
+    if rng.random() < 0.3:
+        return Opt(OptKind.PAD, rng.choice([TARGET_OUT, "r0"]), rng.randrange(3), 0)
     return Opt(OptKind.STAGE, rng.choice([TARGET_OUT, "r0", "r1"]), rng.randrange(3), rng.randrange(5))
 
 
