@@ -29,6 +29,7 @@ from engine.opts import Opt, OptKind
 from engine.runtime.cpu import empty
 from engine.runtime.llvm import LlvmRuntime, detect
 from engine.runtime.pool import Call, Calls
+from engine.runtime.ring import RING
 from engine.target import detect as detect_c
 from engine.tensor import Tensor
 
@@ -88,7 +89,7 @@ class Chain:
 
     def in_a_list(self, threads: int = 1) -> None:
         """As engine.jit replays it."""
-        self.workers.replay(self._calls, self._addresses, threads)
+        self.workers.replay(self._calls, self._addresses, threads, RING)
 
     def by_ctypes(self) -> None:
         """Each function by ctypes, its pointers at hand."""

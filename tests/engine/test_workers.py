@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from time import perf_counter_ns
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from engine.options import Pinning
 from engine.runtime import scratch
 from engine.runtime.cpu import Program, load
 from engine.runtime.pool import Call, Calls
+from engine.runtime.ring import Ring
 from engine.runtime.workers import Threading, Workers, build_pool
 from engine.target import detect
 
@@ -209,14 +211,35 @@ def test_a_list_runs_in_its_order_whatever_the_number_of_threads(make: Make, tmp
     calls = Calls([Call(program.function, (n + 1, n), 0, tiles=1 + 7 * (n % 3)) for n in range(30)])
     for threads in (1, 2, 4):
         arrays = [np.zeros(15, np.int64) for _ in range(31)]
-        workers.replay(calls, (ctypes.c_void_p * 31)(*(array.ctypes.data for array in arrays)), threads)
+        addresses = (ctypes.c_void_p * 31)(*(array.ctypes.data for array in arrays))
+        workers.replay(calls, addresses, threads, Ring(64))
         for n, (before, after) in enumerate(pairwise(arrays)):
             tiles = 1 + 7 * (n % 3)
             assert after[:tiles].tolist() == [value + tile for tile, value in enumerate(before[:tiles])]
 
 
 def test_an_empty_list_does_nothing(make: Make) -> None:
-    make().replay(Calls([]), (ctypes.c_void_p * 1)(), 2)
+    ring = Ring(4)
+    make().replay(Calls([]), (ctypes.c_void_p * 1)(), 2, ring)
+    assert not ring.records.any()
+
+
+def test_every_kernel_of_a_list_is_an_event_and_the_oldest_are_written_over(
+    make: Make, tmp_path: Path
+) -> None:
+    function, ring = load(code(tmp_path), "add_tile").function, Ring(8)
+    arrays = [np.zeros(1, np.int64) for _ in range(2)]
+    addresses = (ctypes.c_void_p * 2)(*(array.ctypes.data for array in arrays))
+    begun = perf_counter_ns()
+    for start in (0, 100):
+        calls = Calls([Call(function, (1, 0), 0, 1, subject=start + n) for n in range(11)])
+        make().replay(calls, addresses, 2, ring)
+    ended = perf_counter_ns()
+    records = ring.read(1, 23)
+    assert records[:, 0].tolist() == list(range(15, 23))
+    assert records[:, 1].tolist() == list(range(103, 111))
+    times = records[:, 2:].ravel().tolist()
+    assert [begun, *times, ended] == sorted([begun, *times, ended])
 
 
 def test_who_has_no_compiler_is_told_that_python_does_it(tmp_path: Path) -> None:
