@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter_ns
@@ -252,6 +254,23 @@ def test_who_has_no_compiler_is_told_that_python_does_it(tmp_path: Path) -> None
     assert said == [
         "kernels share Python's threads and lists of kernels are run by Python: target: there is none"
     ]
+
+
+def test_the_pool_compiles_without_a_warning() -> None:
+    source = resources.files("engine.runtime").joinpath("pool.c").read_text(encoding="utf-8")
+    command = [
+        detect().executable,
+        "-std=gnu11",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-fsyntax-only",
+        "-x",
+        "c",
+        "-",
+    ]
+    done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_pool_that_is_compiled_already_is_loaded(tmp_path: Path) -> None:
