@@ -199,6 +199,20 @@ def test_workers_start_again_in_a_forked_child(make: Make, tmp_path: Path) -> No
     assert in_a_child(lambda: sums(workers, made, 64, 3) == wanted and workers.report().started in (1, 2))
 
 
+@pytest.mark.parametrize(("tiles", "threads", "started"), [(2, 8, 1), (5, 3, 2), (200, 1024, 63), (1, 4, 0)])
+def test_no_more_workers_start_than_tiles_or_threads_can_use(
+    tmp_path: Path, tiles: int, threads: int, started: int
+) -> None:
+    workers, made = Workers(tmp_path), code(tmp_path)
+    workers.start()
+
+    def check() -> bool:
+        right = sums(workers, made, tiles, threads) == [5 + tile for tile in range(tiles)]
+        return right and workers.report().started == started
+
+    assert in_a_child(check)
+
+
 def test_more_threads_submit_than_there_are_places_in_the_ring(make: Make, tmp_path: Path) -> None:
     workers, made = make(), code(tmp_path)
     wanted = [5 + tile for tile in range(20)]
