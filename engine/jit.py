@@ -13,6 +13,9 @@ those kernels only. What the function reads from outside its arguments (weights,
 found by watching the tensors it touches, and is read anew in every call; what it assigns is assigned in every call.
 Results are fresh tensors, realized, as is all that was assigned.
 
+On the CPU the kernels are one list that C goes through (engine.runtime.replay). What is computed on the way lies in
+memory that the case keeps from call to call, as much as is needed at one time; `clear` lets go of it.
+
 What a replay cannot repeat is refused while recording (CaptureError): data read on the host. Other effects of the
 function, such as printing or appending to a list, happen in the first two calls only.
 """

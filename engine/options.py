@@ -151,7 +151,7 @@ OPTIONS = (
         "debug",
         f"0 to {DEBUG_LEVELS}",
         "0",
-        "print each new kernel: 1 its name and cost, 2 its schedule, 3 its graph, 4 its source",
+        "print each new kernel, and list of them: 1 name and cost, 2 schedule, 3 graph, 4 source",
         _whole("DEBUG", 0, DEBUG_LEVELS),
     ),
 )

@@ -61,6 +61,7 @@ class Cpu:
 
     def __init__(self, part: str, options: Options) -> None:
         self.name = "CPU" if part == next(iter(COMPILERS)) else f"CPU:{part}"
+        self._debug = options.debug
         self._runtime = COMPILERS[part](options)
         self._kernels = Kernels(self.name, self._runtime.target, self._runtime.prepare, options)
 
@@ -77,7 +78,10 @@ class Cpu:
     ) -> Replayed:
         """See `Replays`: the launches as a list that C goes through (Python, where `workers` says so)."""
         steps = [Step(self._kernels[launch.kernel], launch.inputs, launch.output) for launch in launches]
-        return Replay(steps, constants, results, slots, self._runtime.workers)
+        found = Replay(steps, constants, results, slots, self._runtime.workers)
+        if self._debug:
+            _said(f"a list of {len(steps)} kernels, {found.slab_bytes} bytes for what is computed on the way")
+        return found
 
     def workers(self) -> Report:
         """Who shares the tiles of kernels and goes through lists of them; threads there are now, and pinned ones."""

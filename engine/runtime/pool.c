@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MAX_WORKERS = 63, RING = 8, SPINS = 2000, CACHE_LINE = 64, HUGE_PAGE = 2 << 20 };
@@ -267,17 +268,39 @@ struct launch {
   long count;
   long scratch;
   long tiles;
+  long subject; /* what events call it */
 };
 
-/* Run `launches` one after the other; `scratch` is the caller's, as much as the one needs that needs most. */
+/* A row of the ring of events (engine/runtime/ring.py): what ran from when to when, in nanoseconds. */
+struct event {
+  atomic_long ticket;
+  long subject, start, end;
+};
+
+static long now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec * 1000000000L + time.tv_nsec;
+}
+
+/* Run `launches` one after the other; `scratch` is the caller's, as much as the one needs that needs most.
+ *
+ * Each is an event: the one with `ticket`, and those that follow, lie in `ring` at [ticket & mask].
+ */
 void pool_replay(struct pool *pool, const struct launch *launches, long count, void *const *memory, void *scratch,
-                 int threads) {
-  for (const struct launch *launch = launches; launch < launches + count; launch++) {
+                 int threads, struct event *ring, long mask, long ticket) {
+  long start = now();
+  for (const struct launch *launch = launches; launch < launches + count; launch++, ticket++) {
     void *buffers[launch->count + 1];
     for (long i = 0; i < launch->count; i++) buffers[i] = memory[launch->slots[i]];
     buffers[launch->count] = scratch;
     pool_run(pool, launch->function, buffers, launch->count + (launch->scratch > 0), launch->scratch, launch->tiles,
              threads);
+    struct event *event = &ring[ticket & mask];
+    event->subject = launch->subject;
+    event->start = start;
+    event->end = start = now();
+    atomic_store_explicit(&event->ticket, ticket, memory_order_release);
   }
 }
 

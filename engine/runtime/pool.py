@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from engine.errors import DeviceError
 from engine.runtime.scratch import pointers_of, scratch
@@ -27,7 +27,26 @@ _REPLAY = (
     ctypes.c_void_p,  # addresses by slot
     ctypes.c_void_p,  # the caller's scratch memory
     ctypes.c_int,  # threads
+    ctypes.c_void_p,  # the ring of events
+    ctypes.c_long,  # its mask
+    ctypes.c_long,  # the first ticket
 )
+
+
+class Events(Protocol):
+    """Where it is recorded which kernel ran when: engine.runtime.ring."""
+
+    rows: int
+
+    @property
+    def address(self) -> int:
+        """Where row 0 is in memory."""
+
+    def claim(self, events: int) -> int:
+        """The first of so many tickets, whose rows whoever asks writes."""
+
+    def add(self, number: int, start_ns: int, end_ns: int) -> None:
+        """Record one event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +57,7 @@ class Call:
     slots: tuple[int, ...]
     scratch: int  # bytes of it for each thread
     tiles: int
+    subject: int = 0  # what events call it
 
 
 class _Launch(ctypes.Structure):
@@ -49,6 +69,7 @@ class _Launch(ctypes.Structure):
         ("count", ctypes.c_long),
         ("scratch", ctypes.c_long),
         ("tiles", ctypes.c_long),
+        ("subject", ctypes.c_long),
     )
 
 
@@ -64,7 +85,7 @@ class Calls:
         place = ctypes.addressof(self._slots)
         for launch, call in zip(self.launches, calls, strict=True):
             address = ctypes.cast(call.function, ctypes.c_void_p).value
-            launch.__init__(address, place, len(call.slots), call.scratch, call.tiles)
+            launch.__init__(address, place, len(call.slots), call.scratch, call.tiles, call.subject)
             place += len(call.slots) * ctypes.sizeof(ctypes.c_int)
 
     def __len__(self) -> int:
@@ -102,9 +123,11 @@ class Pool:
         """As `run`, with the kernel's array of pointers at hand: with `nbytes`, the last is the caller's scratch memory."""
         self._run(self._pool, function, pointers, len(pointers), nbytes, tiles, threads)
 
-    def replay(self, calls: Calls, addresses: Any, threads: int) -> None:
+    def replay(self, calls: Calls, addresses: Any, threads: int, events: Events) -> None:
         """Run a list of kernels on memory at `addresses` (void *[], by slot), one after the other."""
-        self._replay(self._pool, calls.launches, len(calls), addresses, scratch(calls.scratch), threads)
+        if calls.calls:
+            own, ring = scratch(calls.scratch), (events.address, events.rows - 1, events.claim(len(calls)))
+            self._replay(self._pool, calls.launches, len(calls), addresses, own, threads, *ring)
 
     def count(self) -> tuple[int, int]:
         """How many workers have been started, and how many of them have a core of their own."""

@@ -19,6 +19,7 @@ from engine.kernel import Kernel
 from engine.memory import Life, layout
 from engine.runtime.cpu import Array, Prepared, empty, placed
 from engine.runtime.pool import Call, Calls
+from engine.runtime.ring import RING
 from engine.runtime.workers import Workers
 from engine.shapes import Shape, shape_of
 
@@ -69,6 +70,7 @@ class Replay:
         self._offsets = dict(zip(lives, found.offsets, strict=True))
         self.slab_bytes = found.nbytes
         self._calls = Calls([_call(step) for step in steps])
+        self._subjects = [step.kernel.subject for step in steps]  # events are about what somebody keeps
         self._threads = max((step.kernel.threads for step in steps), default=1)
         self._workers = workers
         self._free: list[_Frame] = []
@@ -87,7 +89,7 @@ class Replay:
             addresses[slot] = array.ctypes.data
         for slot, shape, dtype, nbytes in self._results:
             memories[slot], addresses[slot] = placed(shape, dtype, nbytes)
-        self._workers.replay(self._calls, addresses, self._threads)
+        self._workers.replay(self._calls, addresses, self._threads, RING)
         if not self._free:
             self._free.append(frame)
 
@@ -120,5 +122,6 @@ def _nbytes(kernel: Kernel) -> int:
 
 
 def _call(step: Step) -> Call:
-    program = step.kernel.program
-    return Call(program.function, (step.output, *step.inputs), program.scratch, step.kernel.tiles)
+    made, program = step.kernel, step.kernel.program
+    slots = (step.output, *step.inputs)
+    return Call(program.function, slots, program.scratch, made.tiles, made.subject.number)

@@ -14,12 +14,13 @@ from importlib import resources
 from itertools import count
 from pathlib import Path
 from threading import Lock
+from time import perf_counter_ns
 from typing import Any
 
 from engine import compiler
 from engine.errors import CompileError
 from engine.options import Pinning
-from engine.runtime.pool import Calls, Pool
+from engine.runtime.pool import Calls, Events, Pool
 from engine.runtime.scratch import pointers_of
 from engine.target import Target, detect
 
@@ -97,9 +98,12 @@ class Workers:
         """
         self._threads.run(function, buffers, nbytes, tiles, threads)
 
-    def replay(self, calls: Calls, addresses: Any, threads: int) -> None:
-        """Run a list of kernels on memory at `addresses` (void *[], by slot), one after the other."""
-        self._threads.replay(calls, addresses, threads)
+    def replay(self, calls: Calls, addresses: Any, threads: int, events: Events) -> None:
+        """Run a list of kernels on memory at `addresses` (void *[], by slot), one after the other.
+
+        `events` is told of each.
+        """
+        self._threads.replay(calls, addresses, threads, events)
 
 
 def build_pool(target: Target, directory: Path) -> Path:
@@ -144,11 +148,12 @@ class PythonThreads:
         for other in others:
             other.result()
 
-    def replay(self, calls: Calls, addresses: Any, threads: int) -> None:
+    def replay(self, calls: Calls, addresses: Any, threads: int, events: Events) -> None:
         """See `Workers`."""
         for call in calls.calls:
-            buffers = [addresses[slot] for slot in call.slots]
+            buffers, start = [addresses[slot] for slot in call.slots], perf_counter_ns()
             self.run(call.function, buffers, call.scratch, call.tiles, threads)
+            events.add(call.subject, start, perf_counter_ns())
 
     def count(self) -> tuple[int, int]:
         """How many threads have been started, and how many of them have a core of their own."""

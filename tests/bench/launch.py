@@ -1,8 +1,9 @@
 """What starting a kernel costs: from Python, in a replayed list, on two threads; and a small training step.
 
 `python -m tests.bench.launch`. The first table stands beside a C loop that calls the same compiled functions on the
-same buffers; rounds are interleaved, and each figure is the best of them, in nanoseconds a kernel. The second is a
-step of a two-layer network (forward, backward, SGD) replayed by engine.jit, beside the same step written in NumPy.
+same buffers; rounds are interleaved, and each figure is the best of them, in nanoseconds a kernel. The second is whole
+calls of functions replayed by engine.jit, Python's part included: a chain of small kernels, and a step of a two-layer
+network (forward, backward, SGD) beside the same step written in NumPy.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from engine.opts import Opt, OptKind
 from engine.runtime.cpu import empty
 from engine.runtime.llvm import LlvmRuntime, detect
 from engine.runtime.pool import Call, Calls
+from engine.runtime.ring import RING
 from engine.target import detect as detect_c
 from engine.tensor import Tensor
 
@@ -88,7 +90,7 @@ class Chain:
 
     def in_a_list(self, threads: int = 1) -> None:
         """As engine.jit replays it."""
-        self.workers.replay(self._calls, self._addresses, threads)
+        self.workers.replay(self._calls, self._addresses, threads, RING)
 
     def by_ctypes(self) -> None:
         """Each function by ctypes, its pointers at hand."""
@@ -172,25 +174,64 @@ class Network:
         return float((error * error).mean())
 
 
-def steps() -> Table:
+class Steps:
+    """x + 1, as often as there are KERNELS: by the engine, each a kernel of its own, and in NumPy."""
+
+    def __init__(self) -> None:
+        self.x = np.zeros(ELEMENTS, np.float32)
+        self.input = Tensor(self.x)
+        self.step = jit(self._step)
+
+    def _step(self, x: Tensor) -> Tensor:
+        for _ in range(KERNELS):
+            x = (x + 1).contiguous()
+        return x
+
+    def by_engine(self) -> float:
+        """One element of the result."""
+        return float(self.step(self.input).numpy()[0])
+
+    def by_numpy(self) -> float:
+        """The same, in two arrays that are there."""
+        x, one = self.x.copy(), np.float32(1)
+        for _ in range(KERNELS):
+            np.add(x, one, out=x)
+        return float(x[0])
+
+
+def calls() -> Table:
     """The second table. DEV, THREADS and PIN are the engine's; NumPy's threads are those of its BLAS."""
-    table = Table("rows, features, hidden, classes", "engine.jit µs", "NumPy µs", "NumPy / engine.jit")
+    table = Table(
+        "whole call",
+        "kernels",
+        "engine.jit µs",
+        "µs a kernel",
+        "NumPy µs",
+        "NumPy / engine.jit",
+        title="engine.jit",
+    )
+    _add_call(table, f"x + 1 of {ELEMENTS} float32", Steps())
     for sizes in SIZES:
-        network = Network(*sizes)
-        losses = [(network.by_engine(), network.by_numpy()) for _ in range(5)]
-        np.testing.assert_allclose(*zip(*losses, strict=True), rtol=1e-3)
-        found = best({"engine": (network.by_engine, 1), "numpy": (network.by_numpy, 1)}, 20 * ROUNDS)
-        engine_s, numpy_s = found["engine"], found["numpy"]
-        shown = " × ".join(map(str, sizes))
-        table.add_row(shown, f"{engine_s * 1e6:.0f}", f"{numpy_s * 1e6:.0f}", f"{numpy_s / engine_s:.2f}×")
+        _add_call(table, "training step, " + " × ".join(map(str, sizes)), Network(*sizes))
     return table
+
+
+def _add_call(table: Table, name: str, work: Network | Steps) -> None:
+    results = [(work.by_engine(), work.by_numpy()) for _ in range(5)]
+    np.testing.assert_allclose(*zip(*results, strict=True), rtol=1e-3)
+    found = best({"engine": (work.by_engine, 1), "numpy": (work.by_numpy, 1)}, 20 * ROUNDS)
+    us, numpy_us = found["engine"] * 1e6, found["numpy"] * 1e6
+    (plan,) = work.step.plans
+    kernels = len(plan.launches)
+    shown = (f"{us:.0f}", f"{us / kernels:.2f}", f"{numpy_us:.0f}", f"{numpy_us / us:.2f}×")
+    table.add_row(name, str(kernels), *shown)
 
 
 def main() -> None:
     """Print both tables."""
     with tempfile.TemporaryDirectory() as folder:
         Console().print(launches(Path(folder)))
-    Console().print(steps())
+    Console().print(calls())
 
 
 if __name__ == "__main__":

@@ -271,4 +271,8 @@ def test_without_a_c_compiler_a_list_is_run_by_python_and_it_says_so(
     np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-4)
     assert isinstance(replayed(step), Replay)
     assert bare.workers().threading is Threading.PYTHON
-    assert "lists of kernels are run by Python: target: CC='no-such-compiler'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "lists of kernels are run by Python: target: CC='no-such-compiler'" in said
+    assert (
+        f"CPU: a list of 3 kernels, {replayed(step).slab_bytes} bytes for what is computed on the way" in said
+    )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
 from itertools import pairwise
 from pathlib import Path
+from time import perf_counter_ns
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from engine.options import Pinning
 from engine.runtime import scratch
 from engine.runtime.cpu import Program, load
 from engine.runtime.pool import Call, Calls
+from engine.runtime.ring import Ring
 from engine.runtime.workers import Threading, Workers, build_pool
 from engine.target import detect
 
@@ -195,6 +199,20 @@ def test_workers_start_again_in_a_forked_child(make: Make, tmp_path: Path) -> No
     assert in_a_child(lambda: sums(workers, made, 64, 3) == wanted and workers.report().started in (1, 2))
 
 
+@pytest.mark.parametrize(("tiles", "threads", "started"), [(2, 8, 1), (5, 3, 2), (200, 1024, 63), (1, 4, 0)])
+def test_no_more_workers_start_than_tiles_or_threads_can_use(
+    tmp_path: Path, tiles: int, threads: int, started: int
+) -> None:
+    workers, made = Workers(tmp_path), code(tmp_path)
+    workers.start()
+
+    def check() -> bool:
+        right = sums(workers, made, tiles, threads) == [5 + tile for tile in range(tiles)]
+        return right and workers.report().started == started
+
+    assert in_a_child(check)
+
+
 def test_more_threads_submit_than_there_are_places_in_the_ring(make: Make, tmp_path: Path) -> None:
     workers, made = make(), code(tmp_path)
     wanted = [5 + tile for tile in range(20)]
@@ -209,14 +227,35 @@ def test_a_list_runs_in_its_order_whatever_the_number_of_threads(make: Make, tmp
     calls = Calls([Call(program.function, (n + 1, n), 0, tiles=1 + 7 * (n % 3)) for n in range(30)])
     for threads in (1, 2, 4):
         arrays = [np.zeros(15, np.int64) for _ in range(31)]
-        workers.replay(calls, (ctypes.c_void_p * 31)(*(array.ctypes.data for array in arrays)), threads)
+        addresses = (ctypes.c_void_p * 31)(*(array.ctypes.data for array in arrays))
+        workers.replay(calls, addresses, threads, Ring(64))
         for n, (before, after) in enumerate(pairwise(arrays)):
             tiles = 1 + 7 * (n % 3)
             assert after[:tiles].tolist() == [value + tile for tile, value in enumerate(before[:tiles])]
 
 
 def test_an_empty_list_does_nothing(make: Make) -> None:
-    make().replay(Calls([]), (ctypes.c_void_p * 1)(), 2)
+    ring = Ring(4)
+    make().replay(Calls([]), (ctypes.c_void_p * 1)(), 2, ring)
+    assert not ring.records.any()
+
+
+def test_every_kernel_of_a_list_is_an_event_and_the_oldest_are_written_over(
+    make: Make, tmp_path: Path
+) -> None:
+    function, ring = load(code(tmp_path), "add_tile").function, Ring(8)
+    arrays = [np.zeros(1, np.int64) for _ in range(2)]
+    addresses = (ctypes.c_void_p * 2)(*(array.ctypes.data for array in arrays))
+    begun = perf_counter_ns()
+    for start in (0, 100):
+        calls = Calls([Call(function, (1, 0), 0, 1, subject=start + n) for n in range(11)])
+        make().replay(calls, addresses, 2, ring)
+    ended = perf_counter_ns()
+    records = ring.read(1, 23)
+    assert records[:, 0].tolist() == list(range(15, 23))
+    assert records[:, 1].tolist() == list(range(103, 111))
+    times = records[:, 2:].ravel().tolist()
+    assert [begun, *times, ended] == sorted([begun, *times, ended])
 
 
 def test_who_has_no_compiler_is_told_that_python_does_it(tmp_path: Path) -> None:
@@ -229,6 +268,23 @@ def test_who_has_no_compiler_is_told_that_python_does_it(tmp_path: Path) -> None
     assert said == [
         "kernels share Python's threads and lists of kernels are run by Python: target: there is none"
     ]
+
+
+def test_the_pool_compiles_without_a_warning() -> None:
+    source = resources.files("engine.runtime").joinpath("pool.c").read_text(encoding="utf-8")
+    command = [
+        detect().executable,
+        "-std=gnu11",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-fsyntax-only",
+        "-x",
+        "c",
+        "-",
+    ]
+    done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_pool_that_is_compiled_already_is_loaded(tmp_path: Path) -> None:
