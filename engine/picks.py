@@ -8,7 +8,7 @@ step knows what the kernel computes: the same is done for a product of matrices,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import product
@@ -51,6 +51,11 @@ class Plan:
     stages: tuple[int | None, ...] = ()
     padded: frozenset[Axis] = frozenset()
     streamed: bool = False
+
+    @property
+    def sums(self) -> tuple[object, ...]:
+        """What the order depends on in which a reduce takes its elements in."""
+        return self.tile, tuple((axis, amount) for axis, amount in self.blocks if axis.reduce)
 
     def loops(self, kernel: Kernel) -> int:
         """How many loops there are round the register tile, besides those of the reduce within it."""
@@ -122,6 +127,16 @@ class _Judge:
                 found, least = plan, score
         return found
 
+    def descend(self, start: Plan, near: Callable[[Plan], Iterable[Plan]]) -> Plan:
+        """From `start` to better and better plans near by."""
+        self.score(start)
+        while not self.is_tired:
+            better = self.best(near(start), start)
+            if better == start:
+                break
+            start = better
+        return start
+
 
 def body_size(scheduled: Scheduled) -> int:
     """How many times the body is written out: what rendering and compiling take time for."""
@@ -138,21 +153,29 @@ def pick(kernel: Kernel, target: Target, threads: int = 1) -> Schedule:
 
 @lru_cache(maxsize=256)
 def picks(kernel: Kernel, target: Target, threads: int = 1) -> tuple[Schedule, ...]:
-    """All schedules that the model was asked about, the one it likes best first."""
-    judge = _Judge(kernel, target, threads)
-    axes = body(kernel).axes
-    if any(axis.extent == 0 for axis in axes):
+    """All schedules that the model was asked about, the one it likes best first.
+
+    For several threads the register tile and the reduce's blocks are those of one thread: sums are then added up in
+    the same order, so that results do not depend on the number of threads.
+    """
+    if any(axis.extent == 0 for axis in body(kernel).axes):
         return ((),)
-    tiles = [Plan(tile) for tile in heuristic.register_tiles(kernel, target, TILES)]
+    judge = _Judge(kernel, target, threads)
+    if threads == 1:
+        _search(judge)
+    else:
+        alone = _search(_Judge(kernel, target, 1))
+        judge.descend(alone, lambda plan: (p for p in _changed(kernel, plan, []) if p.sums == alone.sums))
+    return tuple(sorted(judge.scores, key=lambda schedule: (judge.scores[schedule], len(schedule))))
+
+
+def _search(judge: _Judge) -> Plan:
+    kernel = judge.kernel
+    tiles = [Plan(tile) for tile in heuristic.register_tiles(kernel, judge.target, TILES)]
     found = judge.best(tiles[1:], tiles[0])
     for start in _first_of_lanes(tiles):
         found = judge.best(_crossed(kernel, start), found)
-    while True:
-        better = judge.best(_changed(kernel, found, tiles), found)
-        if better == found or judge.is_tired:
-            break
-        found = better
-    return tuple(sorted(judge.scores, key=lambda schedule: (judge.scores[schedule], len(schedule))))
+    return judge.descend(found, lambda plan: _changed(kernel, plan, tiles))
 
 
 def _first_of_lanes(tiles: list[Plan]) -> list[Plan]:

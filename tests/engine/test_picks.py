@@ -92,3 +92,15 @@ def test_several_threads_share_an_outer_loop(target: Target) -> None:
     kernel = program("gemm", (1024, 1024, 1024))
     assert OptKind.THREAD in {opt.kind for opt in picks(kernel, target, 2)[0]}
     assert OptKind.THREAD not in {opt.kind for opt in picks(kernel, target, 1)[0]}
+
+
+@pytest.mark.parametrize("name", ["ragged gemm", "rows summed", "sum", "left transposed"])
+def test_results_do_not_depend_on_the_number_of_threads(name: str, target: Target) -> None:
+    kernel = KERNELS[name]
+    inputs = random_inputs(kernel, seed=2)
+    runtime = LlvmRuntime(target)
+    alone, *others = (
+        runtime.prepare(kernel, picks(kernel, target, threads)[0], threads)(inputs) for threads in (1, 2, 3)
+    )
+    for other in others:
+        np.testing.assert_array_equal(other, alone)
