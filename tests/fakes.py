@@ -101,8 +101,8 @@ class Fault:
 # Every kind of harm among the first candidates of a small gemm, and enough right ones left for a good end.
 # Code as written (one accumulator) is right.
 FAULTS = (
-    Fault(FaultKind.SEGFAULT, frozenset({12})),
-    Fault(FaultKind.LOOP, frozenset({8})),
+    Fault(FaultKind.SEGFAULT, frozenset({12, 20})),
+    Fault(FaultKind.LOOP, frozenset({8, 10})),
     Fault(FaultKind.PAST_END, frozenset({16}), unrolled=True),
     Fault(FaultKind.OFF_BY_ONE_PERCENT, frozenset({24})),
 )
