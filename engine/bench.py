@@ -95,7 +95,10 @@ class Bench:
             self._small = self._stack.enter_context(Problem(self.recipe.small, self.seed))
             naive = self.builder.build(candidate(()))
             if isinstance(naive, Built):
-                self._small.measure_naive(self.isolate, self._code(naive.small), self.deadline.seconds(1.0))
+                small = self.recipe.small
+                expected_s = estimate(small, replay(small, ()), self.target)
+                code, deadline_s = self._code(naive.small), self.deadline.seconds(expected_s)
+                self._small.measure_naive(self.isolate, code, deadline_s)
         return self._small
 
     @property
