@@ -75,7 +75,7 @@ class Bench:
         self.known: dict[str, Measured] = {}  # by object hash: what has been measured on this bench
         self.recipe = Recipe(kernel, shrink(kernel), target, store.objects, renderer)
         self.suspects = {name for (name, _), deaths in store.in_flight(self.hash).items() if deaths >= DEATHS}
-        self._pool = pool_library(store.objects) if threads > 1 else None
+        self._pool = pool_library(store.objects, store.tell) if threads > 1 else None
         self._stack = ExitStack()
         self.isolate = self._stack.enter_context(Isolate(threads))
         self.isolate.start()

@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 from engine.compile_processes import COMPILE_TIMEOUT_S, CompileProcesses
-from engine.compiler import compile
 from engine.compiling import entries, recipe_to_json
 from engine.errors import CompileError, InvalidGraph, VerifyError
 from engine.isolate import Code
 from engine.opts import Schedule, schedule_hash
 from engine.outcome import Measured, Outcome
+from engine.runtime.workers import build_pool
 from engine.store import Store, source_hash
 from engine.target import detect
 from engine.texts import Recipe, Texts
@@ -166,12 +165,12 @@ def _record(
     )
 
 
-def pool_library(directory: Path) -> Path | None:
-    """The worker pool, compiled for the measuring child to load; None where there is no C compiler to do it."""
-    source = resources.files("engine.runtime").joinpath("pool.c").read_text(encoding="utf-8")
+def pool_library(directory: Path, tell: Callable[[str], None]) -> Path | None:
+    """The worker pool, compiled for the measuring child to load; None, which is told, where there is no C compiler."""
     try:
-        return compile(source, detect(), directory)
-    except CompileError:
+        return build_pool(detect(), directory)
+    except CompileError as error:
+        tell(f"kernels on several threads are timed on Python's: {error}")
         return None
 
 
