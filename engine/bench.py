@@ -7,7 +7,7 @@ child is replaced after anything bad, because its memory is suspect.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -333,11 +333,6 @@ class Bench:
         if measured.outcome in QUARANTINED:
             self._write_repro(measured)
         return measured
-
-    def keep_all(self, found: Sequence[Measured]) -> None:
-        """Write records that never ran: illegal ones and those that do not compile."""
-        for measured in found:
-            self.store.add(self.hash, self.target.id, self.threads, measured)
 
 
 def with_times(verified: Measured, timing: Timing) -> Measured:

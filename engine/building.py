@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -127,23 +127,23 @@ class Builder:
         return self.workers.compile(texts.full.source), self.workers.compile(texts.small.source)
 
     def build_all(
-        self, candidates: Sequence[Candidate], until: float, report: Callable[[], None], first: int = 0
-    ) -> list[Built | Measured]:
+        self, candidates: Sequence[Candidate], until: float = float("inf"), first: int = 0
+    ) -> Iterator[Built | Measured]:
         """Build in parallel, as many at once as there are cores; none is started after `until` (monotonic).
 
-        The `first` so many are built however late it is. `report` is called after each.
+        The `first` so many are built however late it is. They come in their order, each once and as soon as it is
+        there: whoever takes them may work on one while the next are built.
         """
-        done: dict[str, Built | Measured] = {}
-        with ThreadPoolExecutor(self.recipe.target.cores, thread_name_prefix="compile") as pool:
+        pool = ThreadPoolExecutor(self.recipe.target.cores, thread_name_prefix="compile")
+        try:
             futures = [
                 pool.submit(self._build_before, candidate, until if number >= first else float("inf"))
-                for number, candidate in enumerate(candidates)
+                for number, candidate in enumerate(_distinct(candidates))
             ]
-            for future in as_completed(futures):
-                found = future.result()
-                done[_hash_of(found)] = found
-                report()
-        return [done[candidate.hash] for candidate in _distinct(candidates)]
+            for future in futures:
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _build_before(self, candidate: Candidate, until: float) -> Built | Measured:
         if time.monotonic() >= until:
@@ -177,10 +177,6 @@ def pool_library(directory: Path, tell: Callable[[str], None]) -> Path | None:
 def skipped(candidate: Candidate) -> Measured:
     """The record of a candidate that the budget left out."""
     return Measured(candidate.schedule, candidate.hash, Outcome.SKIPPED, detail="the budget ended first")
-
-
-def _hash_of(found: Built | Measured) -> str:
-    return found.candidate.hash if isinstance(found, Built) else found.hash
 
 
 def _distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
