@@ -7,7 +7,7 @@ child is replaced after anything bad, because its memory is suspect.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -75,7 +75,7 @@ class Bench:
         self.known: dict[str, Measured] = {}  # by object hash: what has been measured on this bench
         self.recipe = Recipe(kernel, shrink(kernel), target, store.objects, renderer)
         self.suspects = {name for (name, _), deaths in store.in_flight(self.hash).items() if deaths >= DEATHS}
-        self._pool = pool_library(store.objects) if threads > 1 else None
+        self._pool = pool_library(store.objects, store.tell) if threads > 1 else None
         self._stack = ExitStack()
         self.isolate = self._stack.enter_context(Isolate(threads))
         self.isolate.start()
@@ -95,7 +95,10 @@ class Bench:
             self._small = self._stack.enter_context(Problem(self.recipe.small, self.seed))
             naive = self.builder.build(candidate(()))
             if isinstance(naive, Built):
-                self._small.measure_naive(self.isolate, self._code(naive.small), self.deadline.seconds(1.0))
+                small = self.recipe.small
+                expected_s = estimate(small, replay(small, ()), self.target)
+                code, deadline_s = self._code(naive.small), self.deadline.seconds(expected_s)
+                self._small.measure_naive(self.isolate, code, deadline_s)
         return self._small
 
     @property
@@ -330,11 +333,6 @@ class Bench:
         if measured.outcome in QUARANTINED:
             self._write_repro(measured)
         return measured
-
-    def keep_all(self, found: Sequence[Measured]) -> None:
-        """Write records that never ran: illegal ones and those that do not compile."""
-        for measured in found:
-            self.store.add(self.hash, self.target.id, self.threads, measured)
 
 
 def with_times(verified: Measured, timing: Timing) -> Measured:

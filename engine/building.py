@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 from engine.compile_processes import COMPILE_TIMEOUT_S, CompileProcesses
-from engine.compiler import compile
 from engine.compiling import entries, recipe_to_json
 from engine.errors import CompileError, InvalidGraph, VerifyError
 from engine.isolate import Code
 from engine.opts import Schedule, schedule_hash
 from engine.outcome import Measured, Outcome
+from engine.runtime.workers import build_pool
 from engine.store import Store, source_hash
 from engine.target import detect
 from engine.texts import Recipe, Texts
@@ -128,23 +127,23 @@ class Builder:
         return self.workers.compile(texts.full.source), self.workers.compile(texts.small.source)
 
     def build_all(
-        self, candidates: Sequence[Candidate], until: float, report: Callable[[], None], first: int = 0
-    ) -> list[Built | Measured]:
+        self, candidates: Sequence[Candidate], until: float = float("inf"), first: int = 0
+    ) -> Iterator[Built | Measured]:
         """Build in parallel, as many at once as there are cores; none is started after `until` (monotonic).
 
-        The `first` so many are built however late it is. `report` is called after each.
+        The `first` so many are built however late it is. They come in their order, each once and as soon as it is
+        there: whoever takes them may work on one while the next are built.
         """
-        done: dict[str, Built | Measured] = {}
-        with ThreadPoolExecutor(self.recipe.target.cores, thread_name_prefix="compile") as pool:
+        pool = ThreadPoolExecutor(self.recipe.target.cores, thread_name_prefix="compile")
+        try:
             futures = [
                 pool.submit(self._build_before, candidate, until if number >= first else float("inf"))
-                for number, candidate in enumerate(candidates)
+                for number, candidate in enumerate(_distinct(candidates))
             ]
-            for future in as_completed(futures):
-                found = future.result()
-                done[_hash_of(found)] = found
-                report()
-        return [done[candidate.hash] for candidate in _distinct(candidates)]
+            for future in futures:
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _build_before(self, candidate: Candidate, until: float) -> Built | Measured:
         if time.monotonic() >= until:
@@ -166,22 +165,18 @@ def _record(
     )
 
 
-def pool_library(directory: Path) -> Path | None:
-    """The worker pool, compiled for the measuring child to load; None where there is no C compiler to do it."""
-    source = resources.files("engine.runtime").joinpath("pool.c").read_text(encoding="utf-8")
+def pool_library(directory: Path, tell: Callable[[str], None]) -> Path | None:
+    """The worker pool, compiled for the measuring child to load; None, which is told, where there is no C compiler."""
     try:
-        return compile(source, detect(), directory)
-    except CompileError:
+        return build_pool(detect(), directory)
+    except CompileError as error:
+        tell(f"kernels on several threads are timed on Python's: {error}")
         return None
 
 
 def skipped(candidate: Candidate) -> Measured:
     """The record of a candidate that the budget left out."""
     return Measured(candidate.schedule, candidate.hash, Outcome.SKIPPED, detail="the budget ended first")
-
-
-def _hash_of(found: Built | Measured) -> str:
-    return found.candidate.hash if isinstance(found, Built) else found.hash
 
 
 def _distinct(candidates: Iterable[Candidate]) -> list[Candidate]:

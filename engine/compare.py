@@ -102,11 +102,10 @@ class _Comparison:
 
     def run(self, time_s: float) -> list[Row]:
         schedules = list(dict.fromkeys(s for _, s in self.rows if not isinstance(s, str)))
-        built = self.bench.builder.build_all(
-            [candidate(schedule) for schedule in schedules],
-            float("inf"),
-            lambda: self._say("compile"),
-        )
+        built: list[Built | Measured] = []
+        for found in self.bench.builder.build_all([candidate(schedule) for schedule in schedules]):
+            built.append(found)
+            self._say("compile")
         by_schedule = dict(zip(schedules, built, strict=True))
         for name, schedule in self.rows:
             if isinstance(schedule, str):

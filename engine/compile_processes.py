@@ -70,9 +70,13 @@ class CompileProcesses:
             process, made = self._idle.get_nowait()
         except Empty:
             process, made = self._isolate.compiler(), 0
-        if needs_recipe and made == 0:
-            _ask_with(process, {"do": "recipe"}, recipe_to_json(self._recipe))
-        yield process
+        try:
+            if needs_recipe and made == 0:
+                _ask_with(process, {"do": "recipe"}, recipe_to_json(self._recipe))
+            yield process
+        except BaseException:
+            process.close()
+            raise
         if made < MADE_AT_MOST:
             self._idle.put((process, made + 1))
         else:

@@ -53,7 +53,7 @@ class Died(EngineError):
 
 @dataclass(frozen=True)
 class Code:
-    """A compiled entry point for one shape. Tiles are shared by `threads` threads if `pool` (a library) is given."""
+    """A compiled entry point for one shape. Tiles are shared by `threads` threads: of `pool` (a library), else Python's."""
 
     path: Path
     entry: str
@@ -266,8 +266,7 @@ class Child(Forked):
         """Load a compiled program and bind it to buffers (the addresses that `map` gave)."""
         command: Message = {"do": "prepare", "key": key, "path": str(code.path), "entry": code.entry}
         command |= {"buffers": buffers, "tiles": code.tiles, "scratch": code.scratch}
-        if code.pool is not None:
-            command |= {"pool": str(code.pool), "threads": code.threads}
+        command |= {"pool": str(code.pool or ""), "threads": code.threads}
         self.ask(command)
 
     def prepare_numpy(self, key: str, program: str, arena: Arena, buffers: list[int]) -> None:

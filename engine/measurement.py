@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -17,8 +17,8 @@ from engine.store import Store
 from engine.target import Target
 from engine.timing import Timing
 
-# How many candidates, for each core, are compiled before they are verified and timed.
-BATCH_PER_CORE = 4
+# How many candidates, for each core, are compiled and verified before the right ones are timed.
+BATCH_PER_CORE = 8
 # Times this close, as a share, are equal: it is how far the same code differs from itself in one race.
 TIE = 0.995
 # Making the repros of a batch's broken candidates smaller may take this long.
@@ -89,7 +89,7 @@ class _Steps:
 
 @dataclass
 class _Batch:
-    """Some candidates on their way: all compiled, then all verified, then the right ones timed."""
+    """Some candidates on their way: each verified when it is compiled, and when all are, the right ones timed."""
 
     bench: Bench
     steps: _Steps
@@ -97,31 +97,38 @@ class _Batch:
     results: dict[str, Measured] = field(default_factory=dict)
 
     def run(self, batch: Sequence[Candidate]) -> dict[str, Measured]:
-        built = self._compile(batch)
-        new = {item.object_hash: item for item in reversed(built) if item.object_hash not in self.bench.known}
-        right = [item for item in reversed(new.values()) if self._verify(item)]
-        for item in right:
-            self._time(item)
+        new: dict[str, Built] = {}  # by the hash of their code
+        twins: list[Built] = []
+        for item in self._compiled(batch):
+            if item.object_hash in self.bench.known or item.object_hash in new:
+                twins.append(item)
+            else:
+                new[item.object_hash] = item
+                self._verify(item)  # while others are compiled
+        for item in new.values():
+            if self.results[item.candidate.hash].outcome is Outcome.OK:
+                self._time(item)
         self._minimise()
-        self.bench.known |= {name: self.results[item.candidate.hash] for name, item in new.items()}
-        for item in built:
-            self._share(item)
+        found = {name: self.results[item.candidate.hash] for name, item in new.items()}
+        for item in twins:
+            self._share(item, (self.bench.known | found)[item.object_hash])
+        self.bench.known |= {name: m for name, m in found.items() if m.outcome is not Outcome.SKIPPED}
         return self.results
 
-    def _compile(self, batch: Sequence[Candidate]) -> list[Built]:
-        """Those that compile; the others have their results."""
+    def _compiled(self, batch: Sequence[Candidate]) -> Iterator[Built]:
+        """Those that compile, as they come; the others have their results."""
         first = self.bench.target.cores if self.steps.best_s is None else 0
-        found = self.bench.builder.build_all(batch, self.until, lambda: self.steps.step("compile"), first)
-        failed = [item for item in found if isinstance(item, Measured)]
-        self.bench.keep_all(failed)
-        self.results |= {item.hash: item for item in failed}
-        return [item for item in found if isinstance(item, Built)]
+        for found in self.bench.builder.build_all(batch, self.until, first):
+            self.steps.step("compile")
+            if isinstance(found, Built):
+                yield found
+            else:
+                self.results[found.hash] = self.bench.keep(found)
 
-    def _verify(self, item: Built) -> bool:
+    def _verify(self, item: Built) -> None:
         found = self.bench.verify(item) if self._in_time() else skipped(item.candidate)
         self.results[item.candidate.hash] = found
         self.steps.step("verify")
-        return found.outcome is Outcome.OK
 
     def _time(self, item: Built) -> None:
         verified = self.results[item.candidate.hash]
@@ -137,16 +144,17 @@ class _Batch:
         for failed in [m for m in self.results.values() if m.outcome in QUARANTINED]:
             self.bench.minimise(failed, enough)
 
-    def _share(self, item: Built) -> None:
+    def _share(self, item: Built, twin: Measured) -> None:
         """A candidate whose code was measured already gets that result."""
-        if item.candidate.hash not in self.results:
-            twin = self.bench.known[item.object_hash]
-            self.results[item.candidate.hash] = replace(
-                twin,
-                schedule=item.candidate.schedule,
-                hash=item.candidate.hash,
-                detail=f"same code as {twin.hash}",
-            )
+        if twin.hash == item.candidate.hash:
+            self.results[twin.hash] = twin
+            return
+        self.results[item.candidate.hash] = replace(
+            twin,
+            schedule=item.candidate.schedule,
+            hash=item.candidate.hash,
+            detail=f"same code as {twin.hash}",
+        )
 
     def _in_time(self) -> bool:
         return time.monotonic() < self.until or self.steps.best_s is None
@@ -182,10 +190,13 @@ def confirm_on(
 ) -> list[Measured]:
     """`confirm` on a bench that exists. The candidate of hash `incumbent` is beaten only by more than a tie."""
     steps = _Steps(report, len(candidates), None)
-    built = bench.builder.build_all(candidates, float("inf"), lambda: steps.step("compile"))
-    failed = [item for item in built if isinstance(item, Measured)]
+    failed: list[Measured] = []
     right: list[tuple[Built, Measured]] = []
-    for item in [item for item in built if isinstance(item, Built)]:
+    for item in bench.builder.build_all(candidates):
+        steps.step("compile")
+        if isinstance(item, Measured):
+            failed.append(item)
+            continue
         verified = bench.verify_fully(item)
         if verified.outcome is Outcome.OK:
             right.append((item, verified))

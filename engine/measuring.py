@@ -25,6 +25,7 @@ from engine.object_code import load_object
 from engine.packets import Message, serve
 from engine.runtime.pool import Pool
 from engine.runtime.scratch import pointers_of
+from engine.runtime.workers import PythonThreads
 
 PAGE = mmap.PAGESIZE
 # Unmapped on both sides of every region: whatever strides past its canaries dies here.
@@ -86,8 +87,8 @@ class Child:
     ) -> Message:
         """Load a compiled program and bind it to its buffers (addresses; the output's first).
 
-        With `pool` (the worker pool's library) and `threads`, its tiles are shared by that many threads; `scratch` is
-        how many bytes of scratch memory each needs.
+        Its tiles are shared by so many `threads`: those of `pool` (the worker pool's library), else Python's; `scratch`
+        is how many bytes of scratch memory each needs.
         """
         self.programs.pop(key, None)
         if len(self.programs) >= PROGRAMS_KEPT:
@@ -174,8 +175,11 @@ class _Program:
         pointers = pointers_of(self.buffers, self.scratch)
         if self.scratch and poison:
             ctypes.memset(pointers[len(self.buffers)], 0xFF, self.scratch)
-        if not self.pool or self.threads == 1 or self.tiles == 1:
+        if self.threads == 1 or self.tiles == 1:
             return lambda: self.function(pointers, 0, self.tiles)
+        if not self.pool:
+            work = PythonThreads().run
+            return lambda: work(self.function, self.buffers, self.scratch, self.tiles, self.threads)
         share = Pool(Path(self.pool)).share
         return lambda: share(self.function, pointers, self.scratch, self.tiles, self.threads)
 

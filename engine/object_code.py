@@ -16,6 +16,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from engine.errors import CompileError, DeviceError
+from engine.seal import intact
 from engine.toolchain import LIBM
 
 
@@ -66,8 +67,10 @@ def assembler(features: str) -> Assembler:
 def load_object(path: Path, entry: str) -> tuple[int, Any]:
     """The address of an object file's function in this process, and what keeps it loaded: hold on to it.
 
-    DeviceError if the file is no object file or has no such function.
+    DeviceError if the file is not there, whole, or has no such function.
     """
+    if not intact(path):  # LLVM would read past the end of a torn one
+        raise DeviceError(f"load {path.name}", "the file is missing or damaged")
     initialize()
     try:
         machine = llvm.Target.from_default_triple().create_target_machine(codemodel="jitdefault", jit=True)

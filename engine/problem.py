@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from engine.arena import Arena, Array
-from engine.errors import EngineError
+from engine.errors import DeviceError, EngineError
 from engine.isolate import Child, Code, Died, Isolate
 from engine.kernel import Kernel
 from engine.outcome import Outcome
@@ -60,16 +60,20 @@ class Problem:
         self.relative_error = 0.0
 
     def measure_naive(self, isolate: Isolate, code: Code, deadline_s: float) -> None:
-        """Run the unscheduled kernel and let its error count in the tolerances. One that dies counts nothing."""
+        """Run the unscheduled kernel and let its error count in the tolerances. One that does harm counts nothing."""
         child = isolate.child()
+        trials = (self._trials[0], self._trials[2])
         try:
-            for number, trial in enumerate((self._trials[0], self._trials[2])):
-                output = _run(child, code, trial.arena, trial.poison, deadline_s)
-                self.references[number] = with_naive(self.references[number], output)
+            outputs = [_run(child, code, trial.arena, trial.poison, deadline_s) for trial in trials]
             child.close()
-        except Died:
+        except (Died, DeviceError):
             self._repair()
             return
+        if any(trial.arena.damage() for trial in trials):
+            self._repair()  # or the next candidate would be blamed for it
+            return
+        for number, output in enumerate(outputs):
+            self.references[number] = with_naive(self.references[number], output)
         naive, size = self.references[0].naive, largest_size(self.references[0])
         if naive is not None and size > 0:
             self.relative_error = max((float(part.max(initial=0.0)) for part in naive), default=0.0) / size

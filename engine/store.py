@@ -47,7 +47,7 @@ class Store:
     def __init__(self, directory: Path, tell: Callable[[str], None] = to_stderr) -> None:
         self.directory = Path(directory)
         self.torn_lines = 0  # of journals, met so far
-        self._tell = tell
+        self.tell = tell
 
     @property
     def objects(self) -> Path:
@@ -201,7 +201,7 @@ class Store:
         with suppress(FileNotFoundError):
             durable.make_folder(self.directory / "aside")
             os.replace(place, self.directory / "aside" / name)
-            self._tell(f"damaged: {place}: {why}; it is not used, and kept as aside/{name}")
+            self.tell(f"damaged: {place}: {why}; it is not used, and kept as aside/{name}")
 
     def _journal_of(self, kernel_hash: str) -> Path:
         return self.directory / "journal" / f"{kernel_hash}.jsonl"
@@ -223,7 +223,7 @@ class Store:
                     torn += 1
         if torn:
             self.torn_lines += torn
-            self._tell(f"damaged: {place}: {torn} torn line{'s' * (torn > 1)} ignored")
+            self.tell(f"damaged: {place}: {torn} torn line{'s' * (torn > 1)} ignored")
 
 
 def _entry(line: bytes) -> dict[str, object] | None:

@@ -114,12 +114,14 @@ class FaultyRenderer:
     def __init__(self, inner: Renderer, faults: Sequence[Fault] = FAULTS) -> None:
         self._inner = inner
         self._faults = tuple(faults)
+        self.struck: dict[str, FaultKind | None] = {}  # what was rendered last under each name
 
     def render(self, linear: Sequence[UOp], name: str) -> str:
         """The source; `name` is the entry point, faulty or not."""
         traits = traits_of(linear)
         fault = next((f for f in self._faults if f.strikes(traits)), None)
         output = _output(linear)
+        self.struck[name] = None if fault is None or output is None else fault.kind
         if fault is None or output is None:
             return self._inner.render(linear, name)
         write = _assembly if isinstance(self._inner, LlvmRenderer) else _c

@@ -1,12 +1,11 @@
 """Kernels through LLVM, in this process and without a C compiler: assembly is parsed, optimized and loaded.
 
-What LLVM holds of a kernel is freed with its program. (An llvmlite detail is behind two choices here: pass managers
-for whole modules leak 60 kB a use, those for functions can be used again and again.)
+What LLVM holds of a kernel is freed with its program. A search's kernels are compiled in one process and loaded in
+another instead (engine.object_code).
 """
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +15,9 @@ from weakref import WeakSet
 
 import llvmlite.binding as llvm
 
-from engine.errors import CompileError, DeviceError
+from engine.errors import DeviceError
 from engine.kernel import Kernel
+from engine.object_code import Assembler
 from engine.opts import Schedule
 from engine.pipeline import Rendered, compile_source
 from engine.render.language import RendererFactory
@@ -25,9 +25,8 @@ from engine.render.llvm import LlvmRenderer
 from engine.runtime.cpu import ENTRY, Prepared, Program, prepared
 from engine.runtime.workers import Threading, Workers
 from engine.target import Processor, Target, describe, read_processor
+from engine.toolchain import features_of
 
-# What the assembly may call, found in the C library that this process has loaded.
-_LIBM = ("sin",)
 _LINUX_NAMES = {"bmi": "bmi1", "sse4.2": "sse4_2"}
 _X86_64 = frozenset({"x86_64", "AMD64"})
 
@@ -67,7 +66,7 @@ class LlvmRuntime:
         self.target = target
         self.workers = workers or Workers(directory)
         self.renderer = renderer(target.features)
-        self._jit = _jit_for(_features(target))
+        self._jit = _jit_for(features_of(target))
 
     @property
     def threading(self) -> Threading:
@@ -94,67 +93,27 @@ class LlvmRuntime:
         return self._jit.load(rendered, self.workers)
 
 
-def _features(target: Target) -> str:
-    """The target's flags for its instruction set (-mavx2 …) as LLVM writes them."""
-    return ",".join(f"+{flag[2:]}" for flag in target.flags if flag.startswith("-m") and "=" not in flag)
-
-
 class _Jit:
-    """LLVM for one set of CPU features: what is needed to compile one module after another."""
+    """LLVM for one set of CPU features: what is needed to load one module after another."""
 
     def __init__(self, features: str) -> None:
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        _add_libm()
-        self._features = features
         self._lock = Lock()  # LLVM's objects are not for several threads
-        self._tuning = llvm.create_pipeline_tuning_options(speed_level=2)
-        self._machine = self._new_machine()
-        self._passes = llvm.create_pass_builder(self._machine, self._tuning).getFunctionPassManager()
+        self._assembler = Assembler(features)
         self.engines: WeakSet[Any] = WeakSet()
 
     def load(self, rendered: Rendered, workers: Workers) -> Program:
         """The assembly compiled and loaded."""
         with self._lock:
-            try:
-                engine = self._compile(rendered.source)
-            except RuntimeError as error:
-                raise CompileError("compile", "LLVM refuses the assembly", str(error)) from error
+            module = self._assembler.optimized(rendered.source)
+            engine = llvm.create_mcjit_compiler(module, self._assembler.machine())
+            engine.finalize_object()
+            self.engines.add(engine)
             address = engine.get_function_address(rendered.entry)
         if not address:
             raise DeviceError("load", f"the module has no function {rendered.entry}")
         return Program(ENTRY(address), engine, workers, rendered.scratch)
 
-    def _compile(self, source: str) -> Any:
-        module = llvm.parse_assembly(source, llvm.create_context())
-        module.verify()
-        # a builder is spoilt by use: each run leaves callbacks in it
-        builder = llvm.create_pass_builder(self._machine, self._tuning)
-        for function in module.functions:
-            if not function.is_declaration:
-                self._passes.run(function, builder)
-        engine = llvm.create_mcjit_compiler(module, self._new_machine())
-        engine.finalize_object()
-        self.engines.add(engine)
-        return engine
-
-    def _new_machine(self) -> Any:
-        # a named CPU would bring features that its flags do not show
-        cpu = "x86-64" if "+sse" in self._features or "+avx" in self._features else "generic"
-        return llvm.Target.from_default_triple().create_target_machine(
-            cpu=cpu, features=self._features, opt=2, codemodel="jitdefault", jit=True
-        )
-
 
 @lru_cache(maxsize=8)
 def _jit_for(features: str) -> _Jit:
     return _Jit(features)
-
-
-def _add_libm() -> None:
-    library = ctypes.CDLL(None)
-    for name in _LIBM:
-        try:
-            llvm.add_symbol(name, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
-        except AttributeError as error:
-            raise DeviceError("load", f"the C library of this process has no {name}") from error

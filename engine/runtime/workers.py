@@ -22,6 +22,7 @@ from engine.errors import CompileError
 from engine.options import Pinning
 from engine.runtime.pool import Calls, Events, Pool
 from engine.runtime.scratch import pointers_of
+from engine.seal import intact
 from engine.target import Target, detect
 
 Log = Callable[[str], None]
@@ -110,7 +111,7 @@ def build_pool(target: Target, directory: Path) -> Path:
     """The worker pool compiled into `directory`, if it is not there: a library."""
     source = resources.files("engine.runtime").joinpath("pool.c").read_text(encoding="utf-8")
     path = directory / f"pool-{hashlib.sha3_256(source.encode()).hexdigest()[:16]}.so"
-    if not path.exists():
+    if not intact(path):
         made = compiler.compile(source, target, directory)
         link = path.with_suffix(f".{os.getpid()}")
         link.unlink(missing_ok=True)

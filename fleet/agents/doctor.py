@@ -31,10 +31,9 @@ class Finding:
 
 def examine(state: Path) -> list[Finding]:
     """Everything there is to say about this machine; `state` is where the agent would keep its files."""
-    compiler = _compiler()
     return [
-        device_finding(cpu_device(), compiler),
-        compiler,
+        device_finding(cpu_device()),
+        _compiler(),
         _python(),
         _memory(),
         _disk("disk", _existing(state), _ENOUGH_DISK, "free some space or choose another --state"),
@@ -49,21 +48,19 @@ def usable(findings: list[Finding]) -> bool:
     return all(finding.verdict != "missing" for finding in findings)
 
 
-def device_finding(device: DeviceReport, compiler: Finding) -> Finding:
-    """What there is to say of the CPU; without a compiler that is what it lacks, and nothing else helps."""
+def device_finding(device: DeviceReport) -> Finding:
+    """What there is to say of the CPU."""
     if device.problem:
-        otherwise = "see the message; reinstall tinyfleet if it is no help"
-        fix = compiler.fix if compiler.verdict == "missing" else otherwise
-        return Finding("device cpu", "missing", device.problem, fix)
+        return Finding("device cpu", "missing", device.problem, "see the message; reinstall if it is no help")
     return Finding("device cpu", "ok", f"{device.model}, {device.slots} slots, {device.arch}")
 
 
 def _compiler() -> Finding:
+    """LLVM compiles kernels; the pool that shares them among threads is C, and Python's threads stand in for it."""
     found = [path for path in (shutil.which("clang"), shutil.which("gcc")) if path]
     if not found:
-        return Finding(
-            "compiler", "missing", "neither clang nor gcc", "apt-get install clang, or your system's like"
-        )
+        slower = "neither clang nor gcc: kernels on several threads are slower"
+        return Finding("compiler", "weak", slower, "apt-get install clang, or your system's like")
     return Finding("compiler", "ok", ", ".join(found))
 
 

@@ -91,6 +91,25 @@ def test_a_search_prints_verified_rows_and_keeps_what_it_measured(tmp_path: Path
     assert rows[0]["schedule"] == found["best"]["schedule"]
 
 
+@pytest.mark.parametrize("threads", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_a_machine_without_a_c_compiler_searches(tmp_path: Path, threads: str) -> None:
+    words = ["search", "gemm", "64,48,32", "--budget", "0.3", "--per-round", "4", "--time", "0.02", "--json"]
+    environ = {"PATH": str(tmp_path / "nothing"), "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "engine", *words, "--threads", threads],
+        capture_output=True,
+        text=True,
+        env=environ,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {row["outcome"] for row in found["rows"]} == {"ok"}
+    assert found["best"]["outcome"] == "ok"
+    assert ("no C compiler found" in done.stderr) == (threads != "1")
+
+
 def test_a_schedule_can_be_given_as_json(tmp_path: Path) -> None:
     schedule = json.dumps([["UPCAST", "out", 0, 2, None]])
     result = invoke(

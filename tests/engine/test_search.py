@@ -177,7 +177,8 @@ def test_nothing_is_compiled_or_verified_once_timing_begins(target: Target, stor
         store=store,
         report=lambda facts: phases.append(str(facts["phase"])),
     )
-    assert phases == ["compile"] * 2 + ["verify"] * 2 + ["time"] * 2
+    assert sorted(phases[:4]) == ["compile"] * 2 + ["verify"] * 2
+    assert phases[4:] == ["time"] * 2
 
 
 def test_what_ran_when_the_process_died_twice_is_not_run_again(target: Target, store: Store) -> None:
