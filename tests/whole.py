@@ -222,10 +222,10 @@ def command_line(pid: int) -> str:
 
 # Most of what a search proposes first, on machines with 16 or 32 vector registers; the code as written is right.
 FAULTS = (
-    Fault(FaultKind.SEGFAULT, frozenset({6, 8}), unrolled=True),
-    Fault(FaultKind.LOOP, frozenset({12, 16}), unrolled=False),
-    Fault(FaultKind.PAST_END, frozenset({12, 16}), unrolled=True),
-    Fault(FaultKind.OFF_BY_ONE_PERCENT, frozenset({3, 10, 24})),
+    Fault(FaultKind.SEGFAULT, frozenset({8, 12, 20})),
+    Fault(FaultKind.LOOP, frozenset({6, 10})),
+    Fault(FaultKind.PAST_END, frozenset({16}), unrolled=True),
+    Fault(FaultKind.OFF_BY_ONE_PERCENT, frozenset({3, 24})),
 )
 
 
