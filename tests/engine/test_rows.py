@@ -10,11 +10,13 @@ from engine.build import broadcast, elementwise, expand, param, reduce, reshape
 from engine.dtype import float32, int64
 from engine.indexing import body
 from engine.kernel import Kernel
+from engine.model import estimate
 from engine.ops import Op
 from engine.opts import Opt, OptKind, Schedule
 from engine.programs import random_inputs
 from engine.runtime.interp import evaluate
 from engine.runtime.llvm import LlvmRuntime, detect
+from engine.schedule import replay
 from engine.target import Target
 from tests.engine.sample_kernels import SAMPLES
 from tests.engine.scheduling import KERNELS
@@ -103,3 +105,16 @@ def test_the_schedule_computes_the_same(shape: tuple[int, int], threads: int) ->
     inputs = random_inputs(kernel, seed=1)
     found = LlvmRuntime(target).prepare(kernel, schedule, threads)(inputs)
     np.testing.assert_allclose(found, evaluate(kernel, inputs), rtol=2e-6, atol=1e-9)
+
+
+def test_the_model_counts_each_pass_by_itself() -> None:
+    def seconds(rows_: int, *opts: Opt) -> float:
+        kernel = softmax(rows_, 1024)
+        return estimate(kernel, replay(kernel, opts), BIG)
+
+    lanes = [Opt(OptKind.VEC, target, axis, 16) for target, axis in (("r0", 0), ("r1", 0), ("out", 1))]
+    plain = seconds(4096)
+    for count in range(1, 4):
+        assert seconds(4096, *lanes[:count]) < seconds(4096, *lanes[: count - 1])
+    assert seconds(4096, *lanes) < plain / 8
+    assert 1.9 < seconds(8192, *lanes) / seconds(4096, *lanes) < 2.1
