@@ -14,6 +14,7 @@ from math import prod
 from engine import rows
 from engine.errors import IllegalOpt
 from engine.indexing import Access, accesses, body
+from engine.keeps import keepables
 from engine.kernel import Kernel
 from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
 from engine.ranges import Axis
@@ -41,7 +42,7 @@ def schedule(kernel: Kernel, target: Target, threads: int = 1) -> Schedule:
     if any(axis.extent == 0 for axis in walk.axes):
         return ()
     if rows.is_rows(kernel):
-        found = _legal(kernel, (), rows.passes(kernel, target))
+        found = _by_passes(kernel, target)
         return threaded(kernel, found, threads) if threads > 1 else found
     axes = _lane_axes(walk)
     vec = _lanes(walk, axes[0]) if axes else None
@@ -66,12 +67,23 @@ def register_tiles(kernel: Kernel, target: Target, limit: int) -> list[Schedule]
     if any(axis.extent == 0 for axis in walk.axes):
         return [()]
     if rows.is_rows(kernel):
-        return [_legal(kernel, (), rows.passes(kernel, target))]
+        return [_by_passes(kernel, target)]
     found: list[Schedule] = []
     for vec in [_lanes(walk, axis) for axis in _lane_axes(walk)] or [None]:
         tiles = _tiles(walk, vec, staged=True)[:limit]
         found += [_registers_of(kernel, walk, vec, tile) for tile in tiles]
     return list(dict.fromkeys(found))
+
+
+def _by_passes(kernel: Kernel, target: Target) -> Schedule:
+    """Lanes and steps for each pass over the rows; functions that two of them need are computed once."""
+    found = body(kernel)
+    kept = [
+        Opt(OptKind.KEEP, name, 0, 0)
+        for name, value in keepables(kernel).items()
+        if rows.takes_long(found, name, value.node)
+    ]
+    return _legal(kernel, (), [*rows.passes(kernel, target), *kept])
 
 
 def _registers_of(kernel: Kernel, walk: _Walk, vec: tuple[Axis, int] | None, tile: Spans) -> Schedule:

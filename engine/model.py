@@ -136,13 +136,14 @@ class _Tile:
         self.loops = loops_of(scheduled)
         self.registers = scheduled.of_type(RangeType.UNROLL, RangeType.UPCAST, RangeType.VEC)
         self.vec = scheduled.vec
-        found = walks(scheduled, None if name is None else rows.nodes_of(body(kernel), name))
+        kept = frozenset(kept.value.twins[name] for kept in scheduled.kept if name in kept.value.twins)
+        found = walks(scheduled, None if name is None else rows.nodes_of(body(kernel), name, kept))
         self.store, self.loads, self.copies = found.store, found.loads, found.copies
         if name not in (None, TARGET_OUT):
             self.store = replace(found.store, steps={})  # a total stays in a register
         # everything that goes through the caches
         self.walks = (self.store, *found.loads, *(read for copy in found.copies for read in copy.reads))
-        self.work = _work(kernel, name)
+        self.work = _work(kernel, name, kept)
         upcast = scheduled.of_type(RangeType.UPCAST)
         self.accumulators = prod(leaf.extent for leaf in upcast)
         self.unroll = prod(leaf.extent for leaf in scheduled.of_type(RangeType.UNROLL))
@@ -340,10 +341,10 @@ class _Work:
 
 
 @lru_cache(maxsize=256)
-def _work(kernel: Kernel, name: str | None) -> _Work:
+def _work(kernel: Kernel, name: str | None, kept: frozenset[UOp]) -> _Work:
     found = body(kernel)
     if name is not None:
-        return _work_of_pass(found, name)
+        return _work_of_pass(found, name, kept)
     below = {node for reduce in found.reduces for node in toposort(reduce.src[0])}
     inside = [node for node in below if _counts(node)]
     outside = [node for node in toposort(found.value) if node not in below and _counts(node)]
@@ -354,12 +355,12 @@ def _work(kernel: Kernel, name: str | None) -> _Work:
     return _Work(True, accumulate + _cycles(inside), _cycles(outside))
 
 
-def _work_of_pass(found: Body, name: str) -> _Work:
-    """What is computed for each element of a row; what is for each row does not count."""
+def _work_of_pass(found: Body, name: str, kept: frozenset[UOp]) -> _Work:
+    """What is computed for each element of a row, but what is kept; what is for each row does not count."""
     moved = found.axes_of(name)
     own = moved - rows.shared_axes(found) or moved
     axes = found.open_axes(found.value)
-    nodes = [node for node in rows.nodes_of(found, name) if _counts(node) and axes[node] & own]
+    nodes = [node for node in rows.nodes_of(found, name, kept) if _counts(node) and axes[node] & own]
     return _Work(name != TARGET_OUT, 0.5 + _cycles(nodes), 0.0)
 
 

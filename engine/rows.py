@@ -6,6 +6,7 @@ own lanes and unrolled steps, over memory that the first of them has brought int
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 
 from engine.dtype import float32
@@ -19,7 +20,7 @@ from engine.target import Target
 
 # Accumulators that take turns: enough to hide the latency of an addition, or what computes their terms hides it.
 STEPS, STEPS_OF_FUNCTIONS = 4, 2
-_FUNCTIONS = frozenset({Op.EXP, Op.LOG, Op.SIN, Op.SQRT, Op.DIV})
+FUNCTIONS = frozenset({Op.EXP, Op.LOG, Op.SIN, Op.SQRT, Op.DIV})
 
 
 def targets(found: Body) -> tuple[str, ...]:
@@ -40,12 +41,23 @@ def shared_axes(found: Body) -> frozenset[Axis]:
     return found.axes_of(TARGET_OUT).intersection(*(found.axes_of(name) for name in targets(found)))
 
 
-def nodes_of(found: Body, target: str) -> frozenset[UOp]:
-    """What a target's loops compute: what lies under its reduces, or under the output, but under no other reduce."""
+def nodes_of(found: Body, target: str, given: Collection[UOp] = ()) -> frozenset[UOp]:
+    """What a target's loops compute: what lies under its reduces, or under the output, but under no other reduce.
+
+    And not under what is `given`, which they read.
+    """
     reduces = [reduce for reduce, name in found.reduces.items() if name == target]
     roots = [reduce.src[0] for reduce in reduces] if target != TARGET_OUT else [found.value]
-    below = toposort(*roots, enter=lambda node: node.op is not Op.REDUCE)
-    return frozenset(node for node in below if node.op is not Op.REDUCE)
+    below = toposort(*roots, enter=lambda node: node.op is not Op.REDUCE and node not in given)
+    return frozenset(node for node in below if node.op is not Op.REDUCE and node not in given)
+
+
+def takes_long(found: Body, target: str, node: UOp) -> bool:
+    """Does `node` take a function, for each element of the target's rows?"""
+    moved, shared = found.open_axes(node), shared_axes(found)
+    own = frozenset(axis for axis in found.axes_of(target) if axis not in shared)
+    below = toposort(node, enter=lambda n: n.op not in (Op.REDUCE, Op.LOAD))
+    return any(n.op in FUNCTIONS and moved[n] & own for n in below)
 
 
 def passes(kernel: Kernel, target: Target) -> list[Opt]:
@@ -64,7 +76,7 @@ def _pass(kernel: Kernel, found: Body, name: str, target: Target) -> list[Opt]:
         pair = axis is not None and axis.extent % (2 * span) == 0
         return [*opts, *([Opt(OptKind.UPCAST, name, axis.index, 2)] if axis is not None and pair else [])]
     along = axis or max((a for a in found.axes if a.target == name), key=lambda a: a.extent, default=None)
-    steps = STEPS_OF_FUNCTIONS if any(node.op in _FUNCTIONS for node in nodes) else STEPS
+    steps = STEPS_OF_FUNCTIONS if any(node.op in FUNCTIONS for node in nodes) else STEPS
     if along is None or along.extent // span < 2 * steps:
         return opts
     return [*opts, Opt(OptKind.UNROLL, name, along.index, steps)]

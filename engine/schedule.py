@@ -22,6 +22,7 @@ from math import prod
 
 from engine import indexing
 from engine.errors import IllegalOpt
+from engine.keeps import Keepable, Kept, keepables, laid_out
 from engine.kernel import Kernel
 from engine.ops import Op
 from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
@@ -47,11 +48,13 @@ class Scheduled:
     axes: tuple[Axis, ...]
     leaves: tuple[Leaf, ...]
     stages: tuple[Stage, ...] = ()
+    kept: tuple[Kept, ...] = ()
 
     @property
     def scratch(self) -> int:
-        """Bytes of scratch memory that each thread needs for the stages."""
-        return self.stages[-1].end if self.stages else 0
+        """Bytes of scratch memory that each thread needs for what is staged and kept."""
+        ends = [stage.end for stage in self.stages] + [kept.end for kept in self.kept]
+        return max(ends, default=0)
 
     def of_type(self, *types: RangeType) -> tuple[Leaf, ...]:
         """The leaves of the given types, in execution order."""
@@ -117,6 +120,7 @@ class _Plan:
     registers: dict[tuple[Axis, RangeType], int] = field(default_factory=dict)
     thread: tuple[Axis, int] | None = None
     stages: dict[int, tuple[Value, int]] = field(default_factory=dict)  # by the opt's number
+    kept: tuple[Keepable, ...] = ()
 
 
 def replay(kernel: Kernel, schedule: Schedule = ()) -> Scheduled:
@@ -133,7 +137,8 @@ def replay(kernel: Kernel, schedule: Schedule = ()) -> Scheduled:
             plan = _stage(plan, opt, number) if opt.kind is OptKind.STAGE else _ACTIONS[opt.kind](plan, opt)
         except _Refused as reason:
             raise IllegalOpt(f"{opt}: {reason}", f"schedule[{number}]") from None
-    return _staged(Scheduled(kernel, tuple(schedule), axes, _lay_out(plan)), plan.stages)
+    staged = _staged(Scheduled(kernel, tuple(schedule), axes, _lay_out(plan)), plan.stages)
+    return _keeping(staged, plan.kept)
 
 
 class _Refused(Exception):
@@ -303,7 +308,32 @@ def _staged(scheduled: Scheduled, stages: dict[int, tuple[Value, int]]) -> Sched
     return replace(scheduled, stages=tuple(found))
 
 
+def _keep(plan: _Plan, opt: Opt) -> _Plan:
+    found = keepables(plan.kernel).get(opt.target)
+    if found is None:
+        raise _Refused(f"{opt.target} computes nothing that is computed again")
+    _require(opt.axis == opt.amount == 0, "axis and amount must be 0")
+    _require(found not in plan.kept, "it is kept already")
+    return replace(plan, kept=(*plan.kept, found))
+
+
+def _keeping(scheduled: Scheduled, kept: tuple[Keepable, ...]) -> Scheduled:
+    """What is kept laid out behind the stages."""
+    found = indexing.body(scheduled.kernel)
+    for value in kept:
+        place = laid_out(found, value, scheduled.leaves, scheduled.scratch)
+        reason = "partial results are not the totals" if scheduled.partial_reduce else ""
+        if place.end > MAX_SCRATCH:
+            reason = f"rows and stages take more than {MAX_SCRATCH >> 20} MiB"
+        if reason:
+            opt = Opt(OptKind.KEEP, value.target, 0, 0)
+            raise IllegalOpt(f"{opt}: {reason}", f"schedule[{scheduled.opts.index(opt)}]")
+        scheduled = replace(scheduled, kept=(*scheduled.kept, place))
+    return scheduled
+
+
 _ACTIONS = {
+    OptKind.KEEP: _keep,
     OptKind.SPLIT: _split,
     OptKind.REORDER: _reorder,
     OptKind.UPCAST: _upcast,

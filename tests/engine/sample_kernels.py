@@ -208,6 +208,8 @@ def _random_opt(axis: Axis, rng: random.Random) -> Opt:
 
 
 def _random_stage(rng: random.Random) -> Opt:
+    if rng.random() < 0.2:
+        return Opt(OptKind.KEEP, rng.choice(["r0", "r1"]), 0, 0)
     return Opt(OptKind.STAGE, rng.choice([TARGET_OUT, "r0", "r1"]), rng.randrange(3), rng.randrange(5))
 
 
