@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
+from engine import rows
 from engine.errors import IllegalOpt
 from engine.indexing import Access, accesses, body
+from engine.keeps import keepables
 from engine.kernel import Kernel
 from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
 from engine.ranges import Axis
@@ -39,6 +41,9 @@ def schedule(kernel: Kernel, target: Target, threads: int = 1) -> Schedule:
     walk = _walk(kernel, target)
     if any(axis.extent == 0 for axis in walk.axes):
         return ()
+    if rows.is_rows(kernel):
+        found = _by_passes(kernel, target)
+        return threaded(kernel, found, threads) if threads > 1 else found
     axes = _lane_axes(walk)
     vec = _lanes(walk, axes[0]) if axes else None
     found = _registers_of(kernel, walk, vec, _tiles(walk, vec)[0])
@@ -61,11 +66,24 @@ def register_tiles(kernel: Kernel, target: Target, limit: int) -> list[Schedule]
     walk = _walk(kernel, target)
     if any(axis.extent == 0 for axis in walk.axes):
         return [()]
+    if rows.is_rows(kernel):
+        return [_by_passes(kernel, target)]
     found: list[Schedule] = []
     for vec in [_lanes(walk, axis) for axis in _lane_axes(walk)] or [None]:
         tiles = _tiles(walk, vec, staged=True)[:limit]
         found += [_registers_of(kernel, walk, vec, tile) for tile in tiles]
     return list(dict.fromkeys(found))
+
+
+def _by_passes(kernel: Kernel, target: Target) -> Schedule:
+    """Lanes and steps for each pass over the rows; functions that two of them need are computed once."""
+    found = body(kernel)
+    kept = [
+        Opt(OptKind.KEEP, name, 0, 0)
+        for name, value in keepables(kernel).items()
+        if rows.takes_long(found, name, value.node)
+    ]
+    return _legal(kernel, (), [*rows.passes(kernel, target), *kept])
 
 
 def _registers_of(kernel: Kernel, walk: _Walk, vec: tuple[Axis, int] | None, tile: Spans) -> Schedule:
@@ -248,10 +266,12 @@ def _power_of_two(limit: int) -> int:
 
 
 def _threads(kernel: Kernel, found: Schedule, threads: int) -> list[Opt]:
-    """The outermost loop that has a step for every thread, or else the longest."""
-    scheduled = replay(kernel, found)
-    loops = [leaf for leaf in scheduled.loops if not leaf.axis.reduce and leaf.extent > 1]
-    if not loops or prod(axis.extent for axis in scheduled.axes) < _WORTH_THREADS:
+    """Of the loops that move every reduce the outermost that has a step for every thread, or else the longest."""
+    scheduled, moved = replay(kernel, found), body(kernel)
+    shared = rows.shared_axes(moved)
+    loops = [leaf for leaf in scheduled.loops if leaf.axis in shared and leaf.extent > 1]
+    points = max(prod(axis.extent for axis in moved.axes_of(name)) for name in rows.targets(moved))
+    if not loops or points < _WORTH_THREADS:
         return []
     enough = [leaf for leaf in loops if leaf.extent >= threads]
     leaf = enough[0] if enough else max(loops, key=lambda leaf: leaf.extent)

@@ -23,6 +23,7 @@ from engine.accumulate import Accumulator, Registers
 from engine.folding import Folds
 from engine.indexing import Body, Updates
 from engine.ir import UOp, substitute, substitute_all, toposort
+from engine.keeping import Keeping
 from engine.kernel import Kernel
 from engine.nest import Nest, Version, after, all_of, close, group, less
 from engine.offsets import number
@@ -48,7 +49,8 @@ def lower(kernel: Kernel, scheduled: Scheduled, *, fma: bool = True) -> UOp:
     nest = Nest.of(scheduled)
     body = indexing.body(kernel)
     stagings = tuple(Staging(stage, id_, body, nest) for id_, stage in enumerate(scheduled.stages))
-    tile = _Tile(kernel, scheduled, _read_staged(body, stagings), nest, fma, count(), stagings)
+    keepings = _keepings(nest, body, stagings)
+    tile = _Tile(kernel, scheduled, _read_staged(body, stagings), nest, fma, count(), stagings, keepings)
     tile.inherit(body)
     ragged = [axis for axis in scheduled.axes if not axis.reduce and nest.is_ragged(axis)]
     tile.reduce_rows(ragged)
@@ -65,6 +67,17 @@ def _read_staged(body: Body, stagings: tuple[Staging, ...]) -> Body:
     loads = {staging.stage.value.node: staging.load for staging in stagings}
     value, *reduces = substitute_all((body.value, *body.reduces), loads)
     return replace(body, value=value, reduces=dict(zip(reduces, body.reduces.values(), strict=True)))
+
+
+def _keepings(nest: Nest, body: Body, stagings: tuple[Staging, ...]) -> dict[str, Keeping]:
+    """By target what is kept of it, as it reads the stages."""
+    loads = {staging.stage.value.node: staging.load for staging in stagings}
+    found: dict[str, Keeping] = {}
+    for id_, kept in enumerate(nest.scheduled.kept, len(stagings)):
+        node, *twins = substitute_all((kept.value.node, *kept.value.twins.values()), loads)
+        named = dict(zip(kept.value.twins, twins, strict=True))
+        found[kept.value.target] = Keeping(kept, id_, body, nest, node, named)
+    return found
 
 
 def output(kernel: Kernel) -> UOp:
@@ -101,8 +114,10 @@ class _Tile:
     fma: bool
     acc_ids: Iterator[int]
     stagings: tuple[Staging, ...] = ()
+    keepings: dict[str, Keeping] = field(default_factory=dict)
     _dependent: dict[UOp, frozenset[Axis]] = field(default_factory=dict)
     _rows: Totals = field(default_factory=dict)
+    _ends: dict[str, UOp] = field(default_factory=dict)  # by target: when all of what is kept is there
 
     def inherit(self, body: Body) -> None:
         """A reduce that reads stages depends on the axes that it did before."""
@@ -133,6 +148,7 @@ class _Tile:
             reduced = {r: totals[r](registers) for r in self.body.reduces}
             places = self._places(registers)
             reduced |= folds.states(value, self.body.ranges, places)
+            reduced |= self._read_kept(TARGET_OUT, places, registers)
             stores += self._store(place, value, reduced, places)
         return group(stores)
 
@@ -208,9 +224,9 @@ class _Tile:
         if not version.condition and not version.guarded:
             return value
         loads: Places = {reduce: reduce for reduce in self.body.reduces}  # has its own versions
-        loads |= {
-            staging.load: staging.load for staging in self.stagings
-        }  # a stage holds whole register tiles
+        # Stages, and rows that are kept, hold whole register tiles.
+        loads |= {staging.load: staging.load for staging in self.stagings}
+        loads |= {twin: twin for keeping in self.keepings.values() for twin in keeping.twins.values()}
         for node in toposort(value, enter=lambda n: n not in loads):
             if node.op is Op.LOAD and node not in loads:
                 # An offset or a condition may be loaded itself: that load is guarded already.
@@ -239,13 +255,13 @@ class _Tile:
         loops = self.nest.opened(own)
 
         def update(inner: Version) -> UOp:
-            return self._update(accumulators, loops, inner, known)
+            return self._update(target, accumulators, loops, inner, known)
 
         def run(outer: Version) -> UOp:
             inside = version.within(outer)
             return close(self.nest.versions(border, lambda inner: update(inside.within(inner))), loops)
 
-        end = self.nest.versions(ragged, run)
+        end = self._ends[target] = self.nest.versions(ragged, run)
         return {a.reduce: a.result(end) for a in accumulators}
 
     def _prefetches(self, version: Version) -> list[UOp]:
@@ -287,10 +303,25 @@ class _Tile:
             around,
         )
 
+    def _read_kept(self, target: str, places: Places, registers: Registers) -> Places:
+        """The values of a pass that an earlier one has kept."""
+        found: Places = {}
+        for name, keeping in self.keepings.items():
+            if target in keeping.twins:
+                found |= keeping.read(target, self._ends[name], places, registers)
+        return found
+
     def _update(
-        self, accumulators: list[Accumulator], loops: tuple[UOp, ...], version: Version, known: Totals
+        self,
+        target: str,
+        accumulators: list[Accumulator],
+        loops: tuple[UOp, ...],
+        version: Version,
+        known: Totals,
     ) -> UOp:
         """The body of the reduce loops: every step of UNROLL, for every element of every accumulator."""
+        keeping = self.keepings.get(target)
+        kept = self._guarded(keeping.node, version) if keeping else None
         stores: list[UOp] = []
         for accumulator in accumulators:
             memory = accumulator.inside((*loops, *version.condition))
@@ -305,7 +336,13 @@ class _Tile:
                     slot = accumulator.slot(element, step)
                     place = UOp(Op.INDEX, update.dtype, (states[slot], accumulator.offset(slot)))
                     conditions = [substitute(v, places) for v in valid]
-                    value = substitute(update, places | {r: known[r](registers) for r in read})
+                    known_here = {r: known[r](registers) for r in read}
+                    known_here |= self._read_kept(target, places, registers)
+                    value = substitute(update, places | known_here)
+                    if keeping and kept:
+                        value_kept = substitute(kept, places | known_here)
+                        inside = (*loops, *version.condition)
+                        stores.append(keeping.store(value_kept, inside, places, registers))
                     stores.append(self._accumulate(accumulator.reduce.arg[0], place, value, conditions))
                     states[slot] = after(states[slot], stores[-1])
         return group(stores)

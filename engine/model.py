@@ -7,16 +7,17 @@ outside the part that fits bring in again. Constants describe a machine, never a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, gcd, prod
 
-from engine.indexing import body
+from engine import rows
+from engine.indexing import Body, body
 from engine.ir import UOp, toposort
 from engine.kernel import Kernel
 from engine.ops import Op
-from engine.opts import RangeType
+from engine.opts import TARGET_OUT, RangeType
 from engine.ranges import Axis, Leaf
 from engine.schedule import Scheduled
 from engine.target import Target
@@ -94,31 +95,57 @@ def machine(target: Target) -> Machine:
 
 def estimate(kernel: Kernel, scheduled: Scheduled, target: Target) -> float:
     """Seconds for one run on as many threads as the schedule has tiles for, at most the target's cores."""
-    shape = _Tile(kernel, scheduled, machine(target))
-    compute = shape.compute_s()
-    transfers = [shape.fill_s(cache) for cache in shape.machine.caches]
+    parts = [_Tile(kernel, *part, machine(target)) for part in _passes(kernel, scheduled)]
+    compute = sum(part.compute_s() for part in parts)
+    nearest, *others = machine(target).caches
+    # The passes over a row find it in the caches that the first has brought it into, but the nearest.
+    transfers = [sum(part.fill_s(nearest) for part in parts)]
+    transfers += [max(part.fill_s(cache) for part in parts) for cache in others]
     busiest = max(compute, *transfers)
-    total = busiest + OVERLAP * (compute + sum(transfers) - busiest) + shape.page_walks_s() + shape.copies_s()
+    total = busiest + OVERLAP * (compute + sum(transfers) - busiest)
+    total += max(part.page_walks_s() for part in parts) + sum(part.copies_s() for part in parts)
     if scheduled.tiles <= 1:
         return total
     workers = min(scheduled.tiles, target.cores)
-    return total * ceil(scheduled.tiles / workers) / scheduled.tiles + shape.machine.thread_start_s
+    return total * ceil(scheduled.tiles / workers) / scheduled.tiles + machine(target).thread_start_s
+
+
+def _passes(kernel: Kernel, scheduled: Scheduled) -> Iterator[tuple[Scheduled, str | None]]:
+    """The kernel as it is; or of one that passes over rows each pass by itself, with its target."""
+    if not rows.is_rows(kernel):
+        yield scheduled, None
+        return
+    found = body(kernel)
+    for name in rows.targets(found):
+        moved = found.axes_of(name)
+        yield (
+            replace(
+                scheduled,
+                axes=tuple(axis for axis in scheduled.axes if axis in moved),
+                leaves=tuple(leaf for leaf in scheduled.leaves if leaf.axis in moved),
+                stages=tuple(stage for stage in scheduled.stages if stage.value.target == name),
+            ),
+            name,
+        )
 
 
 class _Tile:
-    """One scheduled kernel as the model sees it: loops round a register tile."""
+    """One scheduled kernel, or a pass of it, as the model sees it: loops round a register tile."""
 
-    def __init__(self, kernel: Kernel, scheduled: Scheduled, machine: Machine) -> None:
+    def __init__(self, kernel: Kernel, scheduled: Scheduled, name: str | None, machine: Machine) -> None:
         self.machine = machine
         self.scheduled = scheduled
         self.loops = loops_of(scheduled)
         self.registers = scheduled.of_type(RangeType.UNROLL, RangeType.UPCAST, RangeType.VEC)
         self.vec = scheduled.vec
-        found = walks(scheduled)
+        kept = frozenset(kept.value.twins[name] for kept in scheduled.kept if name in kept.value.twins)
+        found = walks(scheduled, None if name is None else rows.nodes_of(body(kernel), name, kept))
         self.store, self.loads, self.copies = found.store, found.loads, found.copies
+        if name not in (None, TARGET_OUT):
+            self.store = replace(found.store, steps={})  # a total stays in a register
         # everything that goes through the caches
-        self.walks = (found.store, *found.loads, *(read for copy in found.copies for read in copy.reads))
-        self.work = _work(kernel)
+        self.walks = (self.store, *found.loads, *(read for copy in found.copies for read in copy.reads))
+        self.work = _work(kernel, name, kept)
         upcast = scheduled.of_type(RangeType.UPCAST)
         self.accumulators = prod(leaf.extent for leaf in upcast)
         self.unroll = prod(leaf.extent for leaf in scheduled.of_type(RangeType.UNROLL))
@@ -332,8 +359,10 @@ class _Work:
 
 
 @lru_cache(maxsize=256)
-def _work(kernel: Kernel) -> _Work:
+def _work(kernel: Kernel, name: str | None, kept: frozenset[UOp]) -> _Work:
     found = body(kernel)
+    if name is not None:
+        return _work_of_pass(found, name, kept)
     below = {node for reduce in found.reduces for node in toposort(reduce.src[0])}
     inside = [node for node in below if _counts(node)]
     outside = [node for node in toposort(found.value) if node not in below and _counts(node)]
@@ -342,6 +371,15 @@ def _work(kernel: Kernel) -> _Work:
     fused = any(reduce.src[0].op is Op.MUL and reduce.arg[0] is Op.ADD for reduce in found.reduces)
     accumulate = 0.0 if fused else 0.5
     return _Work(True, accumulate + _cycles(inside), _cycles(outside))
+
+
+def _work_of_pass(found: Body, name: str, kept: frozenset[UOp]) -> _Work:
+    """What is computed for each element of a row, but what is kept; what is for each row does not count."""
+    moved = found.axes_of(name)
+    own = moved - rows.shared_axes(found) or moved
+    axes = found.open_axes(found.value)
+    nodes = [node for node in rows.nodes_of(found, name, kept) if _counts(node) and axes[node] & own]
+    return _Work(name != TARGET_OUT, 0.5 + _cycles(nodes), 0.0)
 
 
 def _counts(node: UOp) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from engine import heuristic
 from engine.indexing import accesses, body
+from engine.keeps import keepables
 from engine.kernel import Kernel
 from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
 from engine.picks import picks
@@ -46,7 +47,7 @@ def _rank(opt: Opt) -> tuple[int, str, str, int]:
     if opt.kind in _MARKS:
         return (len(_REGISTERS) + _MARKS.index(opt.kind), "", opt.target, opt.axis)
     behind = len(_REGISTERS) + len(_MARKS)
-    if opt.kind is OptKind.STAGE:
+    if opt.kind in (OptKind.STAGE, OptKind.KEEP):
         return (behind + 1, "", opt.target, opt.axis)
     return (behind + 2 * (opt.kind is OptKind.THREAD), "", "", 0)
 
@@ -126,6 +127,7 @@ def _menu(kernel: Kernel, schedule: Schedule, target: Target, threads: int) -> I
         for depth in range(loops + 1):
             yield Opt(OptKind.STAGE, value.target, numbers[value.target], depth)
         numbers[value.target] += 1
+    yield from (Opt(OptKind.KEEP, name, 0, 0) for name in keepables(kernel))
     for first in range(loops):
         for second in range(first + 1, loops):
             yield Opt(OptKind.REORDER, TARGET_OUT, first, second)

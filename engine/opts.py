@@ -46,6 +46,7 @@ class OptKind(StrEnum):
     STAGE = (
         "STAGE"  # the target's value number `axis` (engine.stages) in scratch memory, inside `amount` loops
     )
+    KEEP = "KEEP"  # what the target computes of a row is read by later passes (axis and amount 0)
 
 
 TARGET_OUT = "out"  # the output's axes; a reduce is "r0", "r1", … in the order of the toposorted definition

@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import product
 from math import prod
 
-from engine import heuristic
+from engine import heuristic, rows
 from engine.errors import IllegalOpt
 from engine.indexing import body
 from engine.kernel import Kernel
@@ -144,9 +144,9 @@ def body_size(scheduled: Scheduled) -> int:
 
 
 def pick(kernel: Kernel, target: Target, threads: int = 1) -> Schedule:
-    """A schedule for the kernel on so many threads: the model's, or of a short kernel the heuristic's."""
+    """A schedule for the kernel on so many threads: the model's, or of a short kernel or one of rows the heuristic's."""
     quick = heuristic.schedule(kernel, target, threads)
-    if estimate(kernel, replay(kernel, quick), target) < WORTH_PICKING_S:
+    if rows.is_rows(kernel) or estimate(kernel, replay(kernel, quick), target) < WORTH_PICKING_S:
         return quick
     return picks(kernel, target, threads)[0]
 

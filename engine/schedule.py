@@ -23,6 +23,7 @@ from math import prod
 
 from engine import indexing
 from engine.errors import IllegalOpt
+from engine.keeps import Keepable, Kept, keepables, laid_out
 from engine.kernel import Kernel
 from engine.ops import Op
 from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
@@ -50,6 +51,7 @@ class Scheduled:
     stages: tuple[Stage, ...] = ()
     padded: frozenset[Axis] = frozenset()
     marks: frozenset[OptKind] = frozenset()  # those of STREAM and PREFETCH that are on
+    kept: tuple[Kept, ...] = ()
 
     @property
     def streams(self) -> bool:
@@ -65,8 +67,9 @@ class Scheduled:
 
     @property
     def scratch(self) -> int:
-        """Bytes of scratch memory that each thread needs for the stages."""
-        return self.stages[-1].end if self.stages else 0
+        """Bytes of scratch memory that each thread needs for what is staged and kept."""
+        ends = [stage.end for stage in self.stages] + [kept.end for kept in self.kept]
+        return max(ends, default=0)
 
     def of_type(self, *types: RangeType) -> tuple[Leaf, ...]:
         """The leaves of the given types, in execution order."""
@@ -134,6 +137,7 @@ class _Plan:
     stages: dict[int, tuple[Value, int]] = field(default_factory=dict)  # by the opt's number
     padded: frozenset[Axis] = frozenset()
     marks: frozenset[OptKind] = frozenset()
+    kept: tuple[Keepable, ...] = ()
 
 
 def replay(kernel: Kernel, schedule: Schedule = ()) -> Scheduled:
@@ -151,7 +155,7 @@ def replay(kernel: Kernel, schedule: Schedule = ()) -> Scheduled:
         except _Refused as reason:
             raise IllegalOpt(f"{opt}: {reason}", f"schedule[{number}]") from None
     laid = Scheduled(kernel, tuple(schedule), axes, _lay_out(plan), padded=plan.padded, marks=plan.marks)
-    return _staged(laid, plan.stages)
+    return _keeping(_staged(laid, plan.stages), plan.kept)
 
 
 class _Refused(Exception):
@@ -353,7 +357,32 @@ def _staged(scheduled: Scheduled, stages: dict[int, tuple[Value, int]]) -> Sched
     return replace(scheduled, stages=tuple(found))
 
 
+def _keep(plan: _Plan, opt: Opt) -> _Plan:
+    found = keepables(plan.kernel).get(opt.target)
+    if found is None:
+        raise _Refused(f"{opt.target} computes nothing that is computed again")
+    _require(opt.axis == opt.amount == 0, "axis and amount must be 0")
+    _require(found not in plan.kept, "it is kept already")
+    return replace(plan, kept=(*plan.kept, found))
+
+
+def _keeping(scheduled: Scheduled, kept: tuple[Keepable, ...]) -> Scheduled:
+    """What is kept laid out behind the stages."""
+    found = indexing.body(scheduled.kernel)
+    for value in kept:
+        place = laid_out(found, value, scheduled.leaves, scheduled.scratch)
+        reason = "partial results are not the totals" if scheduled.partial_reduce else ""
+        if place.end > MAX_SCRATCH:
+            reason = f"rows and stages take more than {MAX_SCRATCH >> 20} MiB"
+        if reason:
+            opt = Opt(OptKind.KEEP, value.target, 0, 0)
+            raise IllegalOpt(f"{opt}: {reason}", f"schedule[{scheduled.opts.index(opt)}]")
+        scheduled = replace(scheduled, kept=(*scheduled.kept, place))
+    return scheduled
+
+
 _ACTIONS = {
+    OptKind.KEEP: _keep,
     OptKind.SPLIT: _split,
     OptKind.REORDER: _reorder,
     OptKind.UPCAST: _upcast,

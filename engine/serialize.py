@@ -20,6 +20,7 @@ from engine import dtype as dt
 from engine.dtype import DTYPES, DType
 from engine.errors import InvalidGraph
 from engine.holes import Numbers, open_holes
+from engine.indexing import body
 from engine.ir import Arg, UOp, toposort
 from engine.kernel import Kernel
 from engine.ops import KERNEL_DEFINITION, REDUCERS, SCATTERS, VIEWS, HoleKind, Op
@@ -32,7 +33,7 @@ MAX_NODES = 10_000
 MAX_AXES = 16
 MAX_ELEMENTS = 1 << 28  # of one buffer
 MAX_POINTS = 1 << 44  # of any node: beyond, an evaluation would not end
-MAX_REDUCES = 1
+MAX_REDUCES = 32
 MAX_SLOTS = 1024
 MAX_SOURCES = 512  # of a FOLD; everything else has up to 3
 _DTYPES = DTYPES | {dt.void.name: dt.void}  # a FOLD is void
@@ -289,3 +290,5 @@ def _check_graph(order: list[UOp]) -> None:
         raise InvalidGraph(f"PARAM slots are {slots}; they must be 0, 1, … each with one shape", "nodes")
     if len(slots) > MAX_SLOTS:
         raise InvalidGraph(f"{len(slots)} PARAMs; a kernel has at most {MAX_SLOTS}", "nodes")
+    if reduces > 1:
+        body(Kernel(order[-1]))  # none may lie inside another's loops

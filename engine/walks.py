@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, prod
 
 from engine.indexing import Access, accesses, body
-from engine.ir import toposort
+from engine.ir import UOp, toposort
 from engine.ops import Op
 from engine.opts import RangeType
 from engine.ranges import Leaf
@@ -76,14 +77,16 @@ def loops_of(scheduled: Scheduled) -> tuple[Leaf, ...]:
     return tuple(replace(leaf, extent=trips(leaf)) for leaf in scheduled.of_type(*_LOOPS))
 
 
-def walks(scheduled: Scheduled) -> Walks:
-    """See `Walks`."""
+def walks(scheduled: Scheduled, among: Collection[UOp] | None = None) -> Walks:
+    """See `Walks`; of some nodes of the kernel's body, their loads only."""
     found = body(scheduled.kernel)
     store, *others = accesses(scheduled.kernel)
     nodes = [node for node in toposort(found.value) if node.op is Op.LOAD]
     staged = {below: stage for stage in scheduled.stages for below in toposort(stage.value.node)}
     loads = [
-        _along(access, scheduled) for access, node in zip(others, nodes, strict=True) if node not in staged
+        _along(access, scheduled)
+        for access, node in zip(others, nodes, strict=True)
+        if node not in staged and (among is None or node in among)
     ]
     copies = []
     for stage in scheduled.stages:

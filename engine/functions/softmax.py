@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from engine.arguments import axis_of
 from engine.build import cast, detach
-from engine.functions.arithmetic import as_float, divide, subtract, wider
-from engine.functions.mathematics import exp, logarithm
+from engine.functions.arithmetic import as_float, multiply, subtract, wider
+from engine.functions.mathematics import exp, logarithm, reciprocal
 from engine.functions.reduction import extreme, total
 from engine.ir import UOp
 from engine.ops import Op
@@ -24,10 +24,10 @@ def _shifted(x: UOp, axis: int) -> tuple[UOp, int]:
 
 
 def softmax(x: UOp, axis: int) -> UOp:
-    """exp(x) / Σ exp(x)."""
+    """exp(x) / Σ exp(x), by one division for each row: the total is from 1 to their number, if it is any."""
     shifted, place = _shifted(x, axis)
     powers = exp(shifted)
-    found = divide(powers, total(powers, place, True)) if shape_of(x) else powers
+    found = multiply(powers, reciprocal(total(powers, place, True))) if shape_of(x) else powers
     return cast(found, as_float(x).dtype)
 
 

@@ -210,6 +210,8 @@ def _random_opt(axis: Axis, rng: random.Random) -> Opt:
 def _random_other(rng: random.Random) -> Opt:
     if rng.random() < 0.3:
         return Opt(rng.choice([OptKind.STREAM, OptKind.PREFETCH]), TARGET_OUT, 0, 0)
+    if rng.random() < 0.2:
+        return Opt(OptKind.KEEP, rng.choice(["r0", "r1"]), 0, 0)
     if rng.random() < 0.3:
         return Opt(OptKind.PAD, rng.choice([TARGET_OUT, "r0"]), rng.randrange(3), 0)
     return Opt(OptKind.STAGE, rng.choice([TARGET_OUT, "r0", "r1"]), rng.randrange(3), rng.randrange(5))

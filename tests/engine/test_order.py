@@ -7,10 +7,10 @@ import pytest
 
 from engine import dtype as dt
 from engine.device import Interpreter
+from engine.indexing import body
 from engine.ir import UOp, toposort
-from engine.kernel import Kernel
 from engine.ops import ELEMENTWISE, Op
-from engine.order import MAX_OPS, Step, fresh_buffer, order
+from engine.order import MAX_OPS, MAX_TOTALS, ROW_BYTES, Step, fresh_buffer, order
 from engine.programs import program
 from engine.realize import elements, hold, realize
 from engine.runtime.interp import evaluate
@@ -29,7 +29,7 @@ def steps_of(*tensors: Tensor) -> list[Step]:
     steps = order(simplify_all([t.node for t in tensors]))
     for step in steps:
         verify(step.kernel.output, Level.DEFINITION, "order")
-        assert sum(node.op is Op.REDUCE for node in toposort(step.kernel.output)) <= 1
+        body(step.kernel)  # no REDUCE lies inside another's loops
         kernel_text(step.kernel)  # what is ordered can be serialized
     return steps
 
@@ -58,8 +58,65 @@ def test_two_layers_are_two_kernels() -> None:
     assert first.kernel.output.op is Op.WHERE  # relu is in the first: the boundary lies behind it
 
 
-def test_softmax_is_three_kernels() -> None:
-    assert len(steps_of(tensor(3, 4).softmax())) == 3
+def reduces_of(*tensors: Tensor) -> list[int]:
+    """How many REDUCEs each step's kernel has."""
+    return [len(step.kernel.reduces) for step in steps_of(*tensors)]
+
+
+def test_totals_of_rows_and_what_is_computed_from_them_are_one_kernel() -> None:
+    x, w = tensor(3, 4), tensor(4)
+    assert reduces_of(x.softmax()) == reduces_of(x.log_softmax()) == [2]
+    assert reduces_of(x.layer_norm((4,), w, w)) == [2]
+    assert reduces_of(x.rms_norm((4,), w)) == [1]
+    assert reduces_of(x.std(1)) == reduces_of(x.argmax(1)) == [2]
+    assert reduces_of(tensor(2, 3, 4, 5).softmax(-1)) == [2]
+    assert reduces_of(tensor(2, 3, 4, 5).layer_norm((4, 5), None, None)) == [2]
+
+
+def test_totals_of_columns_go_through_memory() -> None:
+    assert reduces_of(tensor(3, 4).softmax(0)) == [1, 1, 0]
+
+
+def test_totals_of_rows_that_fit_no_cache_go_through_memory() -> None:
+    longest = ROW_BYTES // 4
+    assert reduces_of(tensor(4, longest).softmax()) == [2]
+    assert reduces_of(tensor(4, longest + 1).softmax()) == [1, 1, 0]
+    total = tensor(3, 4).sum()
+    assert reduces_of(tensor(longest + 1) * total) == [1, 0]
+
+
+def test_a_matrix_product_is_not_computed_for_each_total_of_its_rows() -> None:
+    x, w = tensor(3, 4), tensor(4, 5)
+    assert reduces_of((x @ w).softmax()) == [1, 2]
+    assert reduces_of(x.softmax() @ w) == [2, 1]
+
+
+def test_rows_that_are_read_across_go_through_memory() -> None:
+    x = tensor(4, 4)
+    copy = x.softmax().T.contiguous()
+    assert reduces_of(copy) == [2, 0]
+    assert reduces_of(x.softmax() + x.softmax().T) == [2, 0]
+    assert reduces_of(x.softmax().sum(0)) == [2, 1]
+
+
+def test_what_takes_several_expensive_ops_is_computed_once_for_all_totals_of_a_row() -> None:
+    x = tensor(3, 4)
+    assert reduces_of((x.exp() / 3).softmax()) == [0, 2]
+    assert reduces_of(x.exp().softmax()) == [2]
+
+
+def test_a_kernel_passes_over_its_rows_a_few_times_only() -> None:
+    node = tensor(3, 4)
+    for _ in range(3 * MAX_TOTALS):
+        node = node - node.sum(1, keepdim=True)
+    found = reduces_of(node)
+    assert found == [MAX_TOTALS] * 3
+
+
+def test_rows_of_reshaped_batches_stay_rows() -> None:
+    x = tensor(6, 4)
+    assert reduces_of(x.softmax().reshape(2, 3, 4) + tensor(2, 3, 4)) == [2]
+    assert reduces_of(x.softmax().reshape(3, 8) + tensor(3, 8)) == [2, 0]
 
 
 def test_a_reduce_whose_readers_meet_again_is_one_kernel() -> None:
@@ -75,14 +132,17 @@ def test_a_reduce_with_readers_that_do_not_meet_goes_through_memory() -> None:
     assert len(steps_of(square.exp() + square.T)) == 2  # read at two places: it would be computed twice
 
 
-def test_a_reduce_that_is_spread_out_goes_through_memory() -> None:
+def test_a_total_that_is_read_beside_its_rows_goes_through_memory() -> None:
     x = tensor(3, 4)
-    assert len(steps_of(x - x.mean(1, keepdim=True))) == 2
+    total = x.sum(1, keepdim=True)
+    assert len(steps_of(x - total)) == 1
+    assert len(steps_of(x - total, total)) == 2
 
 
-def test_two_reductions_of_one_shape_are_two_kernels() -> None:
+def test_totals_of_as_many_rows_are_one_kernel_whatever_their_lengths() -> None:
     x, y = tensor(3, 4), tensor(3, 5)
-    assert len(steps_of(x.sum(1) + y.max(1))) == 2
+    assert len(steps_of(x.sum(1) + y.max(1))) == 1
+    assert len(steps_of(x.sum(1) + tensor(5, 3).max(0))) == 2
 
 
 def test_a_reduction_of_a_reduction_by_another_op_is_two_kernels_and_by_the_same_one() -> None:
@@ -174,7 +234,8 @@ def test_the_steps_of_random_graphs_compute_the_graph(start: int) -> None:
             continue
         wanted = by_numpy(root, memory)
         steps = order([root])
-        assert all(len(Kernel(s.kernel.output).reduces) <= 1 for s in steps)
+        for step in steps:
+            body(step.kernel)
         assert_close(_compute(steps, memory)[root], wanted, seed)
 
 

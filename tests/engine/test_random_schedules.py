@@ -10,6 +10,7 @@ from itertools import cycle
 import pytest
 
 from engine.indexing import body
+from engine.keeps import keepables
 from engine.opts import OptKind
 from engine.runtime.llvm import LlvmRuntime, detect
 from engine.stages import values
@@ -65,6 +66,7 @@ def test_a_thousand_random_schedules_give_what_the_definition_says_and_use_every
     reduces = any(axis.reduce for axis in body(KERNELS[name]).axes)
     legal = set(OptKind) - (set() if reduces else {OptKind.UNROLL})
     legal -= set() if values(KERNELS[name]) else {OptKind.STAGE}
+    legal -= set() if keepables(KERNELS[name]) else {OptKind.KEEP}
     assert {kind: used[kind] for kind in legal if used[kind] < LEAST_USED} == {}
 
 
