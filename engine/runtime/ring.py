@@ -8,8 +8,8 @@ CPython's that no other thread can come between, and a reader knows by the ticke
 A list of kernels replayed in C takes part in either of two ways:
 
 - it fills pairs (start, end) in memory of its own, and `extend` copies them here when the list has run;
-- `claim(n)` draws n tickets, and the list writes the rows itself: at `address` + 32 * (t & (rows - 1)) first the
-  fields 1 to 3, then, with release order, the ticket.
+- `claim(n)` draws n tickets, and the list writes the rows itself, at `address` + 32 * (t & (rows - 1)): 0 for the
+  ticket, the other three, and then the ticket, so that no reader takes half a row for a whole one (pool.c does so).
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ class Ring:
         "_mask",
         "_pack",
         "_tickets",
+        "address",
         "records",
         "rows",
     )
@@ -96,6 +97,7 @@ class Ring:
             raise ValueError(f"{rows} rows: a power of two is needed")
         self.rows = rows
         self.records: Records = np.zeros((rows, 4), np.int64)
+        self.address: int = self.records.ctypes.data  # where row 0 is in memory
         self._bytes = memoryview(self.records.data).cast("B")
         self._mask = rows - 1
         self._tickets = count(1)
@@ -104,11 +106,6 @@ class Ring:
         self._due = rows // 2
         self._followers: tuple[Follower, ...] = ()
         self._lock = Lock()
-
-    @property
-    def address(self) -> int:
-        """Where row 0 is in memory."""
-        return int(self.records.ctypes.data)
 
     @property
     def last(self) -> int:
