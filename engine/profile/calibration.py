@@ -158,11 +158,11 @@ class _Machine:
         return best
 
     def copy_rate(self, source: Array) -> float:
-        """Bytes read and written a second by a copy of one half of `source` over another array."""
+        """Bytes read and written a second by a copy of one half of `source` over another array, cached or streamed."""
         half = source[: source.size // 2].reshape(1024, -1)
         lanes = self._lanes(dt.float32)
         best = 0.0
-        for tile in ((), (_opt("UPCAST", 1, 4),)):
+        for tile in ((), (_opt("UPCAST", 1, 4),), (_opt("STREAM", 0, 0),)):
             schedule = (_opt("VEC", 1, lanes), *tile, *self._thread())
             best = max(
                 best, 2.0 * half.nbytes / self._run(param(0, half.shape, dt.float32), schedule, [half], 4)

@@ -56,6 +56,8 @@ class _Nest:
         self._scheduled = scheduled
         self._threads = threads
         self._loops = loops_of(scheduled)
+        as_long = {loop.id: loop for loop in self._loops}
+        self._leaves = tuple(as_long.get(leaf.id, leaf) for leaf in scheduled.leaves)
         self._sizes: dict[int, int] = {
             node.arg[0]: prod(node.arg[1]) * node.dtype.itemsize for node in kernel.params
         }
@@ -70,7 +72,7 @@ class _Nest:
             if not stage.stays(depth):
                 moved, _ = stage.moved(depth)
                 visits = prod(loop.extent for loop in self._loops[: stage.begin])
-                read, written = read + moved, written + stage.size * visits
+                read, written = read + moved, written + stage.touched(stage.begin) * visits
         for slot, size in self._sizes.items():
             if slot != OUTPUT:
                 read += self._read(slot, size, depth)
@@ -123,7 +125,7 @@ class _Nest:
     def _walk(self, access: Access, axes: frozenset[Axis], end: int, start: int | None) -> Walk:
         size, steps = self._sizes[access.slot], partial(by_axis, access.strides)
         under = self._under(axes)
-        return Walk(self._loops, self._scheduled.leaves, under, access.itemsize, size, steps, 0, end, start)
+        return Walk(self._loops, self._leaves, under, access.itemsize, size, steps, 0, end, start)
 
     def _under(self, axes: frozenset[Axis]) -> frozenset[int]:
         """The loops round what depends on `axes`: those that move it, and the plain loops outside of such a one.
@@ -139,7 +141,7 @@ class _Nest:
     def _stage(self, stage: Stage) -> Walk:
         strides = {leaf.id: stride for leaf, stride in stage.strides.items()}
         itemsize, place = stage.value.itemsize, self._place(stage)
-        size, leaves = stage.elements * itemsize, self._scheduled.leaves
+        size, leaves = stage.elements * itemsize, self._leaves
         every, steps = frozenset(loop.id for loop in self._loops), partial(by_leaf, strides)
         return Walk(self._loops, leaves, every, itemsize, size, steps, place, len(self._loops), own=True)
 
