@@ -27,6 +27,7 @@ from engine.kernel import Kernel
 from engine.options import OPTIONS, current
 from engine.opts import Schedule, schedule_from_json, schedule_to_json
 from engine.picks import pick
+from engine.profile.report import seconds
 from engine.profile.verb import calibrate, profile_script
 from engine.programs import cost, program
 from engine.search import DEFAULT, SearchResult, search
@@ -370,7 +371,7 @@ def _advance(progress: Progress) -> Callable[[SearchProgress], None]:
     task = progress.task_ids[0]
 
     def advance(step: SearchProgress) -> None:
-        best = f"best {_seconds(step.best_s)}  " if step.best_s else ""
+        best = f"best {seconds(step.best_s)}  " if step.best_s else ""
         best += f"ends in {step.left_s:.0f} s"
         description = f"round {step.round} {step.phase:<7} {step.done}/{step.total}"
         completed = min(step.elapsed_s, step.budget_s)
@@ -442,16 +443,9 @@ def _cells(row: Row, flops: float, moved: float) -> list[str]:
         return cells
     rates = [f"{flops / row.best_s / 1e9:.1f}", f"{moved / row.best_s / 1e9:.1f}"]
     errors = ["" if e is None else f"{e:.2g}" for e in (row.max_error, row.tolerance)]
-    return [*cells, _seconds(row.best_s), _seconds(row.median_s), *rates, *errors]
+    return [*cells, seconds(row.best_s), seconds(row.median_s), *rates, *errors]
 
 
 def _shown(row: Row) -> str:
     """A row's name as every table of this project has it."""
     return {"none": "unoptimized", NUMPY: "NumPy"}.get(row.name, row.name)
-
-
-def _seconds(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns"

@@ -20,6 +20,7 @@ from engine.ir import UOp, substitute_all, toposort
 from engine.kernel import Kernel
 from engine.ops import Op
 from engine.order import Step, fresh_buffer, order
+from engine.runtime.cpu import empty
 from engine.shapes import shape_of
 from engine.simplify import simplify_all
 from engine.spec import Level, verify
@@ -34,9 +35,11 @@ _realized: WeakKeyDictionary[UOp, tuple[UOp, str]] = WeakKeyDictionary()
 
 
 def hold(array: Array) -> UOp:
-    """A BUFFER that holds a copy of `array`. ValueError if its dtype is not one of the engine's."""
+    """A BUFFER that holds a copy of `array`, from a cache line on. ValueError if its dtype is not one of the engine's."""
     dtype = from_numpy(array.dtype)
-    return _keep(fresh_buffer(array.shape, dtype), np.array(array, dtype.numpy, order="C", copy=True))
+    copy = empty(array.shape, dtype.numpy)
+    np.copyto(copy, array)
+    return _keep(fresh_buffer(array.shape, dtype), copy)
 
 
 def elements(node: UOp) -> Array:

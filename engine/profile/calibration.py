@@ -63,10 +63,13 @@ def measure(
     step(3, "loads from the second-level cache")
     l2 = machine.load_rate(machine.cache("l2", 512 << 10) // 2)
     step(4, "where the last-level cache ends")
-    knee = machine.knee()
+    source = _random(machine.dram_bytes(0))
+    knee = machine.knee(source)
     step(5, "reading memory")
     size = machine.dram_bytes(knee)
-    source = _random(size)
+    if size > source.nbytes:
+        del source  # before there is another one
+        source = _random(size)
     read = machine.read_rate(source)
     step(6, "copying memory")
     copied = machine.copy_rate(source)
@@ -104,17 +107,17 @@ class _Machine:
     def load_rate(self, size: int) -> float:
         """Bytes loaded a second, on all threads, from an array of about `size`, read again and again."""
         groups = 4 * self._threads if self._threads > 1 else 1
-        return self._load_rate(size, 32 * MiB, groups, self._thread(), runs=12)
+        return self._load_rate(_random(size), 32 * MiB, groups, self._thread(), runs=12)
 
-    def _load_rate(self, size: int, total: int, groups: int, threads: Schedule, runs: int) -> float:
-        """The rate at which each of `groups` reads an array of about `size` until `total` is read.
+    def _load_rate(self, source: Array, total: int, groups: int, threads: Schedule, runs: int) -> float:
+        """The rate at which each of `groups` reads `source` until `total` is read.
 
         Sums of products: one load for each multiply-add, and accumulators enough to hide its latency.
         """
         lanes = self._lanes(dt.float32)
         vectors = 16 if self._target.features.vector_registers >= 32 else 8
         columns = lanes * vectors
-        rows = max(1, size // (4 * columns))
+        rows = source.size // columns
         times = max(1, total // (4 * rows * columns))
         shape = (groups, columns, times, rows)
         a = expand(
@@ -122,20 +125,20 @@ class _Machine:
         )
         b = expand(reshape(param(1, (groups, times), dt.float32), (groups, 1, times, 1)), shape)
         sums = reduce(Op.ADD, elementwise(Op.MUL, a, b), (2, 3))
-        seconds = self._seconds(sums, (_opt("VEC", 1, lanes), _opt("UPCAST", 1, vectors), *threads), runs)
-        return 4.0 * groups * times * rows * columns / seconds
+        inputs = [source[: rows * columns].reshape(rows, columns), _random_array((groups, times), dt.float32)]
+        schedule = (_opt("VEC", 1, lanes), _opt("UPCAST", 1, vectors), *threads)
+        return 4.0 * groups * times * rows * columns / self._run(sums, schedule, inputs, runs)
 
-    def knee(self) -> int:
-        """The largest working set, in doublings of the second level, that one thread reads nearer to the cache's rate
-        than to DRAM's; where no more than the second level is faster, that."""
+    def knee(self, source: Array) -> int:
+        """The largest part of `source`, in doublings of the second level, that one thread reads nearer to the cache's
+        rate than to that of the whole; where no more than the second level is faster, that."""
         second = self.cache("l2", 512 << 10)
-        sizes = [second << n for n in range(1, 16) if second << n <= self.dram_bytes(0) // 4]
-        if not sizes:
-            return second
-        passes = [[self._load_rate(size, size, 1, (), runs=3) for size in sizes] for _ in range(2)]
-        rates = dict(zip(sizes, map(max, *passes), strict=True))
-        fastest, slowest = max(rates.values()), rates[max(rates)]
-        held = [size for size, rate in rates.items() if rate > sqrt(fastest * slowest)]
+        sizes = [second << n for n in range(1, 16) if second << n <= source.nbytes // 4]
+        parts = [source[: size // 4] for size in sizes]
+        passes = [[self._load_rate(part, 0, 1, (), 3) for part in (*parts, source)] for _ in range(2)]
+        *rates, slowest = map(max, *passes)
+        fastest = max(rates, default=0.0)
+        held = [size for size, rate in zip(sizes, rates, strict=True) if rate > sqrt(fastest * slowest)]
         return max(held) if fastest > 1.2 * slowest else second
 
     def dram_bytes(self, knee: int) -> int:
@@ -155,11 +158,11 @@ class _Machine:
         return best
 
     def copy_rate(self, source: Array) -> float:
-        """Bytes read and written a second by a copy of one half of `source` over another array."""
+        """Bytes read and written a second by a copy of one half of `source` over another array, cached or streamed."""
         half = source[: source.size // 2].reshape(1024, -1)
         lanes = self._lanes(dt.float32)
         best = 0.0
-        for tile in ((), (_opt("UPCAST", 1, 4),)):
+        for tile in ((), (_opt("UPCAST", 1, 4),), (_opt("STREAM", 0, 0),)):
             schedule = (_opt("VEC", 1, lanes), *tile, *self._thread())
             best = max(
                 best, 2.0 * half.nbytes / self._run(param(0, half.shape, dt.float32), schedule, [half], 4)

@@ -115,8 +115,8 @@ def describe(peaks: Peaks) -> str:
 
 
 def seconds(value: float) -> str:
-    """A time for people."""
+    """A time for people: three digits."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}"
+        if value >= 0.9995 * scale:  # 999.6 µs is 1 ms
+            return f"{value / scale:.{4 if value >= 999.5 else 3}g} {unit}"
     return f"{value / 1e-9:.3g} ns"

@@ -110,7 +110,7 @@ class Prepared:
         addresses = [array.ctypes.data for array in (output, *contiguous)]
         start = perf_counter_ns()
         self.program.run(addresses, self.tiles, self.threads)
-        RING.add(self.subject.number, start, perf_counter_ns())
+        RING.ended(self.subject.number, start)
 
 
 def prepared(rendered: Rendered, program: Program, features: Features, threads: int) -> Prepared:

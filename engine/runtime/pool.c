@@ -297,6 +297,8 @@ void pool_replay(struct pool *pool, const struct launch *launches, long count, v
     pool_run(pool, launch->function, buffers, launch->count + (launch->scratch > 0), launch->scratch, launch->tiles,
              threads);
     struct event *event = &ring[ticket & mask];
+    atomic_store_explicit(&event->ticket, 0, memory_order_relaxed); /* no reader takes half a row for a whole one */
+    atomic_thread_fence(memory_order_release);
     event->subject = launch->subject;
     event->start = start;
     event->end = start = now();

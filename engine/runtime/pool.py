@@ -37,10 +37,7 @@ class Events(Protocol):
     """Where it is recorded which kernel ran when: engine.runtime.ring."""
 
     rows: int
-
-    @property
-    def address(self) -> int:
-        """Where row 0 is in memory."""
+    address: int  # where row 0 is in memory
 
     def claim(self, events: int) -> int:
         """The first of so many tickets, whose rows whoever asks writes."""

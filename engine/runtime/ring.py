@@ -8,8 +8,8 @@ CPython's that no other thread can come between, and a reader knows by the ticke
 A list of kernels replayed in C takes part in either of two ways:
 
 - it fills pairs (start, end) in memory of its own, and `extend` copies them here when the list has run;
-- `claim(n)` draws n tickets, and the list writes the rows itself: at `address` + 32 * (t & (rows - 1)) first the
-  fields 1 to 3, then, with release order, the ticket.
+- `claim(n)` draws n tickets, and the list writes the rows itself, at `address` + 32 * (t & (rows - 1)): 0 for the
+  ticket, the other three, and then the ticket, so that no reader takes half a row for a whole one (pool.c does so).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from threading import Lock
+from time import perf_counter_ns
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -29,9 +30,9 @@ from engine.kernel import Kernel
 from engine.schedule import Scheduled
 from engine.target import Features
 
-ROWS = 1 << 15
+ROWS = 1 << 14
 Records = np.ndarray[Any, np.dtype[np.int64]]
-_RECORD = struct.Struct("=4q")
+_pack = struct.Struct("=4q").pack_into
 _numbers = count(1)
 _subjects: WeakValueDictionary[int, Subject] = WeakValueDictionary()
 
@@ -81,12 +82,13 @@ class Ring:
     __slots__ = (
         "_bytes",
         "_draw",
-        "_due",
         "_followers",
+        "_half",
         "_lock",
         "_mask",
-        "_pack",
         "_tickets",
+        "address",
+        "ended",
         "records",
         "rows",
     )
@@ -96,19 +98,15 @@ class Ring:
             raise ValueError(f"{rows} rows: a power of two is needed")
         self.rows = rows
         self.records: Records = np.zeros((rows, 4), np.int64)
+        self.address: int = self.records.ctypes.data  # where row 0 is in memory
         self._bytes = memoryview(self.records.data).cast("B")
         self._mask = rows - 1
         self._tickets = count(1)
         self._draw: Callable[[], int] = self._tickets.__next__
-        self._pack = _RECORD.pack_into
-        self._due = rows // 2
+        self._half = rows // 2 - 1  # of the bits of a ticket: all 0 when half of the ring was written
         self._followers: tuple[Follower, ...] = ()
         self._lock = Lock()
-
-    @property
-    def address(self) -> int:
-        """Where row 0 is in memory."""
-        return int(self.records.ctypes.data)
+        self.ended = self._writer()  # (number, start_ns): that subject ran from then until now
 
     @property
     def last(self) -> int:
@@ -118,15 +116,28 @@ class Ring:
     def add(self, number: int, start_ns: int, end_ns: int) -> None:
         """Record that subject `number` ran."""
         ticket = self._draw()
-        self._pack(self._bytes, (ticket & self._mask) << 5, ticket, number, start_ns, end_ns)
-        if ticket >= self._due:
-            self._turn(ticket)
+        _pack(self._bytes, (ticket & self._mask) << 5, ticket, number, start_ns, end_ns)
+        if not ticket & self._half:
+            self._turn()
+
+    def _writer(self) -> Callable[[int, int], None]:
+        """What `ended` is: `add` with the time at hand, in as few steps as can be, for it follows every kernel."""
+        draw, memory, mask, half, turn = self._draw, self._bytes, self._mask, self._half, self._turn
+        clock, pack = perf_counter_ns, _pack
+
+        def ended(number: int, start_ns: int) -> None:
+            end_ns, ticket = clock(), draw()
+            pack(memory, (ticket & mask) << 5, ticket, number, start_ns, end_ns)
+            if not ticket & half:
+                turn()
+
+        return ended
 
     def claim(self, events: int) -> int:
         """Draw that many tickets (1 or more) in a row: the first of them. Whoever claims them writes the rows."""
         last: int = deque(islice(self._tickets, events), maxlen=1)[0]
-        if last >= self._due:
-            self._turn(last)
+        if last & self._half < events:
+            self._turn()
         return last - events + 1
 
     def extend(self, numbers: Sequence[int], times_ns: Any) -> None:
@@ -166,13 +177,9 @@ class Ring:
         for follower in self._followers:
             follower.met(subject)
 
-    def _turn(self, ticket: int) -> None:
-        with self._lock:
-            if ticket < self._due:
-                return  # another thread came first
-            self._due = ticket + self.rows // 2
-            followers = self._followers
-        for follower in followers:
+    def _turn(self) -> None:
+        """Half of the ring was written since the last turn."""
+        for follower in self._followers:
             follower.drain()
 
 

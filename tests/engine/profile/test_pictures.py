@@ -102,7 +102,7 @@ def test_a_product_a_matvec_and_a_copy_give_three_pictures(tmp_path: Path) -> No
     device = Cpu("LLVM", options)
     works = {
         "product": program("gemm", [512, 512, 512]),
-        "matvec": program("gemm", [4096, 4096, 1]),
+        "matvec": program("gemm", [4096, 1, 4096]),
         "copy": program("copy", [4096, 4096]),
     }
     inputs = {name: random_inputs(kernel, 0) for name, kernel in works.items()}
@@ -119,7 +119,7 @@ def test_a_product_a_matvec_and_a_copy_give_three_pictures(tmp_path: Path) -> No
         return line.picture
 
     product, matvec, copy = (seen(works[name]) for name in ("product", "matvec", "copy"))
-    assert product.alu > product.sram > product.dram
+    assert product.alu > max(product.sram, product.dram)
     assert matvec.dram > matvec.sram > matvec.alu > 0
     assert copy.dram > copy.sram > 0
     assert copy.alu == 0

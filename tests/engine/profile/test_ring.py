@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import threading
+from time import perf_counter_ns
 
 import numpy as np
 import pytest
@@ -25,6 +26,15 @@ def test_a_full_ring_keeps_the_newest() -> None:
     assert ring.last == 20
     assert ring.read(1, 21).tolist() == [[t, 7, t * 10, t * 10 + 5] for t in range(13, 21)]
     assert ring.read(1, 13).tolist() == []
+
+
+def test_a_run_that_has_ended_lasts_until_now() -> None:
+    ring = Ring(8)
+    start = perf_counter_ns()
+    ring.ended(7, start)
+    ((ticket, number, begun, ended),) = ring.read(1, 2).tolist()
+    assert (ticket, number, begun) == (1, 7, start)
+    assert start <= ended <= perf_counter_ns()
 
 
 def test_a_ring_has_a_power_of_two_of_rows() -> None:

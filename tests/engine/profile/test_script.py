@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from engine.cli import app
 from engine.options import current
 from engine.profile.peaks import keep, load
+from engine.profile.report import seconds
 from engine.profile.script import run_script
 from engine.profile.verb import calibrated as calibrated_peaks
 from engine.target import processor_target
@@ -135,6 +136,18 @@ def test_interpreted_kernels_have_times_and_no_picture(script: Path, monkeypatch
 def test_a_script_must_be_named_and_be_there(script: Path) -> None:
     assert profile().exit_code == 2
     assert profile(str(script)).exit_code == 2
+
+
+def test_times_are_written_in_three_digits() -> None:
+    wanted = {
+        0.0: "0 ns",
+        3.14159e-8: "31.4 ns",
+        9.996e-4: "1 ms",
+        9.99e-4: "999 µs",
+        2.0: "2 s",
+        1234.5: "1234 s",
+    }
+    assert {value: seconds(value) for value in wanted} == wanted
 
 
 @pytest.mark.usefixtures("calibrated")

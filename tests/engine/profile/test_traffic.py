@@ -8,11 +8,12 @@ from math import prod
 import pytest
 
 from engine import dtype as dt
-from engine.build import elementwise, gather, param, permute
+from engine.build import broadcast, elementwise, gather, param, permute, reduce, reshape, shrink
 from engine.kernel import Kernel
 from engine.ops import Op
 from engine.opts import Opt, OptKind, RangeType, Schedule
-from engine.profile.traffic import Traffic, lines_touched, traffic
+from engine.profile.traffic import Traffic, traffic
+from engine.profile.walk import lines_touched
 from engine.programs import program
 from engine.schedule import replay
 from tests.engine.sample_kernels import SAMPLES, random_schedule
@@ -77,6 +78,34 @@ def test_an_input_that_is_read_twice_is_brought_once() -> None:
     x = param(0, (N, N), dt.float32)
     both = Kernel(elementwise(Op.ADD, x, permute(x, (1, 0))))
     assert moved(both, 1 << 30) == Traffic(MATRIX, MATRIX)
+
+
+def test_reduces_of_one_row_bring_it_once_while_the_cache_holds_it() -> None:
+    x = param(0, (64, 1024), dt.float32)
+    largest = broadcast(reshape(reduce(Op.MAX, x, (1,)), (64, 1)), (64, 1024))
+    grown = elementwise(Op.EXP, elementwise(Op.SUB, x, largest))
+    total = broadcast(reshape(reduce(Op.ADD, grown, (1,)), (64, 1)), (64, 1024))
+    softmax, whole = Kernel(elementwise(Op.DIV, grown, total)), 64 * 4096
+    assert moved(softmax, 1 << 30) == Traffic(whole, whole)
+    assert moved(softmax, 16 * KIB) == Traffic(whole, whole)
+    # a row, but not its result besides: the last pass reads again what the first two share
+    assert moved(softmax, 5 * KIB) == Traffic(2 * whole, whole)
+    assert moved(softmax, 1 * KIB) == Traffic(3 * whole, whole)
+
+
+def test_parts_of_an_input_that_lie_apart_are_both_brought() -> None:
+    x = param(0, (2, 64, 64), dt.float32)
+    lower, upper = (reshape(shrink(x, ((n, n + 1, 1), (0, 64, 1), (0, 64, 1))), (64, 64)) for n in (0, 1))
+    halves = Kernel(elementwise(Op.ADD, lower, upper))
+    for cache in (1 << 30, 1 * KIB):
+        assert moved(halves, cache) == Traffic(2 * 64 * 64 * 4, 64 * 64 * 4)
+
+
+def test_neighbours_that_are_read_together_are_brought_once() -> None:
+    x = param(0, (66, 64), dt.float32)
+    above, below = (shrink(x, ((n, n + 64, 1), (0, 64, 1))) for n in (0, 2))
+    found = moved(Kernel(elementwise(Op.SUB, above, below)), 1 << 30)
+    assert found.read == 64 * 64 * 4
 
 
 def test_windows_that_overlap_touch_each_line_once() -> None:

@@ -13,6 +13,7 @@ import engine
 from engine import dtype as dt
 from engine import dtypes
 from engine.ops import Op
+from engine.realize import elements
 from engine.tensor import Tensor
 from tests.engine.tensor.comparing import equal, same
 
@@ -76,6 +77,16 @@ def test_the_engine_exports_what_scripts_need() -> None:
     assert (dtypes.half, dtypes.long, dtypes.bool) == (dt.float16, dt.int64, dt.bool_)
     with pytest.raises(AttributeError, match="no attribute 'tensors'"):
         engine.tensors  # noqa: B018
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (5, 7)])
+def test_data_is_copied_to_where_a_cache_line_begins(shape: tuple[int, ...]) -> None:
+    raw = np.arange(64, dtype=np.int32)
+    given = raw[1 : 1 + int(np.prod(shape))].reshape(shape)
+    held = elements(Tensor(given)._held)
+    assert held.ctypes.data % 64 == 0
+    assert np.array_equal(held, given)
+    assert not np.shares_memory(held, raw)
 
 
 def test_importing_the_engine_loads_no_numpy() -> None:
