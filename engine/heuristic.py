@@ -19,6 +19,7 @@ from engine.kernel import Kernel
 from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
 from engine.ranges import Axis
 from engine.schedule import replay
+from engine.stages import values
 from engine.target import Target
 
 # One vector operation on a common out-of-order core, in cycles; a load also costs some of the next cache's time.
@@ -41,15 +42,28 @@ def schedule(kernel: Kernel, target: Target, threads: int = 1) -> Schedule:
     walk = _walk(kernel, target)
     if any(axis.extent == 0 for axis in walk.axes):
         return ()
-    if rows.is_rows(kernel):
-        found = _by_passes(kernel, target)
-        return threaded(kernel, found, threads) if threads > 1 else found
+    found = _by_passes(kernel, target) if rows.is_rows(kernel) else _by_walks(walk, kernel)
+    found = _legal(kernel, found, wanted_stages(kernel))
+    return threaded(kernel, found, threads) if threads > 1 else found
+
+
+def _by_walks(walk: _Walk, kernel: Kernel) -> Schedule:
     axes = _lane_axes(walk)
     vec = _lanes(walk, axes[0]) if axes else None
     found = _registers_of(kernel, walk, vec, _tiles(walk, vec)[0])
     found = _legal(kernel, found, _larger_panel_outside(kernel, found))
-    found = _legal(kernel, found, _blocks(walk, kernel, found))
-    return threaded(kernel, found, threads) if threads > 1 else found
+    return _legal(kernel, found, _blocks(walk, kernel, found))
+
+
+def wanted_stages(kernel: Kernel) -> list[Opt]:
+    """A STAGE outside all loops for each value that the user wants kept."""
+    found: list[Opt] = []
+    numbers: dict[str, int] = {}
+    for value in values(kernel):
+        number = numbers[value.target] = numbers.get(value.target, -1) + 1
+        if value.is_wanted:
+            found.append(Opt(OptKind.STAGE, value.target, number, 0))
+    return found
 
 
 def threaded(kernel: Kernel, schedule: Schedule, threads: int) -> Schedule:

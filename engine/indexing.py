@@ -145,7 +145,8 @@ def _updates(pusher: _Pusher, scatter: UOp) -> Updates:
     target = tuple(place if i == axis else p for i, p in enumerate(point))
     offset = _flatten(target, shape_of(start))
     value = pusher.push(updates, point)
-    return Updates(how, tuple(ranges[i] for i in order), simplify(offset), simplify(valid), simplify(value))
+    offset, valid, value = (plain(simplify(node)) for node in (offset, valid, value))
+    return Updates(how, tuple(ranges[i] for i in order), offset, valid, value)
 
 
 @lru_cache(maxsize=256)
@@ -217,7 +218,7 @@ class _Pusher:
                 return self._gather_sources(node, index, guard)
             case Op.REDUCE:
                 return [(node.src[0], self._inside_reduce(node, index), guard)]
-            case Op.GET:
+            case Op.GET | Op.CONTIGUOUS:
                 return [(node.src[0], index, guard)]
             case Op.FOLD:
                 return self._fold_sources(node, index, guard)
@@ -276,7 +277,7 @@ class _Pusher:
                 return _chosen([self._gathered(node, index, guard)[1]], src[0])
             case Op.REDUCE:
                 return self._reduce(node, src[0])
-        return node.replace(src=src) if node.op in ELEMENTWISE else src[0]
+        return node.replace(src=src) if node.op in ELEMENTWISE or node.op is Op.CONTIGUOUS else src[0]
 
     def _fold(self, node: UOp, index: Index, guard: Guard) -> UOp:
         """FOLD(inits…, bodies…) with x at the step in place of its holes."""
@@ -296,6 +297,15 @@ class _Pusher:
             return identity(op, node.dtype)
         ranges = tuple(self._inner[node].values())
         return UOp(Op.REDUCE, node.dtype, (value, *ranges), (op, ())) if ranges else value
+
+
+def plain(node: UOp) -> UOp:
+    """Part of a body as it is computed: wishes for where to keep a value are gone."""
+    done: dict[UOp, UOp] = {}
+    for below in toposort(node):
+        if below.op is Op.CONTIGUOUS:
+            done[below] = substitute(below.src[0], done)
+    return substitute(node, done) if done else node
 
 
 def _view_index(node: UOp, index: Index) -> Index:

@@ -37,7 +37,8 @@ class Keepable:
 def keepables(kernel: Kernel) -> dict[str, Keepable]:
     """For each reduce that computes something for later passes over its rows: the last such value."""
     found = body(kernel)
-    if found.updates is not None or not rows.is_rows(kernel):
+    wished = any(node.op is Op.CONTIGUOUS for node in toposort(found.value))
+    if found.updates is not None or wished or not rows.is_rows(kernel):
         return {}
     names = rows.targets(found)
     made: dict[str, Keepable] = {}

@@ -61,10 +61,13 @@ def lower(kernel: Kernel, scheduled: Scheduled, *, fma: bool = True) -> UOp:
 
 
 def _read_staged(body: Body, stagings: tuple[Staging, ...]) -> Body:
-    """The body with loads from the stages in their values' places."""
-    if not stagings:
-        return body
+    """The body with loads from the stages in their values' places, and without wishes for stages."""
     loads = {staging.stage.value.node: staging.load for staging in stagings}
+    for node in toposort(body.value):
+        if node.op is Op.CONTIGUOUS and node not in loads:
+            loads[node] = substitute(node.src[0], loads)
+    if not loads:
+        return body
     value, *reduces = substitute_all((body.value, *body.reduces), loads)
     return replace(body, value=value, reduces=dict(zip(reduces, body.reduces.values(), strict=True)))
 

@@ -384,7 +384,7 @@ def _work_of_pass(found: Body, name: str, kept: frozenset[UOp]) -> _Work:
 
 def _counts(node: UOp) -> bool:
     """Arithmetic on values; index arithmetic is 64-bit and mostly hoisted out of the loops."""
-    return node.op not in (Op.CONST, Op.LOAD, Op.INDEX, Op.PARAM, Op.RANGE, Op.REDUCE) and (
+    return node.op not in (Op.CONST, Op.LOAD, Op.INDEX, Op.PARAM, Op.RANGE, Op.REDUCE, Op.CONTIGUOUS) and (
         node.dtype.itemsize <= 4
     )
 

@@ -22,7 +22,7 @@ class Op(StrEnum):
     # tensor level: the rest
     PAD = "PAD"  # arg (low, high, between) for each axis: zeros before, behind and between the elements
     REDUCE = "REDUCE"  # arg (Op.ADD | Op.MUL | Op.MAX | Op.MIN, axes): the axes disappear
-    CONTIGUOUS = "CONTIGUOUS"  # arg "global": identity; a kernel boundary
+    CONTIGUOUS = "CONTIGUOUS"  # arg one of LEVELS, where to keep it: identity
     DETACH = "DETACH"  # arg None or the number of a leaf: identity, but no gradient goes through it
     GATHER = (
         "GATHER"  # src (values, index), arg axis: values at index along axis; 0 where there is no such index
@@ -88,6 +88,9 @@ class HoleKind(StrEnum):
     STEP = "step"  # the number of the step, int64
 
 
+# Where CONTIGUOUS keeps a value: in memory of its own (a kernel boundary), in a kernel's scratch memory, or nowhere
+# but in registers, computed anew for each use.
+LEVELS = ("global", "local", "register")
 # What SCATTER does with an update and what is there; of duplicates, SET keeps the last.
 SCATTERS = ("set", "add", "max")
 
@@ -119,4 +122,5 @@ KERNEL_DEFINITION = (
     ELEMENTWISE - {Op.MULACC}
     | VIEWS
     | {Op.PARAM, Op.CONST, Op.IOTA, Op.REDUCE, Op.PAD, Op.GATHER, Op.SCATTER, Op.FOLD, Op.GET, Op.HOLE}
+    | {Op.CONTIGUOUS}
 )

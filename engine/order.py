@@ -3,7 +3,7 @@
 Element-wise ops and views fuse, round one REDUCE or round several of the same rows. A node is a boundary, computed
 into a buffer, if
 
-- it is a root, a CONTIGUOUS, an ASSIGN or a SCATTER;
+- it is a root, a CONTIGUOUS("global"), an ASSIGN or a SCATTER, or a CONTIGUOUS at another level that needs a REDUCE;
 - it needs a REDUCE (or a FOLD, which counts as one) that is not behind a boundary and has several readers that do
   not meet again in one node, or is repeated by an EXPAND, or would meet another REDUCE in the kernel of a reader (the
   first one met stays);
@@ -167,6 +167,10 @@ def _goes_on(node: UOp, rows: int | None) -> bool:
     return rows is not None and node.op in _OF_ROWS and _keeps_rows(node, rows)
 
 
+def _has_memory(node: UOp) -> bool:
+    return node.op in OWN_MEMORY and (node.op is not Op.CONTIGUOUS or node.arg == "global")
+
+
 def _rows_of(reduce: UOp) -> int | None:
     """Of how many rows a REDUCE's results are the totals; None if it reduces other axes than the last, or long rows."""
     shape, axes = shape_of(reduce.src[0]), reduce.arg[1]
@@ -188,7 +192,9 @@ class _Fusion:
         for node in nodes:
             found = self._open[node] = _NOTHING if node.op in LEAVES else self._visit(node)
             needs_reduce = found.reduces and node.op is not Op.FOLD and node not in self.cuts
-            if node.op in OWN_MEMORY or (needs_reduce and not self._stays_together(node)):
+            if node.op is Op.CONTIGUOUS and found.reduces:
+                self._cut(node)
+            if _has_memory(node) or (needs_reduce and not self._stays_together(node)):
                 self._cut(node)
 
     def _stays_together(self, node: UOp) -> bool:
@@ -245,6 +251,8 @@ class _Fusion:
             ops=below.ops + (node.op not in VIEWS),
             expensive=below.expensive + (node.op in EXPENSIVE),
         )
+        if node.op is Op.CONTIGUOUS:  # whoever asks for a level pays for what is computed anew
+            return replace(found, expensive=0)
         if node.op is Op.REDUCE:
             rows = below.rows if below.reduces else _rows_of(node)
             return replace(found, reduces=found.reduces | {node}, rows=rows)

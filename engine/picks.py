@@ -171,7 +171,8 @@ def picks(kernel: Kernel, target: Target, threads: int = 1) -> tuple[Schedule, .
 
 def _search(judge: _Judge) -> Plan:
     kernel = judge.kernel
-    tiles = [Plan(tile) for tile in heuristic.register_tiles(kernel, judge.target, TILES)]
+    wanted = tuple(0 if value.is_wanted else None for value in values(kernel))
+    tiles = [Plan(tile, stages=wanted) for tile in heuristic.register_tiles(kernel, judge.target, TILES)]
     found = judge.best(tiles[1:], tiles[0])
     for start in _first_of_lanes(tiles):
         found = judge.best(_crossed(kernel, start), found)
@@ -189,10 +190,12 @@ def _first_of_lanes(tiles: list[Plan]) -> list[Plan]:
 def _crossed(kernel: Kernel, start: Plan) -> Iterator[Plan]:
     """Blocks of the lanes' axis and of the longest reduce axis, with each value staged inside both, outside, or not."""
     outer, reduced = _blocked_axes(kernel, start)
-    count = len(values(kernel))
+    wanted = [value.is_wanted for value in values(kernel)]
     for step, block in product(OUTPUT_BLOCKS if outer else (0,), REDUCE_BLOCKS if reduced else (0,)):
         blocks = _blocks((outer, step), (reduced, block), start)
-        for stages in product((None, len(blocks)), repeat=min(count, 3)):
+        may = [(None, len(blocks)) if number < 3 else (None,) for number in range(len(wanted))]
+        choices = [(len(blocks),) if is_wanted else also for is_wanted, also in zip(wanted, may, strict=True)]
+        for stages in product(*choices):
             yield replace(start, blocks=blocks, stages=_deepest(kernel, blocks, stages))
 
 
@@ -246,7 +249,7 @@ def _changed(kernel: Kernel, plan: Plan, tiles: list[Plan]) -> Iterator[Plan]:
         yield replace(plan, padded=plan.padded ^ {axis})
     for number, depth in enumerate(plan.stages):
         for other in (None, *range(len(plan.blocks) + 2)):
-            if other != depth:
+            if other != depth and not (other is None and values(kernel)[number].is_wanted):
                 stages = (*plan.stages[:number], other, *plan.stages[number + 1 :])
                 yield replace(plan, stages=stages)
     for tile in tiles:

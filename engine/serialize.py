@@ -23,7 +23,7 @@ from engine.holes import Numbers, open_holes
 from engine.indexing import body
 from engine.ir import Arg, UOp, toposort
 from engine.kernel import Kernel
-from engine.ops import KERNEL_DEFINITION, REDUCERS, SCATTERS, VIEWS, HoleKind, Op
+from engine.ops import KERNEL_DEFINITION, LEVELS, REDUCERS, SCATTERS, VIEWS, HoleKind, Op
 from engine.rounding import rounded
 from engine.shapes import shape_of
 from engine.spec import Level, problem, shape_problem
@@ -132,7 +132,7 @@ def _arg_to_json(node: UOp, folds: dict[int, int]) -> Any:
             return [folds[arg[0]], arg[1], arg[2]]
         case Op.HOLE:
             return [folds.get(arg[0], -1), arg[1].value, arg[2], list(arg[3])]
-        case Op.IOTA | Op.GATHER | Op.GET:
+        case Op.IOTA | Op.GATHER | Op.GET | Op.CONTIGUOUS:
             return arg
         case Op.SCATTER:
             return list(arg)
@@ -165,6 +165,10 @@ def _arg_from_json(op: Op, dtype: DType, value: object, field: str) -> Arg:
             return _triples(value, field)
         case Op.IOTA | Op.GATHER | Op.GET:
             return _size(value, MAX_POINTS, field)
+        case Op.CONTIGUOUS:
+            if value not in LEVELS:
+                raise InvalidGraph(f"{value!r} is not one of {', '.join(LEVELS)}", field)
+            return str(value)
         case Op.SCATTER:
             how, axis = _pair(value, "[how, axis]", field)
             if how not in SCATTERS:

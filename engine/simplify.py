@@ -286,6 +286,13 @@ def _permute_of_permute(x: UOp, y: UOp) -> UOp:
     return permute(source, tuple(y.arg[axis] for axis in x.arg))
 
 
+def _kept_once(x: UOp, y: UOp) -> UOp | None:
+    """What lies in memory of its own already; or has been asked for twice."""
+    return (
+        y if x.arg == "global" == (y.arg if y.op is Op.CONTIGUOUS else "global") or x.arg == y.arg else None
+    )
+
+
 def _permute_of_ones(x: UOp, y: UOp) -> UOp | None:
     """A permutation that moves only axes of size 1 is a reshape."""
     shape = shape_of(y)
@@ -329,7 +336,9 @@ def _views() -> tuple[Rule, ...]:
         ),
         Rule(pattern(Op.PERMUTE, name="x", src=(pattern(Op.PERMUTE, name="y"),)), _permute_of_permute),
         Rule(pattern(Op.PERMUTE, name="x", src=(y,)), _permute_of_ones),
-        Rule(pattern(Op.CONTIGUOUS, src=(pattern(Op.CONTIGUOUS, Op.BUFFER, name="y"),)), lambda y: y),
+        Rule(
+            pattern(Op.CONTIGUOUS, name="x", src=(pattern(Op.CONTIGUOUS, Op.BUFFER, name="y"),)), _kept_once
+        ),
         Rule(pattern(Op.DETACH, src=(y,)), lambda y: y),
         Rule(pattern(Op.REDUCE, name="x", src=(y,)), _reduce_of_ones),
         Rule(pattern(Op.REDUCE, name="x", src=(pattern(Op.REDUCE, name="y"),)), _reduce_of_reduce),

@@ -16,6 +16,7 @@ from engine.ir import UOp, toposort
 from engine.lanes import lanes_of
 from engine.ops import (
     ELEMENTWISE,
+    LEVELS,
     REDUCERS,
     SCATTERS,
     HoleKind,
@@ -168,9 +169,13 @@ def _reduce(node: UOp) -> str:
 
 
 def _contiguous(node: UOp) -> str:
-    if len(node.src) != 1 or node.arg != "global":
-        return f"needs one source and 'global', has {len(node.src)} and {node.arg!r}"
+    if len(node.src) != 1 or node.arg not in LEVELS:
+        return f"needs one source and one of {', '.join(LEVELS)}, has {len(node.src)} and {node.arg!r}"
     return same_dtype(node, lambda d: d is not dt.void, "a value's")
+
+
+def _staged(node: UOp) -> str:
+    return "is a boundary between kernels" if node.arg == "global" else _contiguous(node)
 
 
 def _detach(node: UOp) -> str:
@@ -369,7 +374,7 @@ SPECS: dict[Level, tuple[Check, ...]] = {
         ({Op.DETACH}, _detach),
         ({Op.ASSIGN}, _assign),
     ),
-    Level.DEFINITION: _SHAPED + _checks(({Op.PARAM}, _memory)),
+    Level.DEFINITION: _SHAPED + _checks(({Op.PARAM}, _memory), ({Op.CONTIGUOUS}, _staged)),
     Level.KERNEL: _KERNEL,
     Level.WIDE: _WIDE,
     Level.BASIC: _BASIC,

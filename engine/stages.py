@@ -35,6 +35,11 @@ class Value:
     axes: frozenset[Axis]
 
     @property
+    def is_wanted(self) -> bool:
+        """Has the user asked for it, by CONTIGUOUS("local")?"""
+        return self.node.op is Op.CONTIGUOUS and self.node.arg == "local"
+
+    @property
     def itemsize(self) -> int:
         """Bytes of an element in the stage."""
         return computed_as(self.node.dtype).itemsize
@@ -88,7 +93,7 @@ def values(kernel: Kernel) -> tuple[Value, ...]:
     found: dict[UOp, Value] = {}
     for load in order:
         if load.op is Op.LOAD and (axes := body.axes_under(load)):
-            node = _furthest(body, load, axes, uses) if body.reduces else load
+            node = _furthest(body, load, axes, uses) if body.reduces else _wanted(load, uses)
             found[node] = Value(targets.get(node, TARGET_OUT), node, axes)
     return tuple(found.values())
 
@@ -105,10 +110,20 @@ def _targets(body: Body) -> dict[UOp, str]:
 def _furthest(body: Body, node: UOp, axes: frozenset[Axis], uses: dict[UOp, list[UOp]]) -> UOp:
     while len(uses[node]) == 1:
         (user,) = uses[node]
-        if user.op not in ELEMENTWISE or body.axes_under(user) != axes or _reads_reduce(user):
+        if (
+            node.op is Op.CONTIGUOUS
+            or user.op not in ELEMENTWISE | {Op.CONTIGUOUS}
+            or body.axes_under(user) != axes
+            or _reads_reduce(user)
+        ):
             break
         node = user
     return node
+
+
+def _wanted(load: UOp, uses: dict[UOp, list[UOp]]) -> UOp:
+    users = uses[load]
+    return users[0] if len(users) == 1 and users[0].op is Op.CONTIGUOUS else load
 
 
 def _reads_reduce(node: UOp) -> bool:

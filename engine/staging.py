@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from engine import dtype as dt
-from engine import offsets
+from engine import indexing, offsets
 from engine.indexing import Body
 from engine.ir import UOp, substitute, toposort
 from engine.nest import Nest, after, all_of, close, less, trips_of
@@ -99,7 +99,7 @@ class Staging:
 
     def _guarded(self, ragged: list[Axis]) -> UOp:
         """The value over axis ranges with its loads inside the ragged axes; beyond, they give 0."""
-        value = self.stage.value.node
+        value = indexing.plain(self.stage.value.node)
         if not ragged:
             return value
         inside = [less(self.body.ranges[axis], number(axis.extent)) for axis in _in_order(ragged)]

@@ -16,7 +16,7 @@ from engine.build import broadcast, cast, const, elementwise, iota_along, reshap
 from engine.dtype import DTYPES, DType
 from engine.errors import InvalidGraph
 from engine.ir import UOp, toposort
-from engine.ops import COMPARE, VIEWS, Op
+from engine.ops import COMPARE, LEVELS, VIEWS, Op
 from engine.shapes import Shape, shape_of
 from engine.spec import Level, problem, shape_problem
 from tests.exact import special_values
@@ -476,8 +476,8 @@ def _boundary(graph: Graph) -> UOp | None:
     x = graph.pick()
     if x is None:
         return None
-    detached = graph.random.random() < 0.2
-    return UOp(Op.DETACH, x.dtype, (x,)) if detached else UOp(Op.CONTIGUOUS, x.dtype, (x,), "global")
+    level = graph.random.choice((None, *LEVELS))
+    return UOp(Op.CONTIGUOUS, x.dtype, (x,), level) if level else UOp(Op.DETACH, x.dtype, (x,))
 
 
 GROWTHS: dict[str, Callable[[Graph], UOp | None]] = {

@@ -16,11 +16,11 @@ from engine.build import Scalar
 from engine.cell import watching
 from engine.device import canonical, get
 from engine.dtype import DType
-from engine.errors import DeviceError
+from engine.errors import DeviceError, InvalidGraph
 from engine.functions import arithmetic
 from engine.functions.arithmetic import Term
 from engine.ir import UOp
-from engine.ops import Op
+from engine.ops import LEVELS, Op
 from engine.realize import Array, elements, is_realized, is_stored, realize
 from engine.shapes import Shape, shape_of
 from engine.tensor.differentiable import Differentiable
@@ -169,9 +169,16 @@ class Value(Differentiable):
             raise TypeError(f"only integers are indices, not {self.dtype.name}")
         return int(self.item())
 
-    def contiguous(self) -> Self:
-        """The same values; where they are computed into memory of their own before they are read."""
-        return self._new(UOp(Op.CONTIGUOUS, self.dtype, (self._node,), "global"))
+    def contiguous(self, level: str = "global") -> Self:
+        """The same values, kept at a level of memory in the order in which they are read.
+
+        "global": computed into memory of their own before anything reads them. "local": in scratch memory of the
+        kernel that reads them, which stays in the cores' caches; views before and after it cost nothing. "register":
+        nowhere, computed anew for each use. What needs a reduction first goes to "global" whatever was asked.
+        """
+        if level not in LEVELS:
+            raise InvalidGraph(f"level {level!r} must be one of {', '.join(LEVELS)}", "level")
+        return self._new(UOp(Op.CONTIGUOUS, self.dtype, (self._node,), level))
 
     def to(self, where: str | DType) -> Self:
         """This tensor on another device (itself if it is there), or cast to a dtype."""

@@ -175,7 +175,7 @@ ASSIGNED = UOp(Op.BUFFER, dt.float32, (), (0, (2, 3)))
         (UOp(Op.ASSIGN, dt.float32, (ASSIGNED,)), "takes a BUFFER"),
         (UOp(Op.ASSIGN, dt.float32, (ASSIGNED, N)), "has a source of int32"),
         (UOp(Op.ASSIGN, dt.float32, (ASSIGNED, X)), "cannot assign (4, 3) to (2, 3)"),
-        (UOp(Op.CONTIGUOUS, dt.float32, (F,), "register"), "'global'"),
+        (UOp(Op.CONTIGUOUS, dt.float32, (F,), "cache"), "one of global, local, register"),
         (UOp(Op.CONTIGUOUS, dt.float32, (N,), "global"), "has a source of int32"),
         (UOp(Op.BUFFER, dt.float32, (), (0, (2, -3))), "negative"),
     ],
