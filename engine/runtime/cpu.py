@@ -22,6 +22,7 @@ from engine.opts import Schedule
 from engine.pipeline import Rendered, compile_source
 from engine.render.c import CRenderer
 from engine.render.language import RendererFactory
+from engine.runtime.blocks import BLOCKS
 from engine.runtime.ring import RING, Subject
 from engine.runtime.scratch import check, pointers_of
 from engine.runtime.workers import Workers
@@ -76,8 +77,8 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 def placed(shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> tuple[Array, int]:
     """As `empty`, of a size in bytes that is known; and where it starts."""
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-    place = ctypes.addressof(ctypes.c_char.from_buffer(raw.data))
+    raw = BLOCKS.take(nbytes + ALIGNMENT)
+    place = ctypes.addressof(ctypes.c_char.from_buffer(raw))
     offset = -place % ALIGNMENT
     return np.ndarray(shape, dtype, raw, offset), place + offset
 
