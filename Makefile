@@ -71,6 +71,7 @@ bench: $(VENV)/.runtime
 	@$(BIN)/python -m tests.bench.profiler
 	@$(BIN)/python -m tests.bench.launch
 	@$(BIN)/python tests/bench/gemm.py
+	@$(BIN)/python -m tests.bench.search
 
 format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix .

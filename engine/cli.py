@@ -397,6 +397,8 @@ def _print_search(kernel: Kernel, result: SearchResult, rows: list[Row], store: 
         return
     console.print(f"schedule: {json.dumps(schedule_to_json(result.best.schedule))}", soft_wrap=True)
     console.print(f"source:   {store.directory / 'sources' / f'{result.best.source_hash}.c'}", soft_wrap=True)
+    for path in store.objects.glob(f"{result.best.object_hash}.*"):
+        console.print(f"object:   {path}", soft_wrap=True)
 
 
 def _search_json(result: SearchResult, rows: list[Row]) -> dict[str, Any]:

@@ -38,6 +38,8 @@ THREAD_VARIABLES = (
 START_DEADLINE_S = 30.0
 COMMAND_DEADLINE_S = 10.0
 END_DEADLINE_S = 10.0
+# A process that gets no core has this much longer than its deadline.
+STARVED_FACTOR = 5.0
 # What a DeviceError's call begins with when the system cannot load a candidate's code.
 LOADING = "load"
 
@@ -216,16 +218,25 @@ class Forked:
     def ask(
         self, command: Message, deadline_s: float = COMMAND_DEADLINE_S, fds: list[int] | None = None
     ) -> Message:
-        """The answer to a command. Died when there is none in time, and the process is then ended."""
-        stop = time.monotonic() + deadline_s
+        """The answer to a command. Died when there is none in time, and the process is then ended.
+
+        The deadline is one of CPU time on a machine with other work; STARVED_FACTOR times as long is always too long.
+        """
+        began, used = time.monotonic(), cpu_s(self.pid)
         try:
             send(self._sock, command, fds)
-            packet = packet_by(self._sock, stop)
+            packet = packet_by(self._sock, began + deadline_s)
+            while packet is None:
+                waited, used_since = time.monotonic() - began, cpu_s(self.pid) - used
+                if used_since >= deadline_s or waited >= STARVED_FACTOR * deadline_s:
+                    self.close()
+                    raise Died(
+                        Outcome.HUNG, f"still running after {waited:.3g} s, {used_since:.2g} s of CPU; killed"
+                    )
+                # it had to wait for a core, which says nothing against it
+                packet = packet_by(self._sock, time.monotonic() + max(0.01, deadline_s - used_since))
         except (BrokenPipeError, ConnectionResetError):
             packet = b""
-        if packet is None:
-            self.close()
-            raise Died(Outcome.HUNG, f"still running after {deadline_s:.3g} s; killed")
         if not packet:
             self._sock.close()
             raise _died(self._isolate.end_of(self.pid))
@@ -295,11 +306,21 @@ class Child(Forked):
         command = {"do": "run", "key": key, "runs": runs, "budget_s": budget_s}
         deadline_s += budget_s if runs > 1 else 0.0
         reply = self.ask(
-            {**command, "stop_above_s": min(stop_above_s, 1e9), "deadline_s": deadline_s}, deadline_s
+            {**command, "stop_above_s": min(stop_above_s, 1e9), "deadline_s": STARVED_FACTOR * deadline_s},
+            deadline_s,
         )
         disturbed = set(reply["disturbed"])
         calm = (t for number, t in enumerate(reply["times"]) if number not in disturbed)
         return Runs(tuple(reply["times"]), tuple(calm))
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU that a process has used, its threads' included; 0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _died(code: int) -> Died:

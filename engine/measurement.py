@@ -19,6 +19,8 @@ from engine.timing import Timing
 
 # How many candidates, for each core, are compiled and verified before the right ones are timed.
 BATCH_PER_CORE = 8
+# Compiling a batch may take this share of what is left of the budget: something must be timed, too.
+COMPILE_SHARE, COMPILE_AT_LEAST_S = 0.3, 1.0
 # Times this close, as a share, are equal: it is how far the same code differs from itself in one race.
 TIE = 0.995
 # Making the repros of a batch's broken candidates smaller may take this long.
@@ -61,11 +63,16 @@ def measure_on(
     """`measure` on a bench that exists; `until` is a monotonic time."""
     wanted = list({item.hash: item for item in candidates}.values())
     size = BATCH_PER_CORE * bench.target.cores
-    batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
     steps = _Steps(report, len(wanted), bound_s)
     results: dict[str, Measured] = {}
-    for batch in batches:
-        results |= _Batch(bench, steps, until).run(batch)
+    left = wanted
+    while left:
+        batch, left = left[:size], left[size:]
+        now = time.monotonic()
+        enough = min(until, now + max(COMPILE_AT_LEAST_S, COMPILE_SHARE * (until - now)))
+        results |= _Batch(bench, steps, until, enough).run(batch)
+        if time.monotonic() < until:
+            left = [item for item in batch if results[item.hash].outcome is Outcome.SKIPPED] + left
     return [results[item.hash] for item in wanted]
 
 
@@ -94,6 +101,7 @@ class _Batch:
     bench: Bench
     steps: _Steps
     until: float
+    compile_until: float  # then those that are compiled have their turn
     results: dict[str, Measured] = field(default_factory=dict)
 
     def run(self, batch: Sequence[Candidate]) -> dict[str, Measured]:
@@ -118,12 +126,14 @@ class _Batch:
     def _compiled(self, batch: Sequence[Candidate]) -> Iterator[Built]:
         """Those that compile, as they come; the others have their results."""
         first = self.bench.target.cores if self.steps.best_s is None else 0
-        for found in self.bench.builder.build_all(batch, self.until, first):
-            self.steps.step("compile")
+        for found in self.bench.builder.build_all(batch, self.compile_until, first):
             if isinstance(found, Built):
+                self.steps.step("compile")
                 yield found
-            else:
-                self.results[found.hash] = self.bench.keep(found)
+                continue
+            self.results[found.hash] = self.bench.keep(found)
+            if found.outcome is not Outcome.SKIPPED:
+                self.steps.step("compile")
 
     def _verify(self, item: Built) -> None:
         found = self.bench.verify(item) if self._in_time() else skipped(item.candidate)

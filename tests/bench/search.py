@@ -1,6 +1,6 @@
 """What a search of GEMM 1024 finds in its budget from an empty store, for several seeds, against NumPy's OpenBLAS.
 
-`python tests/bench/search.py [--size 1024] [--seeds 5] [--budget 30] [--threads 1] [--compiler llvm]`. The budget has
+`python -m tests.bench.search [--size 1024] [--seeds 5] [--budget 30] [--threads 1] [--compiler llvm]`. The budget has
 everything in it: compiling, verifying, timing, confirming. Winner and NumPy are timed in turns afterwards. Rates are
 candidates a second of the whole search; CPU is seconds of all its processes a candidate, which other work on the
 machine hardly changes.

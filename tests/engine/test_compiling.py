@@ -127,7 +127,7 @@ def test_a_process_that_does_not_answer_is_ended(isolate: Isolate) -> None:
     os.kill(process.pid, signal.SIGSTOP)
     fd = document_file({})
     try:
-        with pytest.raises(Died, match=r"still running after 0\.1 s"):
+        with pytest.raises(Died, match="still running after"):
             process.ask({"do": "recipe"}, 0.1, [fd])
     finally:
         os.close(fd)

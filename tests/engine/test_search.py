@@ -41,7 +41,7 @@ GEMM = program("gemm", [96, 80, 64])
 SOON = Deadline(grace_s=0.3)
 
 
-@pytest.fixture(scope="module", params=list(Compiler))
+@pytest.fixture(scope="module", params=[Compiler.LLVM, pytest.param(Compiler.C, marks=pytest.mark.slow)])
 def target(request: pytest.FixtureRequest) -> Target:
     return detect(request.param)
 
