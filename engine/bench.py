@@ -144,7 +144,8 @@ class Bench:
         return entry.code(self.threads, self._pool)
 
     def _expected_s(self, built: Built) -> float:
-        return estimate(self.kernel, replay(self.kernel, built.candidate.schedule), self.target)
+        scheduled = replay(self.kernel, built.candidate.schedule)
+        return estimate(self.kernel, scheduled, self.target, self.threads)
 
     def _verify(self, built: Built, problem: Problem, phase: str, code: Code, expected_s: float) -> Measured:
         self.ran.add(built.candidate.hash)

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from engine.compile_processes import COMPILE_TIMEOUT_S, CompileProcesses
 from engine.compiling import entries, recipe_to_json
 from engine.errors import CompileError, InvalidGraph, VerifyError
-from engine.isolate import Code
+from engine.isolate import Code, Combine
 from engine.opts import Schedule, schedule_hash
 from engine.outcome import Measured, Outcome
 from engine.runtime.workers import build_pool
@@ -38,16 +38,22 @@ def candidate(schedule: Schedule, score: float = 0.0) -> Candidate:
 
 @dataclass(frozen=True)
 class Entry:
-    """A compiled kernel: the file, its function, into how many tiles it falls, bytes of scratch memory a thread."""
+    """A compiled kernel: file, function, into how many tiles it falls, bytes of scratch memory a thread, second phase."""
 
     path: Path
     name: str
     tiles: int
     scratch: int
+    combine: Combine | None = None
+
+    @staticmethod
+    def of(path: str, name: str, tiles: int, scratch: int, combine: list[Any] | None) -> Entry:
+        """From the form that engine.compiling.entries gives it."""
+        return Entry(Path(path), name, tiles, scratch, None if combine is None else Combine(*combine))
 
     def code(self, threads: int, pool: Path | None) -> Code:
         """How to run it on so many threads."""
-        return Code(self.path, self.name, self.tiles, threads, pool, self.scratch)
+        return Code(self.path, self.name, self.tiles, threads, pool, self.scratch, self.combine)
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ class Builder:
         shown = self.store.source(answer["shown"]) if "shown" in answer else ""
         if "outcome" in answer:
             return _record(candidate, Outcome(answer["outcome"]), answer["detail"], shown)
-        full, small = (Entry(Path(path), *facts) for path, *facts in answer["entries"])
+        full, small = (Entry.of(*facts) for facts in answer["entries"])
         return Built(candidate, full, small, shown)
 
     @cached_property
@@ -117,7 +123,7 @@ class Builder:
             paths = self._compile_here(texts)
         except CompileError as error:
             return _record(candidate, Outcome.COMPILE_FAILED, str(error), texts.shown)
-        full, small = (Entry(Path(path), *facts) for path, *facts in entries(texts, paths))
+        full, small = (Entry.of(*facts) for facts in entries(texts, paths))
         return Built(candidate, full, small, texts.shown)
 
     def _compile_here(self, texts: Texts) -> tuple[Path, Path]:

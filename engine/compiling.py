@@ -104,12 +104,17 @@ class Worker:
 
 
 def entries(texts: Texts, paths: tuple[Path, Path]) -> list[list[Any]]:
-    """What is needed to run the two kernels: [file, function, tiles, scratch bytes] of each."""
+    """What is needed to run the two kernels: [file, function, tiles, scratch bytes, second phase] of each.
+
+    Of one with a second phase that is [function, tiles, bytes between the phases], of others None.
+    """
     return [_entry(*pair) for pair in zip((texts.full, texts.small), paths, strict=True)]
 
 
 def _entry(rendered: Rendered, path: Path) -> list[Any]:
-    return [str(path), rendered.entry, rendered.tiles, rendered.scratch]
+    second = rendered.combine
+    combine = None if second is None else [second.entry, second.tiles, rendered.partials]
+    return [str(path), rendered.entry, rendered.tiles, rendered.scratch, combine]
 
 
 def _failed(outcome: Outcome, error: Exception) -> Message:

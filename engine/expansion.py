@@ -60,7 +60,7 @@ def expand(
             duplicate += 1
             continue
         known.add(structure(scheduled))
-        found.append(candidate(schedule, estimate(kernel, scheduled, target)))
+        found.append(candidate(schedule, estimate(kernel, scheduled, target, threads)))
     ranked = _ranked_steps(found, limit) if survivors else _ranked_seeds(found, limit)
     return Expansion(tuple(ranked[:limit]), generated, illegal, duplicate)
 

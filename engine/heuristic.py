@@ -13,6 +13,7 @@ from math import prod
 
 from engine import rows
 from engine.errors import IllegalOpt
+from engine.grouping import refusal
 from engine.indexing import Access, accesses, body
 from engine.keeps import keepables
 from engine.kernel import Kernel
@@ -30,6 +31,10 @@ _ENOUGH_ACCUMULATORS = 8
 # Below so many points of the iteration space, waking a thread costs more than it saves.
 _WORTH_THREADS = 1 << 20
 _PARTS_PER_THREAD = 4
+# An output of fewer tiles leaves threads without work. A reduce has so many parts at most, each of so many points at
+# least, and is so many times longer than what the parts leave to be combined.
+_ENOUGH_TILES = 16
+_MOST_PARTS, _SHORTEST_PART, _WORTH_PARTS = 64, 1 << 16, 64
 _DEFAULT_L2 = 1 << 19
 # Shorter blocks of a reduce spend more on their partial results than they save.
 _SHORTEST_BLOCK = 16
@@ -52,7 +57,7 @@ def _by_walks(walk: _Walk, kernel: Kernel) -> Schedule:
     vec = _lanes(walk, axes[0]) if axes else None
     found = _registers_of(kernel, walk, vec, _tiles(walk, vec)[0])
     found = _legal(kernel, found, _larger_panel_outside(kernel, found))
-    return _legal(kernel, found, _blocks(walk, kernel, found))
+    return grouped(kernel, _legal(kernel, found, _blocks(walk, kernel, found)))
 
 
 def wanted_stages(kernel: Kernel) -> list[Opt]:
@@ -69,6 +74,24 @@ def wanted_stages(kernel: Kernel) -> list[Opt]:
 def threaded(kernel: Kernel, schedule: Schedule, threads: int) -> Schedule:
     """The schedule with an outer loop shared by threads, if the work is worth it. IllegalOpt if it does not fit."""
     return _legal(kernel, schedule, _threads(kernel, schedule, threads))
+
+
+def grouped(kernel: Kernel, schedule: Schedule) -> Schedule:
+    """The schedule with its longest reduce in parts where that costs next to nothing and its output has few tiles.
+
+    However many threads there are, so that results do not depend on them.
+    """
+    if refusal(kernel):
+        return schedule
+    loops = [leaf for leaf in replay(kernel, schedule).loops if not leaf.axis.reduce]
+    outputs = prod(axis.extent for axis in body(kernel).axes if not axis.reduce)
+    points = prod(axis.extent for axis in body(kernel).axes)
+    parts = min(_MOST_PARTS, points // _SHORTEST_PART)
+    few = prod(leaf.extent for leaf in loops) < _ENOUGH_TILES
+    if not few or points < _WORTH_THREADS or outputs * parts * _WORTH_PARTS > points:
+        return schedule
+    axis = max((axis for axis in body(kernel).axes if axis.reduce), key=lambda axis: axis.extent)
+    return _legal(kernel, schedule, [_opt(OptKind.GROUP, axis, parts)])
 
 
 def register_tiles(kernel: Kernel, target: Target, limit: int) -> list[Schedule]:
@@ -281,7 +304,9 @@ def _power_of_two(limit: int) -> int:
 
 def _threads(kernel: Kernel, found: Schedule, threads: int) -> list[Opt]:
     """Of the loops that move every reduce the outermost that has a step for every thread, or else the longest."""
-    scheduled, moved = replay(kernel, found), body(kernel)
+    scheduled = replay(kernel, found)
+    scheduled = scheduled.combine or scheduled  # the parts of a reduce are shared as they are
+    moved = body(scheduled.kernel)
     shared = rows.shared_axes(moved)
     loops = [leaf for leaf in scheduled.loops if leaf.axis in shared and leaf.extent > 1]
     points = max(prod(axis.extent for axis in moved.axes_of(name)) for name in rows.targets(moved))

@@ -54,8 +54,20 @@ class Died(EngineError):
 
 
 @dataclass(frozen=True)
+class Combine:
+    """The second phase of a kernel, and bytes of memory between both."""
+
+    entry: str
+    tiles: int
+    partials: int
+
+
+@dataclass(frozen=True)
 class Code:
-    """A compiled entry point for one shape. Tiles are shared by `threads` threads: of `pool` (a library), else Python's."""
+    """A compiled entry point for one shape. Tiles are shared by `threads` threads: of `pool` (a library), else Python's.
+
+    `combine` is its second phase, if it has one: see `engine.pipeline.Rendered`.
+    """
 
     path: Path
     entry: str
@@ -63,6 +75,7 @@ class Code:
     threads: int = 1
     pool: Path | None = None
     scratch: int = 0  # bytes of scratch memory for each thread
+    combine: Combine | None = None
 
 
 @dataclass(frozen=True)
@@ -278,6 +291,8 @@ class Child(Forked):
         command: Message = {"do": "prepare", "key": key, "path": str(code.path), "entry": code.entry}
         command |= {"buffers": buffers, "tiles": code.tiles, "scratch": code.scratch}
         command |= {"pool": str(code.pool or ""), "threads": code.threads}
+        if code.combine is not None:
+            command["combine"] = [code.combine.entry, code.combine.tiles, code.combine.partials]
         self.ask(command)
 
     def prepare_numpy(self, key: str, program: str, arena: Arena, buffers: list[int]) -> None:

@@ -18,7 +18,7 @@ from itertools import count, product
 from math import prod
 
 from engine import dtype as dt
-from engine import indexing, offsets
+from engine import grouping, indexing, offsets
 from engine.accumulate import Accumulator, Registers
 from engine.folding import Folds
 from engine.indexing import Body, Updates
@@ -42,21 +42,25 @@ Totals = dict[UOp, Callable[[Registers], UOp]]  # a REDUCE → from register val
 def lower(kernel: Kernel, scheduled: Scheduled, *, fma: bool = True) -> UOp:
     """The SINK of the scheduled kernel. With `fma`, products that a float sum adds up become MULACC.
 
-    The output is PARAM number n (n inputs); a kernel of no output elements is a SINK of nothing.
+    The output is PARAM number n (n inputs), or of a kernel with a GROUP leaf, whose first phase this is, the parts'
+    results; a kernel of no output elements is a SINK of nothing.
     """
     if 0 in shape_of(kernel.output):
         return UOp(Op.SINK, dt.void)
     nest = Nest.of(scheduled)
-    body = indexing.body(kernel)
+    body, memory = indexing.body(kernel), output(kernel)
+    if scheduled.group is not None:
+        body = grouping.partial_body(body, kernel, nest.ranges[scheduled.group])
+        memory = grouping.partials(kernel, scheduled.group.extent)
     stagings = tuple(Staging(stage, id_, body, nest) for id_, stage in enumerate(scheduled.stages))
     keepings = _keepings(nest, body, stagings)
-    tile = _Tile(kernel, scheduled, _read_staged(body, stagings), nest, fma, count(), stagings, keepings)
+    tile = _Tile(memory, scheduled, _read_staged(body, stagings), nest, fma, count(), stagings, keepings)
     tile.inherit(body)
     ragged = [axis for axis in scheduled.axes if not axis.reduce and nest.is_ragged(axis)]
     tile.reduce_rows(ragged)
     effect = close(nest.versions(ragged, tile.build), nest.opened(scheduled.loops))
     if tile.body.updates is not None:
-        effect = _update(tile.body.updates, output(kernel), effect, nest)
+        effect = _update(tile.body.updates, memory, effect, nest)
     return UOp(Op.SINK, dt.void, (effect,))
 
 
@@ -110,7 +114,7 @@ def _update(updates: Updates, memory: UOp, stored: UOp, nest: Nest) -> UOp:
 class _Tile:
     """Builds one version of what lies inside the loops: accumulators, reduce loops, stores."""
 
-    kernel: Kernel
+    memory: UOp  # what is stored to
     scheduled: Scheduled
     body: Body
     nest: Nest
@@ -143,7 +147,7 @@ class _Tile:
             if reduce not in totals:
                 totals |= self._reduce(target, version, [], totals)
         valid = self._valid(self.body.offset, version)
-        place = UOp(Op.INDEX, self.kernel.dtype, (self._output(version), self.body.offset, *valid))
+        place = UOp(Op.INDEX, self.memory.dtype, (self._output(version), self.body.offset, *valid))
         value = self._guarded(self.body.value, version)
         folds = Folds(self.nest, self.acc_ids, self._axes_under, version.condition)
         stores = []
@@ -157,7 +161,7 @@ class _Tile:
 
     def _output(self, version: Version) -> UOp:
         """The output's memory as seen in this version: stores stay inside all loops."""
-        return after(output(self.kernel), *self.nest.opened(self.scheduled.loops), *version.condition)
+        return after(self.memory, *self.nest.opened(self.scheduled.loops), *version.condition)
 
     def _registers(self, type_: RangeType, axes: Collection[Axis]) -> list[Registers]:
         """Every combination of the values of the axes' register leaves of one type."""
@@ -185,7 +189,8 @@ class _Tile:
 
     def _add_partial(self, index: UOp, op: Op, total: UOp) -> UOp:
         """What the earlier iterations of the reduce's LOOP leaves left in the output, and this one's total."""
-        bases = [self.nest.base([leaf]) for leaf in self.scheduled.loops if leaf.axis.reduce]
+        loops = self.scheduled.of_type(RangeType.LOOP)
+        bases = [self.nest.base([leaf]) for leaf in loops if leaf.axis.reduce]
         later = fold(lambda a, b: UOp(Op.OR, dt.bool_, (a, b)), [less(number(0), base) for base in bases])
         valid = all_of([later, *index.src[2:]])
         before = UOp(Op.INDEX, index.dtype, (*index.src[:2], valid))
@@ -270,7 +275,7 @@ class _Tile:
     def _prefetches(self, version: Version) -> list[UOp]:
         """The first element of each vector of the output's tile; what sticks out of the output does no harm."""
         memory = self._output(version)
-        place = UOp(Op.INDEX, self.kernel.dtype, (memory, self.body.offset))
+        place = UOp(Op.INDEX, memory.dtype, (memory, self.body.offset))
         lanes = {axis: self.scheduled.vec_of({axis}) for axis in self.scheduled.axes}
         first = {self.nest.ranges[vec]: number(0) for vec in lanes.values() if vec is not None}
         return [

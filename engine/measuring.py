@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class Child:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.programs: dict[str, _Program | _NumPy] = {}
+        self.programs: dict[str, _Program | _TwoPhases | _NumPy] = {}
 
     def serve(self) -> None:
         """Answer commands until the other side closes."""
@@ -88,12 +88,21 @@ class Child:
         """Load a compiled program and bind it to its buffers (addresses; the output's first).
 
         Its tiles are shared by so many `threads`: those of `pool` (the worker pool's library), else Python's; `scratch`
-        is how many bytes of scratch memory each needs.
+        is how many bytes of scratch memory each needs. `combine` is its second phase:
+        (entry, tiles, bytes between both).
         """
         self.programs.pop(key, None)
         if len(self.programs) >= PROGRAMS_KEPT:
             del self.programs[next(iter(self.programs))]
-        self.programs[key] = _Program(*_function(path, entry), buffers, tiles, **others)
+        second = others.pop("combine", None)
+        program = _Program(*_function(path, entry), buffers, tiles, **others)
+        if second is None:
+            self.programs[key] = program
+        else:
+            entry, tiles, nbytes = second
+            function, owner = _function(path, entry)
+            after = replace(program, function=function, owner=owner, tiles=tiles, scratch=0)
+            self.programs[key] = _TwoPhases(program, after, nbytes)
         return {}
 
     def _prepare_numpy(
@@ -182,6 +191,35 @@ class _Program:
             return lambda: work(self.function, self.buffers, self.scratch, self.tiles, self.threads)
         share = Pool(Path(self.pool)).share
         return lambda: share(self.function, pointers, self.scratch, self.tiles, self.threads)
+
+
+@dataclass(frozen=True)
+class _TwoPhases:
+    """A kernel whose `first` phase leaves partial results in `nbytes` for its `second`, and what both are called with."""
+
+    first: _Program
+    second: _Program
+    nbytes: int
+
+    @property
+    def threads(self) -> int:
+        """On how many threads it runs."""
+        return self.first.threads
+
+    def ready(self, poison: bool) -> Run:
+        """As `_Program.ready`; with `poison` the memory between the phases is NaN too."""
+        partials = np.empty(self.nbytes, np.uint8)
+        partials.fill(0xFF if poison else 0)  # its pages are there before the first run
+        output, *inputs = self.first.buffers
+        first = replace(self.first, buffers=[partials.ctypes.data, *inputs]).ready(poison)
+        second = replace(self.second, buffers=[output, *inputs, partials.ctypes.data]).ready(poison)
+
+        def run() -> None:
+            first()
+            second()
+            _ = partials  # until now it was used
+
+        return run
 
 
 @dataclass(frozen=True)

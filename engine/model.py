@@ -32,6 +32,8 @@ OVERLAP = 0.15
 # What a vector that lies across two cache lines costs of one that does not.
 UNALIGNED = 2.0
 JUMP_S = 15e-9
+# To begin the second phase of a kernel.
+PHASE_S = 1e-6
 # Cycles to begin and end one register tile, and to copy into a stage: a vector, or a single element.
 TILE_CYCLES = 4.0
 COPY_VECTOR_CYCLES, COPY_ELEMENT_CYCLES = 2.0, 1.5
@@ -93,8 +95,18 @@ def machine(target: Target) -> Machine:
     return Machine(4.0e9, features.vector_bytes, features.vector_registers, features.fma, caches)
 
 
-def estimate(kernel: Kernel, scheduled: Scheduled, target: Target) -> float:
-    """Seconds for one run on as many threads as the schedule has tiles for, at most the target's cores."""
+def estimate(kernel: Kernel, scheduled: Scheduled, target: Target, threads: int = 0) -> float:
+    """Seconds for one run on as many threads as the schedule has tiles for, at most `threads`, or the target's cores.
+
+    Of a kernel in two phases, for both.
+    """
+    seconds, second = _phase_s(kernel, scheduled, target, threads or target.cores), scheduled.combine
+    if second is None:
+        return seconds
+    return seconds + _phase_s(second.kernel, second, target, threads or target.cores) + PHASE_S
+
+
+def _phase_s(kernel: Kernel, scheduled: Scheduled, target: Target, threads: int) -> float:
     parts = [_Tile(kernel, *part, machine(target)) for part in _passes(kernel, scheduled)]
     compute = sum(part.compute_s() for part in parts)
     nearest, *others = machine(target).caches
@@ -104,9 +116,9 @@ def estimate(kernel: Kernel, scheduled: Scheduled, target: Target) -> float:
     busiest = max(compute, *transfers)
     total = busiest + OVERLAP * (compute + sum(transfers) - busiest)
     total += max(part.page_walks_s() for part in parts) + sum(part.copies_s() for part in parts)
-    if scheduled.tiles <= 1:
+    workers = min(scheduled.tiles, threads)
+    if workers <= 1:
         return total
-    workers = min(scheduled.tiles, target.cores)
     return total * ceil(scheduled.tiles / workers) / scheduled.tiles + machine(target).thread_start_s
 
 

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
 
 from engine import heuristic
+from engine.grouping import refusal
 from engine.indexing import accesses, body
 from engine.keeps import keepables
 from engine.kernel import Kernel
@@ -25,6 +26,7 @@ from engine.walks import trips
 UPCASTS = (2, 3, 4, 5, 6, 8, 12, 16)
 UNROLLS = (2, 4, 8)
 SPLITS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
+PARTS = (2, 4, 8, 16, 32, 64)
 MAX_OPTS = 16
 # So many of the model's picks are seeds, at most two of one register tile.
 PICKS = 32
@@ -49,7 +51,9 @@ def _rank(opt: Opt) -> tuple[int, str, str, int]:
     behind = len(_REGISTERS) + len(_MARKS)
     if opt.kind in (OptKind.STAGE, OptKind.KEEP):
         return (behind + 1, "", opt.target, opt.axis)
-    return (behind + 2 * (opt.kind is OptKind.THREAD), "", "", 0)
+    if opt.kind is OptKind.GROUP:
+        return (behind + 2, "", opt.target, opt.axis)
+    return (behind + 3 * (opt.kind is OptKind.THREAD), "", "", 0)
 
 
 def structure(scheduled: Scheduled) -> Structure:
@@ -61,7 +65,8 @@ def structure(scheduled: Scheduled) -> Structure:
     ragged = (axis for axis in scheduled.axes if axis.extent % scheduled.span(axis))
     padded = tuple(axis for axis in ragged if axis in scheduled.padded)
     marks = (scheduled.streams, OptKind.PREFETCH in scheduled.marks, padded)
-    return (*(_shape_of(leaf) for leaf in scheduled.leaves if trips(leaf) > 1), *stages, marks)
+    second = structure(scheduled.combine) if scheduled.combine else ()
+    return (*(_shape_of(leaf) for leaf in scheduled.leaves if trips(leaf) > 1), *stages, marks, *second)
 
 
 def _shape_of(leaf: Leaf) -> tuple[Axis, int, int, RangeType]:
@@ -119,6 +124,8 @@ def _menu(kernel: Kernel, schedule: Schedule, target: Target, threads: int) -> I
         yield _opt(OptKind.PAD, axis, 0)
         if threads > 1 and not axis.reduce:
             yield from (_opt(OptKind.THREAD, axis, threads * each) for each in (1, 2, 4))
+        if threads > 1 and axis.reduce and not refusal(kernel):
+            yield from (_opt(OptKind.GROUP, axis, parts) for parts in PARTS if parts <= axis.extent)
     yield Opt(OptKind.STREAM, TARGET_OUT, 0, 0)
     yield Opt(OptKind.PREFETCH, TARGET_OUT, 0, 0)
     loops = len(_loop_axes(kernel, schedule))

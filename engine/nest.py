@@ -15,9 +15,9 @@ from engine.offsets import number
 from engine.ops import Op
 from engine.opts import RangeType
 from engine.ranges import Axis, Leaf
-from engine.schedule import Scheduled
+from engine.schedule import SHARED, Scheduled
 
-_LOOPS = (RangeType.THREAD, RangeType.LOOP, RangeType.REDUCE)
+_LOOPS = (*SHARED, RangeType.LOOP, RangeType.REDUCE)
 
 
 def close(effect: UOp, ranges: tuple[UOp, ...]) -> UOp:
@@ -65,7 +65,8 @@ class Nest:
         ranges: dict[Leaf, UOp] = {}
         for leaf in scheduled.leaves:
             trips = trips_of(leaf, {o: r for o, r in ranges.items() if o.axis == leaf.axis})
-            range_ = UOp(Op.RANGE, dt.int64, trips, (leaf.id, leaf.extent, leaf.type))
+            type_ = RangeType.THREAD if leaf.type in SHARED else leaf.type
+            range_ = UOp(Op.RANGE, dt.int64, trips, (leaf.id, leaf.extent, type_))
             ranges[leaf] = range_ if leaf.extent != 1 else number(0)
         first_free = 1 + max([leaf.id for leaf in scheduled.leaves], default=len(scheduled.axes))
         return Nest(scheduled, ranges, count(first_free))

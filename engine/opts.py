@@ -24,6 +24,9 @@ class RangeType(IntEnum):
     """
 
     THREAD = 20  # spread over the worker threads
+    GROUP = (
+        25  # parts of a reduce, spread over the worker threads; their results are combined in a second phase
+    )
     LOOP = 70  # a plain loop, in the kernel's explicit loop order (reduce and non-reduce mixed)
     UPCAST = 90  # a non-reduce leaf unrolled into registers
     REDUCE = 100  # a reduce loop that accumulators span
@@ -40,6 +43,7 @@ class OptKind(StrEnum):
     UNROLL = "UNROLL"  # `amount` steps of a reduce axis unrolled
     VEC = "VEC"  # `amount` lanes of an axis
     THREAD = "THREAD"  # the axis's outermost loop leaf in `amount` parts over worker threads
+    GROUP = "GROUP"  # a reduce axis's outermost loop leaf in `amount` parts, combined in a second phase
     PAD = "PAD"  # the axis's register tiles all run checked: no version for those inside it (amount 0)
     STREAM = "STREAM"  # whole vectors of the output go to memory past the caches (axis and amount 0)
     PREFETCH = "PREFETCH"  # the lines of an output tile are fetched before its reduce (axis and amount 0)

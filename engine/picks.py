@@ -51,11 +51,17 @@ class Plan:
     stages: tuple[int | None, ...] = ()
     padded: frozenset[Axis] = frozenset()
     streamed: bool = False
+    group: Schedule = ()
 
     @property
     def sums(self) -> tuple[object, ...]:
         """What the order depends on in which a reduce takes its elements in."""
-        return self.tile, tuple((axis, amount) for axis, amount in self.blocks if axis.reduce)
+        return self.tile, tuple((axis, amount) for axis, amount in self.blocks if axis.reduce), self.group
+
+    def in_parts(self, kernel: Kernel) -> Plan:
+        """The plan with its reduce in parts, if its structure asks for it."""
+        alone = self.schedule(kernel)
+        return replace(self, group=heuristic.grouped(kernel, alone)[len(alone) :])
 
     def loops(self, kernel: Kernel) -> int:
         """How many loops there are round the register tile, besides those of the reduce within it."""
@@ -80,7 +86,7 @@ class Plan:
             numbers[value.target] = number + 1
             if depth is not None:
                 found.append(Opt(OptKind.STAGE, value.target, number, depth))
-        return tuple(found)
+        return (*found, *self.group)
 
 
 @dataclass
@@ -91,6 +97,7 @@ class _Judge:
     target: Target
     threads: int
     scores: dict[Schedule, float] = field(default_factory=dict)
+    plans: dict[Schedule, Plan] = field(default_factory=dict)
 
     @property
     def is_tired(self) -> bool:
@@ -108,8 +115,13 @@ class _Judge:
             return float("inf")
         if body_size(scheduled) > MAX_BODY:
             return float("inf")
-        self.scores[schedule] = estimate(self.kernel, scheduled, self.target)
+        self.plans[schedule] = plan
+        self.scores[schedule] = estimate(self.kernel, scheduled, self.target, self.threads)
         return self.scores[schedule]
+
+    def ranked(self) -> list[Schedule]:
+        """The schedules that were legal, the best first."""
+        return sorted(self.scores, key=lambda schedule: (self.scores[schedule], len(schedule)))
 
     def complete(self, plan: Plan) -> Schedule:
         """The plan's schedule, shared by threads where there are several. IllegalOpt as `replay`."""
@@ -145,28 +157,29 @@ def body_size(scheduled: Scheduled) -> int:
 
 def pick(kernel: Kernel, target: Target, threads: int = 1) -> Schedule:
     """A schedule for the kernel on so many threads: the model's, or of a short kernel or one of rows the heuristic's."""
-    quick = heuristic.schedule(kernel, target, threads)
-    if rows.is_rows(kernel) or estimate(kernel, replay(kernel, quick), target) < WORTH_PICKING_S:
-        return quick
+    quick = heuristic.schedule(kernel, target)  # on one thread: that decides, whatever the number of threads
+    if rows.is_rows(kernel) or estimate(kernel, replay(kernel, quick), target, 1) < WORTH_PICKING_S:
+        return heuristic.threaded(kernel, quick, threads) if threads > 1 else quick
     return picks(kernel, target, threads)[0]
 
 
 @lru_cache(maxsize=256)
 def picks(kernel: Kernel, target: Target, threads: int = 1) -> tuple[Schedule, ...]:
-    """All schedules that the model was asked about, the one it likes best first.
+    """All schedules that the model was asked about, the one it likes best first; before it, if it may be, in parts.
 
-    For several threads the register tile and the reduce's blocks are those of one thread: sums are then added up in
-    the same order, so that results do not depend on the number of threads.
+    For several threads the register tile, the reduce's blocks and its parts are those of one thread: sums are then
+    added up in the same order, so that results do not depend on the number of threads.
     """
     if any(axis.extent == 0 for axis in body(kernel).axes):
         return ((),)
     judge = _Judge(kernel, target, threads)
-    if threads == 1:
-        _search(judge)
-    else:
-        alone = _search(_Judge(kernel, target, 1))
-        judge.descend(alone, lambda plan: (p for p in _changed(kernel, plan, []) if p.sums == alone.sums))
-    return tuple(sorted(judge.scores, key=lambda schedule: (judge.scores[schedule], len(schedule))))
+    first = _search(judge if threads == 1 else _Judge(kernel, target, 1)).in_parts(kernel)
+    if threads > 1:
+        sums = first.sums
+        judge.descend(first, lambda plan: (p for p in _changed(kernel, plan, []) if p.sums == sums))
+        return tuple(judge.ranked())
+    judge.score(first)
+    return tuple(sorted(judge.ranked(), key=lambda schedule: schedule != judge.complete(first)))
 
 
 def _search(judge: _Judge) -> Plan:
@@ -176,7 +189,8 @@ def _search(judge: _Judge) -> Plan:
     found = judge.best(tiles[1:], tiles[0])
     for start in _first_of_lanes(tiles):
         found = judge.best(_crossed(kernel, start), found)
-    return judge.descend(found, lambda plan: _changed(kernel, plan, tiles))
+    judge.descend(found, lambda plan: _changed(kernel, plan, tiles))
+    return judge.plans[judge.ranked()[0]]
 
 
 def _first_of_lanes(tiles: list[Plan]) -> list[Plan]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from engine import lanes, linearize, lower, places, schedule, small_floats, transcendental
@@ -12,7 +12,7 @@ from engine.errors import CompileError, EngineError
 from engine.ir import UOp
 from engine.kernel import Kernel
 from engine.opts import Schedule
-from engine.render.language import Renderer
+from engine.render.language import Renderer, joined
 from engine.schedule import Scheduled
 from engine.spec import Level, verify
 from engine.target import Features
@@ -24,12 +24,22 @@ class Rendered:
 
     buffers[0] is the output, buffers[1 + slot] the input of that slot. Of a kernel with stages the last buffer is
     scratch memory of `scratch` bytes, starting at a multiple of 64, for each thread its own.
+
+    With `combine` the kernel runs in two phases. This entry leaves partial results in `partials` bytes, which it takes
+    in the output's place; when all its tiles are done, the entry of `combine` is called with the output, the inputs
+    and, behind them, that memory.
     """
 
     source: str
     entry: str
     tiles: int
     scheduled: Scheduled
+    combine: Rendered | None = None  # the second phase, in the same source
+
+    @property
+    def partials(self) -> int:
+        """Bytes of memory between the two phases; 0 if there is one."""
+        return self.scheduled.partials
 
     @property
     def scratch(self) -> int:
@@ -61,7 +71,19 @@ def compile_scheduled(
 def compile_lowered(
     root: UOp, scheduled: Scheduled, renderer: Renderer, features: Features, name: str = "kernel"
 ) -> Rendered:
-    """The passes behind the lowering of `scheduled` to the SINK `root`. Errors as `compile_source`."""
+    """The passes behind the lowering of `scheduled` to the SINK `root`, and all for its second phase, if any.
+
+    Errors as `compile_source`.
+    """
+    source = _source(root, renderer, features, name)
+    if scheduled.combine is None:
+        return Rendered(source, name, scheduled.tiles, scheduled)
+    second = compile_scheduled(scheduled.combine, renderer, features, f"{name}_combine")
+    source = joined(source, second.source)
+    return Rendered(source, name, scheduled.tiles, scheduled, replace(second, source=source))
+
+
+def _source(root: UOp, renderer: Renderer, features: Features, name: str) -> str:
     root = _pass("settle_places", Level.KERNEL, partial(places.settle_places, root))
     root = _pass("small_floats", Level.WIDE, partial(small_floats.widen, root))
     expand = partial(transcendental.expand_all, root, fma=features.fma)
@@ -70,8 +92,7 @@ def compile_lowered(
     with _naming("linearize"):
         linear = linearize.linearize(root)
     with _naming("render"):
-        source = renderer.render(linear, name)
-    return Rendered(source, name, scheduled.tiles, scheduled)
+        return renderer.render(linear, name)
 
 
 def _pass(stage: str, level: Level, run: Callable[[], UOp]) -> UOp:

@@ -69,7 +69,7 @@ int main(void) {{
   b[BUFFERS] = place(SCRATCH);
   {naive}(a, 0, 1);
   alarm(10); /* a candidate that hangs ends here */
-  {candidate}(b, 0, {tiles});
+  {run}
   int bad = 0;
   for (int i = 0; i < BUFFERS; i++) {{
     unsigned char *x = a[i], *y = b[i];
@@ -158,12 +158,25 @@ def repro(kernel: Kernel, candidate: Rendered, naive: Rendered, target: Target, 
         floats=", ".join(str(int(node.dtype.is_float)) for node in nodes),
         itemsize=kernel.dtype.itemsize,
         naive=NAIVE,
-        candidate=CANDIDATE,
-        tiles=candidate.tiles,
+        run=_run(candidate),
         scratch=max(candidate.scratch, 1),
     )
     sources = f"{_renamed(candidate, CANDIDATE)}\n{_renamed(naive, NAIVE)}"
     return f"{_header(candidate.scheduled.opts, target, measured)}{sources}\n{harness}"
+
+
+def _run(candidate: Rendered) -> str:
+    """The candidate's calls: one, or one for each of its two phases."""
+    if candidate.combine is None:
+        return f"{CANDIDATE}(b, 0, {candidate.tiles});"
+    second = candidate.combine
+    return (
+        f"void *partials = place({candidate.partials}), *output = b[0];\n"
+        f"  b[0] = partials;\n"
+        f"  {CANDIDATE}(b, 0, {candidate.tiles});\n"
+        f"  b[0] = output, b[BUFFERS] = partials;\n"
+        f"  {second.entry.replace(candidate.entry, CANDIDATE)}(b, 0, {second.tiles});"
+    )
 
 
 def _renamed(rendered: Rendered, name: str) -> str:

@@ -33,6 +33,8 @@ FEATURES = {features!r}
 FUNCTION = {entry!r}
 TILES = {tiles}
 SCRATCH = {scratch}  # bytes of memory of its own that the candidate gets behind its buffers
+# (function, tiles, bytes between both) of the candidate's second phase, if it has one.
+SECOND = {second!r}
 # (bytes, bytes of an element, is it a float?) of the output and of each input.
 BUFFERS = {buffers!r}
 CANARY, GUARD, FILL = 4096, 1 << 20, 0xA5
@@ -68,7 +70,7 @@ def fill(address, number):
 
 
 def load(assembly):
-    """The kernel of some assembly, and what keeps it loaded."""
+    """What gives the kernels of some assembly by name."""
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu={cpu!r}, features=FEATURES, opt=2, codemodel="jitdefault", jit=True
     )
@@ -82,7 +84,11 @@ def load(assembly):
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
     kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_long, ctypes.c_long)
-    return kernel(engine.get_function_address(FUNCTION)), engine
+    return lambda name: kernel(engine.get_function_address(name))
+
+
+def call(kernel, addresses, tiles):
+    kernel((ctypes.c_void_p * len(addresses))(*addresses), 0, tiles)
 
 
 def differences(naive, candidate):
@@ -106,14 +112,17 @@ def main():
     for name in {libm!r}:
         llvm.add_symbol(name, ctypes.cast(getattr(libc, name), ctypes.c_void_p).value)
     placed = []
-    for assembly, tiles in ((NAIVE, 1), (CANDIDATE, TILES)):
-        kernel, engine = load(assembly)
+    for assembly, tiles, second in ((NAIVE, 1, None), (CANDIDATE, TILES, SECOND)):
+        kernels = load(assembly)
         addresses = [place(size) for size, _, _ in BUFFERS]
         for number, address in enumerate(addresses[1:], 1):
             fill(address, number)
         signal.alarm(10)  # a candidate that hangs ends here
-        given = [*addresses, place(SCRATCH)]
-        kernel((ctypes.c_void_p * len(given))(*given), 0, tiles)
+        output, *inputs = addresses
+        partials = place(second[2]) if second else None
+        call(kernels(FUNCTION), [partials or output, *inputs, place(SCRATCH)], tiles)
+        if second:
+            call(kernels(second[0]), [output, *inputs, partials], second[1])
         placed.append(addresses)
     found = list(differences(*placed))
     print(*found, "BAD" if found else "no difference found on these inputs", sep="\\n")
@@ -137,6 +146,7 @@ def llvm_repro(
     """The file for a candidate of `kernel` (a shrunk one); `measured` says what happened."""
     nodes = (kernel.output, *kernel.params)
     features = features_of(target)
+    second = candidate.combine
     detail = measured.detail.replace("\\", "/").replace('"""', "'''")
     header = (
         f"{measured.outcome.value}: {detail}\n\n"
@@ -150,6 +160,7 @@ def llvm_repro(
         entry=candidate.entry,
         tiles=candidate.tiles,
         scratch=candidate.scratch,
+        second=(second.entry, second.tiles, candidate.partials) if second else None,
         buffers=[
             (prod(shape_of(node)) * node.dtype.itemsize, node.dtype.itemsize, node.dtype.is_float)
             for node in nodes

@@ -10,8 +10,10 @@ a schedule found on a big shape replays on a shrunk, ragged one.
 - UPCAST, UNROLL and VEC take the innermost place of their axis: the loops outside step over whole register tiles.
 - REORDER swaps two positions of the loop order.
 - PAD, STREAM and PREFETCH change no loop: how register tiles on the border run, and how the output is written.
-- THREAD is applied when all others have been, whatever its place; then STAGE, whose loops are counted without the
-  THREAD leaf: that one is outside all stages, as each thread has scratch memory of its own.
+- THREAD and GROUP are applied when all others have been, whatever their place; then STAGE, whose loops are counted
+  without their leaves: those are outside all stages, as each thread has scratch memory of its own.
+- With GROUP a kernel runs in two phases (engine.grouping): THREAD, lanes and tiles of the output's axes are then also
+  those of the second, and THREAD is the second's alone.
 """
 
 from __future__ import annotations
@@ -21,27 +23,31 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 
-from engine import indexing
+from engine import grouping, indexing
 from engine.errors import IllegalOpt
 from engine.keeps import Keepable, Kept, keepables, laid_out
 from engine.kernel import Kernel
 from engine.ops import Op
 from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
 from engine.ranges import Axis, Leaf
+from engine.shapes import shape_of
 from engine.stages import MAX_SCRATCH, Stage, Value, values
 
 # Register elements (vectors count once) that one body may expand to: beyond it, compilers take seconds.
 MAX_EXPANDED = 512
 # A vector of the widest machines; more of it is UPCAST's business.
 MAX_LANES = 16
+# Leaves whose steps the worker threads share: the kernel's tiles.
+SHARED = (RangeType.THREAD, RangeType.GROUP)
+_OF_BOTH_PHASES = (OptKind.VEC, OptKind.UPCAST, OptKind.THREAD)
 
 
 @dataclass(frozen=True)
 class Scheduled:
     """A kernel with its leaf ranges laid out.
 
-    `loops` are the THREAD leaf, if any, and the LOOP leaves in loop order; `leaves` are all leaves in execution
-    order (loops, REDUCE, UNROLL, UPCAST, VEC).
+    `loops` are the THREAD or GROUP leaf, if any, and the LOOP leaves in loop order; `leaves` are all leaves in
+    execution order (loops, REDUCE, UNROLL, UPCAST, VEC). With a GROUP leaf this is the first of two phases.
     """
 
     kernel: Kernel
@@ -77,8 +83,29 @@ class Scheduled:
 
     @cached_property
     def loops(self) -> tuple[Leaf, ...]:
-        """THREAD and LOOP leaves, outermost first."""
-        return self.of_type(RangeType.THREAD, RangeType.LOOP)
+        """THREAD, GROUP and LOOP leaves, outermost first."""
+        return self.of_type(*SHARED, RangeType.LOOP)
+
+    @cached_property
+    def group(self) -> Leaf | None:
+        """The GROUP leaf, if there is one."""
+        return next(iter(self.of_type(RangeType.GROUP)), None)
+
+    @property
+    def partials(self) -> int:
+        """Bytes of the parts' results, which the first phase leaves to the second; 0 without a GROUP leaf."""
+        if self.group is None:
+            return 0
+        memory = grouping.partials(self.kernel, self.group.extent)
+        return prod(shape_of(memory)) * memory.dtype.itemsize
+
+    @cached_property
+    def combine(self) -> Scheduled | None:
+        """The second phase of a kernel with a GROUP leaf, scheduled: lanes and tiles of the output as in the first."""
+        if self.group is None:
+            return None
+        opts = tuple(opt for opt in self.opts if opt.target == TARGET_OUT and opt.kind in _OF_BOTH_PHASES)
+        return replay(grouping.combining(self.kernel, self.group.extent), opts)
 
     @property
     def vec(self) -> Leaf | None:
@@ -96,8 +123,8 @@ class Scheduled:
 
     @property
     def tiles(self) -> int:
-        """How many pieces the worker threads share: the THREAD leaf's extent; 1 without."""
-        return prod(leaf.extent for leaf in self.of_type(RangeType.THREAD))
+        """How many pieces the worker threads share: the THREAD or GROUP leaf's extent; 1 without."""
+        return prod(leaf.extent for leaf in self.of_type(*SHARED))
 
     def leaves_of(self, axis: Axis) -> tuple[Leaf, ...]:
         """The leaves of one axis in execution order."""
@@ -111,7 +138,7 @@ class Scheduled:
     @property
     def partial_reduce(self) -> bool:
         """Do partial results wait in the output between iterations of a LOOP leaf of a reduce axis?"""
-        return any(leaf.axis.reduce for leaf in self.loops)
+        return any(leaf.axis.reduce for leaf in self.of_type(RangeType.LOOP))
 
 
 @dataclass(frozen=True)
@@ -134,6 +161,7 @@ class _Plan:
     tiled: int = 0  # how many parts have been split off to the front of `loops`
     registers: dict[tuple[Axis, RangeType], int] = field(default_factory=dict)
     thread: tuple[Axis, int] | None = None
+    group: tuple[Axis, int] | None = None
     stages: dict[int, tuple[Value, int]] = field(default_factory=dict)  # by the opt's number
     padded: frozenset[Axis] = frozenset()
     marks: frozenset[OptKind] = frozenset()
@@ -155,6 +183,7 @@ def replay(kernel: Kernel, schedule: Schedule = ()) -> Scheduled:
         except _Refused as reason:
             raise IllegalOpt(f"{opt}: {reason}", f"schedule[{number}]") from None
     laid = Scheduled(kernel, tuple(schedule), axes, _lay_out(plan), padded=plan.padded, marks=plan.marks)
+    _require_room(laid)
     return _keeping(_staged(laid, plan.stages), plan.kept)
 
 
@@ -297,6 +326,27 @@ def _thread(plan: _Plan, opt: Opt) -> _Plan:
     return replace(plan, thread=(axis, opt.amount))
 
 
+def _group(plan: _Plan, opt: Opt) -> _Plan:
+    axis = _axis(plan, opt)
+    _require(axis.reduce, "only a reduce has parts to be combined: an output axis is shared by THREAD")
+    _require(plan.group is None, "the kernel has its GROUP leaf")
+    _require(opt.amount >= 2, "amount must be at least 2")
+    _require(not plan.marks, "partial results are read again: no STREAM and no PREFETCH")
+    reason = grouping.refusal(plan.kernel)
+    _require(not reason, reason)
+    return replace(plan, group=(axis, opt.amount))
+
+
+def _require_room(scheduled: Scheduled) -> None:
+    """IllegalOpt if the parts' results would take too much memory."""
+    if scheduled.partials > grouping.MAX_PARTIALS:
+        number = next(n for n, opt in enumerate(scheduled.opts) if opt.kind is OptKind.GROUP)
+        reason = (
+            f"the parts' results take {scheduled.partials} bytes, at most {grouping.MAX_PARTIALS >> 20} MiB"
+        )
+        raise IllegalOpt(f"{scheduled.opts[number]}: {reason}", f"schedule[{number}]")
+
+
 def _pad(plan: _Plan, opt: Opt) -> _Plan:
     axis = _axis(plan, opt)
     _require(axis not in plan.padded, f"{axis} is padded")
@@ -320,6 +370,7 @@ def _prefetch(plan: _Plan, opt: Opt) -> _Plan:
 def _mark(plan: _Plan, opt: Opt) -> _Plan:
     _require((opt.target, opt.axis) == (TARGET_OUT, 0), "target must be 'out' and axis 0")
     _require(opt.kind not in plan.marks, "it is on already")
+    _require(plan.group is None, "the first phase of a kernel with GROUP does not write the output")
     return replace(_without_amount(plan, opt), marks=plan.marks | {opt.kind})
 
 
@@ -344,11 +395,13 @@ def _staged(scheduled: Scheduled, stages: dict[int, tuple[Value, int]]) -> Sched
     for number, (value, depth) in stages.items():
         try:
             _require(depth <= len(loops), f"there are {len(loops)} loops")
+            second = scheduled.group is not None and value.target == TARGET_OUT
+            _require(not second, "the second phase of a kernel with GROUP has no stages")
             _require(
                 depth == 0 or loops[depth - 1].axis in value.axes,
                 "the innermost loop round it does not move it: it may as well stand outside that loop",
             )
-            outside = {*loops[:depth], *scheduled.of_type(RangeType.THREAD)}
+            outside = {*loops[:depth], *scheduled.of_type(*SHARED)}
             leaves = tuple(x for x in scheduled.leaves if x not in outside and x.axis in value.axes)
             found.append(Stage(value, depth, leaves, found[-1].end if found else 0))
             _require(found[-1].end <= MAX_SCRATCH, f"stages take more than {MAX_SCRATCH >> 20} MiB")
@@ -371,7 +424,8 @@ def _keeping(scheduled: Scheduled, kept: tuple[Keepable, ...]) -> Scheduled:
     found = indexing.body(scheduled.kernel)
     for value in kept:
         place = laid_out(found, value, scheduled.leaves, scheduled.scratch)
-        reason = "partial results are not the totals" if scheduled.partial_reduce else ""
+        partial = scheduled.partial_reduce or scheduled.group is not None
+        reason = "partial results are not the totals" if partial else ""
         if place.end > MAX_SCRATCH:
             reason = f"rows and stages take more than {MAX_SCRATCH >> 20} MiB"
         if reason:
@@ -389,6 +443,7 @@ _ACTIONS = {
     OptKind.UNROLL: _unroll,
     OptKind.VEC: _vec,
     OptKind.THREAD: _thread,
+    OptKind.GROUP: _group,
     OptKind.PAD: _pad,
     OptKind.STREAM: _stream,
     OptKind.PREFETCH: _prefetch,
@@ -411,8 +466,11 @@ def _lay_out(plan: _Plan) -> tuple[Leaf, ...]:
             strides[loop] = stride
             stride *= loop.steps or 1
     laid = [(*_extent(loop, strides), RangeType.LOOP) for loop in plan.loops]
-    laid = _with_thread(plan, laid)
+    if plan.group is None and plan.thread is not None:
+        laid = _in_parts(laid, *plan.thread, RangeType.THREAD)
     laid += [(*_extent(loop, strides), RangeType.REDUCE) for loop in plan.reduces]
+    if plan.group is not None:
+        laid = _in_parts(laid, *plan.group, RangeType.GROUP)
     for type_ in (RangeType.UNROLL, RangeType.UPCAST, RangeType.VEC):
         laid += [(*entry, type_) for entry in registers.get(type_, [])]
     return tuple(Leaf(first_id + i, *entry) for i, entry in enumerate(laid))
@@ -431,13 +489,11 @@ def _extent(loop: _Loop, strides: dict[_Loop, int]) -> tuple[Axis, int, int]:
 _Laid = tuple[Axis, int, int, RangeType]
 
 
-def _with_thread(plan: _Plan, loops: list[_Laid]) -> list[_Laid]:
-    """The outermost leaf of the threaded axis in parts: a THREAD leaf before all loops, the rest in place."""
-    if plan.thread is None:
-        return loops
-    axis, parts = plan.thread
-    place = next(i for i, entry in enumerate(loops) if entry[0] == axis)
-    _, steps, stride, _ = loops[place]
+def _in_parts(loops: list[_Laid], axis: Axis, parts: int, type_: RangeType) -> list[_Laid]:
+    """The outermost leaf of the axis in parts: a leaf of `type_` before all loops, the rest in place."""
+    # REDUCE parts split off one after the other do not lie in the order of their strides
+    place = max((i for i, entry in enumerate(loops) if entry[0] == axis), key=lambda i: loops[i][2])
+    _, steps, stride, old = loops[place]
     each = -(-steps // parts)
-    rest = [*loops[:place], (axis, each, stride, RangeType.LOOP), *loops[place + 1 :]]
-    return [(axis, -(-steps // each), stride * each, RangeType.THREAD), *rest]
+    rest = [*loops[:place], (axis, each, stride, old), *loops[place + 1 :]]
+    return [(axis, -(-steps // each), stride * each, type_), *rest]

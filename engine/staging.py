@@ -14,6 +14,7 @@ from engine.offsets import number
 from engine.ops import Op
 from engine.opts import RangeType
 from engine.ranges import Axis, Leaf
+from engine.schedule import SHARED
 from engine.stages import Stage
 
 _UNROLLED = (RangeType.UNROLL, RangeType.UPCAST)
@@ -59,8 +60,7 @@ class Staging:
     def outside(self) -> tuple[Leaf, ...]:
         """The loops round the stage."""
         scheduled = self.nest.scheduled
-        threads, loops = scheduled.of_type(RangeType.THREAD), scheduled.of_type(RangeType.LOOP)
-        return (*threads, *loops[: self.stage.depth])
+        return (*scheduled.of_type(*SHARED), *scheduled.of_type(RangeType.LOOP)[: self.stage.depth])
 
     @cached_property
     def _copied(self) -> UOp:

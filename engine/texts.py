@@ -45,7 +45,7 @@ class Recipe:
             compile_source(kernel, schedule, renderer, self.target.features, name)
             for kernel, name in ((self.kernel, FULL), (self.small, SMALL))
         )
-        return Texts(full, small, shown.texts.get(FULL, full.source))
+        return Texts(full, small, "".join(shown.texts) or full.source)
 
     def compile(self, texts: Texts, timeout_s: float) -> tuple[Path, Path]:
         """The files of the two kernels; a C compiler, which is slow to start, makes one of both. CompileError."""
@@ -60,13 +60,13 @@ class Recipe:
 
 @dataclass
 class _Shown:
-    """The renderer of a target that keeps the C of what it renders for another language, by the kernel's name."""
+    """The renderer of a target that keeps the C of what it renders for another language: of the full kernel's phases."""
 
     target: Target
-    texts: dict[str, str] = field(default_factory=dict)
+    texts: list[str] = field(default_factory=list)
 
     def render(self, linear: Sequence[UOp], name: str) -> str:
         """See `Renderer`."""
-        if name == FULL and compiler_of(self.target) is not Compiler.C:
-            self.texts[name] = CRenderer(self.target.features).render(linear, name)
+        if not name.startswith(SMALL) and compiler_of(self.target) is not Compiler.C:
+            self.texts.append(CRenderer(self.target.features).render(linear, name))
         return renderer_of(self.target).render(linear, name)

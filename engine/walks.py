@@ -12,10 +12,10 @@ from engine.ir import UOp, toposort
 from engine.ops import Op
 from engine.opts import RangeType
 from engine.ranges import Leaf
-from engine.schedule import Scheduled
+from engine.schedule import SHARED, Scheduled
 from engine.stages import Stage
 
-_LOOPS = (RangeType.THREAD, RangeType.LOOP, RangeType.REDUCE)
+_LOOPS = (*SHARED, RangeType.LOOP, RangeType.REDUCE)
 
 
 def trips(leaf: Leaf) -> int:
@@ -82,6 +82,10 @@ def walks(scheduled: Scheduled, among: Collection[UOp] | None = None) -> Walks:
     found = body(scheduled.kernel)
     store, *others = accesses(scheduled.kernel)
     nodes = [node for node in toposort(found.value) if node.op is Op.LOAD]
+    if scheduled.group is not None:  # what stands behind the reduce is the second phase's
+        inside = set(toposort(*found.reduces))
+        others = [access for access, node in zip(others, nodes, strict=True) if node in inside]
+        nodes = [node for node in nodes if node in inside]
     staged = {below: stage for stage in scheduled.stages for below in toposort(stage.value.node)}
     loads = [
         _along(access, scheduled)
@@ -93,16 +97,26 @@ def walks(scheduled: Scheduled, among: Collection[UOp] | None = None) -> Walks:
         under = [a for a, node in zip(others, nodes, strict=True) if staged.get(node) is stage]
         copies.append(_copy(stage, under, scheduled))
     loads += [copy.write for copy in copies]
-    return Walks(_along(store, scheduled), tuple(loads), tuple(copies))
+    return Walks(_stored(store, scheduled), tuple(loads), tuple(copies))
 
 
 def _copy(stage: Stage, reads: list[Access], scheduled: Scheduled) -> Copy:
     loops = scheduled.of_type(RangeType.LOOP)
-    around = [*scheduled.of_type(RangeType.THREAD), *loops[: stage.depth]]
+    around = [*scheduled.of_type(*SHARED), *loops[: stage.depth]]
     write = Walk(stage.value.itemsize, {leaf.id: step for leaf, step in stage.strides.items()}, packed=True)
     visits = float(prod(trips(leaf) for leaf in around))
     walked = tuple(replace(_along(read, scheduled), around=len(around)) for read in reads)
     return Copy(stage, walked, write, visits)
+
+
+def _stored(store: Access, scheduled: Scheduled) -> Walk:
+    """The walk of the store: with a GROUP leaf, that of the parts' results."""
+    found, group = _along(store, scheduled), scheduled.group
+    if group is None:
+        return found
+    size = scheduled.partials // group.extent
+    (total,) = body(scheduled.kernel).reduces
+    return Walk(total.dtype.itemsize, found.steps | {group.id: size // total.dtype.itemsize})
 
 
 def _along(access: Access, scheduled: Scheduled) -> Walk:

@@ -56,7 +56,7 @@ class _Lines:
 
     def render(self, linear: Sequence[UOp], name: str) -> str:
         """See `render.language.Renderer`."""
-        self.lines = tuple(linear)
+        self.lines = self.lines or tuple(linear)  # a second phase is a subject of its own
         return name
 
 

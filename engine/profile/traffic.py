@@ -21,7 +21,7 @@ from engine.ops import Op
 from engine.opts import TARGET_OUT, RangeType
 from engine.profile.walk import Walk, by_axis, by_leaf, lines_of, together
 from engine.ranges import Axis
-from engine.schedule import Scheduled
+from engine.schedule import SHARED, Scheduled
 from engine.shapes import shape_of
 from engine.simplify import simplify
 from engine.stages import Stage
@@ -147,7 +147,7 @@ class _Nest:
 
     def _place(self, stage: Stage) -> int:
         """How many of the loops lie outside of it."""
-        return len(self._scheduled.of_type(RangeType.THREAD)) + stage.depth
+        return len(self._scheduled.of_type(*SHARED)) + stage.depth
 
 
 def _axes_around(found: Body) -> dict[UOp, frozenset[Axis]]:

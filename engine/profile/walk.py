@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil, prod
 
-from engine.opts import RangeType
 from engine.ranges import Axis, Leaf
+from engine.schedule import SHARED
 
 LINE = 64
 Steps = list[tuple[int | None, int]]  # (elements apart, how many) of each direction
@@ -78,7 +78,7 @@ class Walk:
 
     @property
     def _is_threaded(self) -> bool:
-        return bool(self.loops) and self.loops[0].type is RangeType.THREAD and self._moves(self.loops[0])
+        return bool(self.loops) and self.loops[0].type in SHARED and self._moves(self.loops[0])
 
     def _moves(self, leaf: Leaf) -> bool:
         return bool(self.steps([leaf]))

@@ -42,6 +42,17 @@ def scratch_place(nodes: Sequence[UOp]) -> int:
     return 1 + max(int(node.arg[0]) for node in nodes if node.op is Op.PARAM)
 
 
+def joined(first: str, second: str) -> str:
+    """The source of two kernels in one. LLVM wants to be told once of what both of them call."""
+    known = {line for line in first.splitlines() if _declares(line)}
+    lines = second.splitlines(keepends=True)
+    return first + "".join(line for line in lines if line.rstrip("\n") not in known)
+
+
+def _declares(line: str) -> bool:
+    return line.startswith(("declare ", "!0 = "))
+
+
 def divides_plainly(node: UOp) -> bool:
     """Is an IDIV or MOD that of a machine: of what is not negative, by a constant above 0?"""
     dividend, divisor = node.src

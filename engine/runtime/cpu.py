@@ -38,13 +38,14 @@ ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_long, ctypes.c_long)
 class Program:
     """A loaded kernel. Whoever runs it answers for the buffers being as long as the kernel believes.
 
-    DeviceError if it needs more scratch memory than a thread may have.
+    With `combine` it is the first of two phases (see `Rendered`). DeviceError if it needs more scratch memory than a thread may have.
     """
 
     function: Any  # of type ENTRY
     owner: Any  # keeps its code loaded
     workers: Workers
     scratch: int = 0  # bytes of scratch memory for each thread
+    combine: Program | None = None
 
     def __post_init__(self) -> None:
         check(self.scratch)
@@ -57,17 +58,22 @@ class Program:
             self.workers.run(self.function, buffers, self.scratch, tiles, threads)
 
 
-def load(path: Path, entry: str, scratch: int = 0, workers: Workers | None = None) -> Program:
+def load(
+    path: Path, entry: str, scratch: int = 0, workers: Workers | None = None, combine: str | None = None
+) -> Program:
     """The kernel `entry` of a shared object. DeviceError if it cannot be loaded or has no such entry.
 
-    Without `workers` it has some of its own, whose pool is compiled beside it.
+    `combine` is the entry of its second phase, if it has one. Without `workers` it has some of its own, whose pool is compiled beside it.
     """
     try:
         library = ctypes.CDLL(str(path))
         function = ENTRY((entry, library))
+        second = combine and ENTRY((combine, library))
     except (OSError, AttributeError) as error:
         raise DeviceError(f"load {path.name}", str(error)) from error
-    return Program(function, library, workers or Workers(path.parent), scratch)
+    workers = workers or Workers(path.parent)
+    after = Program(second, library, workers) if second else None
+    return Program(function, library, workers, scratch, after)
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -84,6 +90,30 @@ def placed(shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> tuple[A
 
 
 @dataclass(frozen=True)
+class Phase:
+    """What is called of a kernel at a time: a program, its tiles, on how many threads at most. Its runs are recorded."""
+
+    program: Program
+    tiles: int
+    threads: int
+    subject: Subject
+
+    def run(self, addresses: Sequence[int]) -> None:
+        """Run it on the output's and the inputs' memory."""
+        start = perf_counter_ns()
+        self.program.run(addresses, self.tiles, self.threads)
+        RING.ended(self.subject.number, start)
+
+
+@dataclass(frozen=True)
+class Combine:
+    """The second phase of a kernel, and `nbytes` of memory that the first leaves its results in."""
+
+    phase: Phase
+    nbytes: int
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A kernel compiled and loaded: call it with its inputs for a new array of its output. Its runs are recorded."""
 
@@ -93,6 +123,12 @@ class Prepared:
     tiles: int
     threads: int
     subject: Subject
+    combine: Combine | None = None
+
+    @cached_property
+    def first(self) -> Phase:
+        """The kernel's only phase, or the first of two."""
+        return Phase(self.program, self.tiles, self.threads, self.subject)
 
     def __call__(self, inputs: Sequence[Array]) -> Array:
         """The output for `inputs` in slot order. DeviceError names an input that does not fit its PARAM."""
@@ -109,16 +145,32 @@ class Prepared:
             raise DeviceError("output", f"is {output.dtype.name} {output.shape}, not what the kernel writes")
         contiguous = [np.ascontiguousarray(array) for array in inputs]
         addresses = [array.ctypes.data for array in (output, *contiguous)]
-        start = perf_counter_ns()
-        self.program.run(addresses, self.tiles, self.threads)
-        RING.ended(self.subject.number, start)
+        if self.combine is None:
+            self.first.run(addresses)
+        else:
+            self._in_two_phases(addresses, self.combine)
+
+    def _in_two_phases(self, addresses: list[int], combine: Combine) -> None:
+        memory, place = placed((combine.nbytes,), np.dtype(np.uint8), combine.nbytes)
+        self.first.run([place, *addresses[1:]])
+        combine.phase.run([*addresses, place])
+        del memory  # until now it was used
 
 
 def prepared(rendered: Rendered, program: Program, features: Features, threads: int) -> Prepared:
     """The kernel of `rendered`, loaded as `program`, to be run on `threads` threads at most."""
+    first = _phase(rendered, program, features, threads)
+    combine = None
+    if rendered.combine is not None and program.combine is not None:
+        combine = Combine(_phase(rendered.combine, program.combine, features, threads), rendered.partials)
+    kernel, tiles = rendered.scheduled.kernel, rendered.tiles
+    return Prepared(kernel, rendered.source, program, tiles, threads, first.subject, combine)
+
+
+def _phase(rendered: Rendered, program: Program, features: Features, threads: int) -> Phase:
     scheduled, tiles = rendered.scheduled, rendered.tiles
     subject = Subject(scheduled.kernel, scheduled, features, min(tiles, threads))
-    return Prepared(scheduled.kernel, rendered.source, program, tiles, threads, subject)
+    return Phase(program, tiles, threads, subject)
 
 
 def _check_inputs(kernel: Kernel, inputs: Sequence[Array]) -> None:
@@ -158,5 +210,6 @@ class CpuRuntime:
         path = compiler.compile(rendered.source, self.target, self.directory)
         if threads > 1 and rendered.tiles > 1:
             self.workers.start()
-        program = load(path, rendered.entry, rendered.scratch, self.workers)
+        combine = rendered.combine.entry if rendered.combine else None
+        program = load(path, rendered.entry, rendered.scratch, self.workers, combine)
         return prepared(rendered, program, features, threads)

@@ -108,10 +108,15 @@ class _Jit:
             engine = llvm.create_mcjit_compiler(module, self._assembler.machine())
             engine.finalize_object()
             self.engines.add(engine)
-            address = engine.get_function_address(rendered.entry)
-        if not address:
-            raise DeviceError("load", f"the module has no function {rendered.entry}")
-        return Program(ENTRY(address), engine, workers, rendered.scratch)
+            second = rendered.combine
+            entries = [rendered.entry, *([second.entry] if second else [])]
+            addresses = [engine.get_function_address(entry) for entry in entries]
+        for entry, address in zip(entries, addresses, strict=True):
+            if not address:
+                raise DeviceError("load", f"the module has no function {entry}")
+        first, *others = (ENTRY(address) for address in addresses)
+        after = Program(others[0], engine, workers) if others else None
+        return Program(first, engine, workers, rendered.scratch, after)
 
 
 @lru_cache(maxsize=8)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from math import prod
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from engine.kernel import Kernel
 from engine.memory import Life, layout
-from engine.runtime.cpu import Array, Prepared, empty, placed
+from engine.runtime.cpu import Array, Phase, Prepared, empty, placed
 from engine.runtime.pool import Call, Calls
 from engine.runtime.ring import RING
 from engine.runtime.workers import Workers
@@ -31,6 +32,16 @@ class Step:
     kernel: Prepared
     inputs: tuple[int, ...]
     output: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Launch:
+    """A phase of a kernel, which reads the memory in `reads` (slots) and writes `nbytes` in `output`."""
+
+    phase: Phase
+    reads: tuple[int, ...]
+    output: int
+    nbytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,7 @@ class Replay:
         slots: int,
         workers: Workers,
     ) -> None:
+        launches = _launches(steps, slots)
         computed = {step.output for step in steps}
         read = {slot for step in steps for slot in step.inputs}
         self._given = tuple(sorted(read - computed - constants.keys()))
@@ -64,13 +76,13 @@ class Replay:
             for step in steps
             if step.output in results
         )
-        self._slots = slots
-        lives = _lives(steps, results)
+        self._slots = slots + len(launches) - len(steps)
+        lives = _lives(launches, results)
         found = layout(list(lives.values()))
         self._offsets = dict(zip(lives, found.offsets, strict=True))
         self.slab_bytes = found.nbytes
-        self._calls = Calls([_call(step) for step in steps])
-        self._subjects = [step.kernel.subject for step in steps]  # events are about what somebody keeps
+        self._calls = Calls([_call(launch) for launch in launches])
+        self._subjects = [launch.phase.subject for launch in launches]  # events are about what somebody keeps
         self._threads = max((step.kernel.threads for step in steps), default=1)
         self._workers = workers
         self._free: list[_Frame] = []
@@ -103,13 +115,28 @@ class Replay:
         return _Frame(addresses, slab)
 
 
-def _lives(steps: Sequence[Step], results: frozenset[int]) -> dict[int, Life]:
-    """What is computed on the way, by slot: from the step that writes it to the last that reads it."""
-    last = {slot: number for number, step in enumerate(steps) for slot in step.inputs}
+def _launches(steps: Sequence[Step], slots: int) -> list[_Launch]:
+    """The phases of all steps in order; what lies between two of one kernel gets a slot behind the `slots`."""
+    found: list[_Launch] = []
+    between = count(slots)
+    for step in steps:
+        made, nbytes = step.kernel, _nbytes(step.kernel.kernel)
+        if made.combine is None:
+            found.append(_Launch(made.first, step.inputs, step.output, nbytes))
+        else:
+            partials = next(between)
+            found.append(_Launch(made.first, step.inputs, partials, made.combine.nbytes))
+            found.append(_Launch(made.combine.phase, (*step.inputs, partials), step.output, nbytes))
+    return found
+
+
+def _lives(launches: Sequence[_Launch], results: frozenset[int]) -> dict[int, Life]:
+    """What is computed on the way, by slot: from the launch that writes it to the last that reads it."""
+    last = {slot: number for number, launch in enumerate(launches) for slot in launch.reads}
     return {
-        step.output: Life(_nbytes(step.kernel.kernel), number, last.get(step.output, number))
-        for number, step in enumerate(steps)
-        if step.output not in results
+        launch.output: Life(launch.nbytes, number, last.get(launch.output, number))
+        for number, launch in enumerate(launches)
+        if launch.output not in results
     }
 
 
@@ -121,7 +148,7 @@ def _nbytes(kernel: Kernel) -> int:
     return prod(shape_of(kernel.output)) * kernel.dtype.itemsize
 
 
-def _call(step: Step) -> Call:
-    made, program = step.kernel, step.kernel.program
-    slots = (step.output, *step.inputs)
-    return Call(program.function, slots, program.scratch, made.tiles, made.subject.number)
+def _call(launch: _Launch) -> Call:
+    phase, program = launch.phase, launch.phase.program
+    slots = (launch.output, *launch.reads)
+    return Call(program.function, slots, program.scratch, phase.tiles, phase.subject.number)

@@ -39,6 +39,10 @@ KERNELS: dict[str, tuple[Kernel, Schedule]] = {
         Kernel(elementwise(Op.EXP, param(0, (21,), dt.float32))),
         (Opt(OptKind.VEC, "out", 0, 16),),
     ),
+    "sum_in_parts": (
+        Kernel(elementwise(Op.SQRT, reduce(Op.ADD, param(0, (301, 19), dt.float32), (0,)))),
+        (Opt(OptKind.VEC, "out", 0, 16), Opt(OptKind.GROUP, "r0", 0, 4)),
+    ),
     "gather": (
         Kernel(gather(param(0, (9,), dt.int8), param(1, (16,), dt.int32), 0)),
         (Opt(OptKind.VEC, "out", 0, 4),),

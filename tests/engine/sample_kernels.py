@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import prod
@@ -27,7 +27,7 @@ from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
 from engine.pipeline import Rendered, compile_source
 from engine.ranges import Axis
 from engine.render.c import CRenderer
-from engine.runtime.cpu import load
+from engine.runtime.cpu import Program, load
 from engine.runtime.interp import evaluate
 from engine.schedule import replay
 from engine.shapes import shape_of
@@ -199,7 +199,8 @@ def random_schedule(kernel: Kernel, rng: random.Random, length: int = 12) -> Sch
 
 def _random_opt(axis: Axis, rng: random.Random) -> Opt:
     register = OptKind.UNROLL if axis.reduce else OptKind.UPCAST
-    kind = rng.choice([OptKind.SPLIT, OptKind.REORDER, register, OptKind.VEC, OptKind.THREAD])
+    shared = OptKind.GROUP if axis.reduce and rng.random() < 0.5 else OptKind.THREAD
+    kind = rng.choice([OptKind.SPLIT, OptKind.REORDER, register, OptKind.VEC, shared])
     if kind is OptKind.REORDER:
         return Opt(kind, TARGET_OUT, rng.randrange(3), rng.randrange(1, 5))
     amount = rng.choice([2, 4, 8, 16] if kind is OptKind.VEC else [2, 3, 4, 5, 6])
@@ -252,22 +253,29 @@ def _compile_all(
 
 
 def _mismatch(case: Case, path: Path, rendered: Rendered) -> str:
-    program = load(path, rendered.entry)
-    return contained(case, rendered.tiles, program.function, rendered.scratch)
+    program = load(path, rendered.entry, combine=rendered.combine.entry if rendered.combine else None)
+    return contained(case, rendered, program)
 
 
-def contained(case: Case, tiles: int, function: Callable[[Any, int, int], object], scratch: int = 0) -> str:
+def contained(case: Case, rendered: Rendered, program: Program) -> str:
     """Run a case tile by tile, as threads do it; what is wrong with its output, or ""."""
     memory, output = poisoned(shape_of(case.kernel.output), case.kernel.dtype)
     inputs = inputs_of(case.kernel, seed=1)
-    arrays = [output, *inputs, np.full(scratch, 0xFF, np.uint8)]
-    pointers = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
-    for first in range(tiles):
-        function(pointers, first, first + 1)
+    scratch, partials = (np.full(size, 0xFF, np.uint8) for size in (rendered.scratch, rendered.partials))
+    second = rendered.combine
+    _run_tiles(program, rendered.tiles, [partials if second else output, *inputs, scratch])
+    if second and program.combine:
+        _run_tiles(program.combine, second.tiles, [output, *inputs, partials])
     text = f"{case.name}: {' '.join(map(str, case.schedule))}"
     if (memory[:ALIGNMENT] != CANARY).any() or (memory[ALIGNMENT + output.nbytes :] != CANARY).any():
         return f"{text}: wrote outside its output"
     return "" if _is_right(output, evaluate(case.kernel, inputs), case.kernel.dtype) else text
+
+
+def _run_tiles(program: Program, tiles: int, arrays: Sequence[Array]) -> None:
+    pointers = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+    for first in range(tiles):
+        program.function(pointers, first, first + 1)
 
 
 def _is_right(got: Array, wanted: Array, dtype: DType) -> bool:

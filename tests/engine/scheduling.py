@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -39,6 +39,7 @@ from engine.ops import Op
 from engine.opts import RangeType, Schedule
 from engine.pipeline import Rendered, compile_lowered, compile_scheduled, compile_source
 from engine.ranges import Leaf
+from engine.runtime.cpu import Program
 from engine.runtime.llvm import LlvmRuntime
 from engine.schedule import Scheduled, replay
 from engine.shapes import shape_of
@@ -246,18 +247,29 @@ class Problem:
         output = guarded(np.empty(shape_of(self.kernel.output), self.kernel.dtype.numpy))
         output.view(np.uint8).fill(0xFF)  # NaN, or -1
         scratch = guarded(np.full(rendered.scratch, 0xFF, np.uint8))
-        arrays = [output, *self.inputs, scratch]
-        pointers = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
-        for tile in range(rendered.tiles):
-            program.function(pointers, tile, tile + 1)
+        partials = guarded(np.full(rendered.partials, 0xFF, np.uint8))
+        second = rendered.combine
+        _run_tiles(program, rendered.tiles, [partials if second else output, *self.inputs, scratch])
+        if second and program.combine:
+            _run_tiles(program.combine, second.tiles, [output, *self.inputs, partials])
         memory = _memory(output)
         if (memory[:GUARD] != STRAY).any() or (memory[GUARD + output.nbytes :] != STRAY).any():
             return "wrote outside its output"
         around = _memory(scratch)
         if (around[:GUARD] != STRAY).any() or (around[GUARD + rendered.scratch :] != STRAY).any():
             return "wrote outside its scratch memory"
+        between = _memory(partials)
+        if (between[:GUARD] != STRAY).any() or (between[GUARD + rendered.partials :] != STRAY).any():
+            return "wrote outside the memory between its phases"
         wrong = mismatches(output, self.wanted)
         return f"{int(wrong.sum())} of {output.size} elements are wrong" if wrong.any() else ""
+
+
+def _run_tiles(program: Program, tiles: int, arrays: Sequence[Array]) -> None:
+    """One tile after the other, the last one first: their order must not matter."""
+    pointers = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+    for tile in reversed(range(tiles)):
+        program.function(pointers, tile, tile + 1)
 
 
 def _random(rng: np.random.Generator, dtype: DType, shape: tuple[int, ...]) -> Array:
@@ -310,6 +322,16 @@ def _with_ragged_leaf(scheduled: Scheduled) -> Scheduled | None:
             ragged = replace(outer, stride=stride, extent=-(-axis.extent // stride))
             return replace(scheduled, leaves=_replaced(scheduled.leaves, outer, ragged))
     return None
+
+
+def part_left_out(kernel: Kernel, schedule: Schedule, runtime: LlvmRuntime) -> Rendered | None:
+    """The last part of a reduce is not computed."""
+    scheduled = replay(kernel, schedule)
+    group = scheduled.group
+    if group is None or group.extent < 3:
+        return None
+    fewer = _replaced(scheduled.leaves, group, replace(group, extent=group.extent - 1))
+    return compile_scheduled(replace(scheduled, leaves=fewer), runtime.renderer, runtime.target.features)
 
 
 def _replaced(leaves: tuple[Leaf, ...], old: Leaf, new: Leaf) -> tuple[Leaf, ...]:
@@ -381,6 +403,7 @@ def _shared_accumulators(root: UOp) -> dict[UOp, UOp]:
 
 FAULTS: dict[str, Fault] = {
     "a ragged inner leaf": ragged_inner_leaf,
+    "a part that is left out": part_left_out,
     "lanes in a row though their stride is not 1": _rewriting(_strided_lanes),
     "a zero pad that enters a reduce": _rewriting(_pads_reduced),
     "no start in the first iteration": _rewriting(_first_iteration),

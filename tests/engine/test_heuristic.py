@@ -92,3 +92,31 @@ def test_threads_share_an_axis_when_the_work_is_worth_it() -> None:
 def test_the_schedule_is_the_same_every_time(name: str) -> None:
     first: tuple[Opt, ...] = heuristic.schedule(SAMPLES[name], BIG, threads=2)
     assert heuristic.schedule(SAMPLES[name], BIG, threads=2) == first
+
+
+def total(*shape: int, axis: int = 0) -> Kernel:
+    return Kernel(reduce(Op.ADD, param(0, shape, float32), (axis,)))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_a_long_reduce_to_few_elements_is_in_parts_however_many_threads_there_are(threads: int) -> None:
+    for kernel in (total(1 << 24), total(1 << 20, 8), total(4, 1 << 20, axis=1)):
+        schedule = heuristic.schedule(kernel, BIG, threads)
+        assert list(amounts(schedule, OptKind.GROUP).values()) in ([64], [16])
+        assert amounts(schedule, OptKind.THREAD) == {}
+
+
+def test_a_reduce_is_not_in_parts_where_its_output_has_tiles_enough_or_it_is_short() -> None:
+    rows, matvec = (
+        total(4096, 4096, axis=1),
+        Kernel(matmul(param(0, (4096, 4096), float32), param(1, (4096, 1), float32))),
+    )
+    for kernel in (gemm(512), rows, matvec, total(4096), total(1 << 19)):
+        assert amounts(heuristic.schedule(kernel, BIG, threads=8), OptKind.GROUP) == {}
+
+
+def test_parts_that_leave_much_to_combine_are_not_made() -> None:
+    """One register tile each: of 4096 columns, and of 64."""
+    wide = (Opt(OptKind.VEC, "out", 0, 16), Opt(OptKind.UPCAST, "out", 0, 256))
+    assert heuristic.grouped(total(512, 4096), wide) == wide
+    assert len(heuristic.grouped(total(1 << 15, 64), wide)) == 3

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from engine.build import param, reduce
+from engine.dtype import float32
 from engine.kernel import Kernel
 from engine.model import estimate, machine
+from engine.ops import Op
 from engine.opts import Opt, OptKind, RangeType, Schedule
 from engine.programs import program
 from engine.schedule import replay
@@ -83,3 +86,21 @@ def test_empty_and_scalar_kernels_have_an_estimate(target: Target) -> None:
 def test_cache_sizes_come_from_the_architectures_name(target: Target) -> None:
     from_name = machine(target).caches
     assert from_name[0].bytes < from_name[1].bytes < from_name[2].bytes
+
+
+def test_parts_of_a_sum_are_worth_it_for_two_threads_and_cost_little_for_one(target: Target) -> None:
+    total = Kernel(reduce(Op.ADD, param(0, (1 << 24,), float32), (0,)))
+    tile = (opt(OptKind.VEC, "r0", 0, 8), opt(OptKind.UNROLL, "r0", 0, 8), opt(OptKind.SPLIT, "r0", 0, 128))
+    plain, parts = (replay(total, schedule) for schedule in (tile, (*tile, opt(OptKind.GROUP, "r0", 0, 64))))
+    assert estimate(total, plain, target, 2) == estimate(total, plain, target, 1)
+    assert estimate(total, parts, target, 2) < 0.6 * estimate(total, plain, target, 1)
+    assert 0.95 < estimate(total, parts, target, 1) / estimate(total, plain, target, 1) < 1.05
+
+
+def test_parts_of_a_short_reduce_of_many_are_not_worth_it(target: Target) -> None:
+    columns = Kernel(reduce(Op.ADD, param(0, (64, 1 << 16), float32), (0,)))
+    tile = (opt(OptKind.VEC, "out", 0, 8), opt(OptKind.THREAD, "out", 0, 8))
+    parts = (*tile, opt(OptKind.GROUP, "r0", 0, 32))
+    assert estimate(columns, replay(columns, tile), target, 2) < estimate(
+        columns, replay(columns, parts), target, 2
+    )

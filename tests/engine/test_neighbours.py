@@ -126,3 +126,21 @@ def test_a_stage_elsewhere_is_another_structure() -> None:
         return structure(replay(GEMM, (VEC, BLOCK, Opt(OptKind.STAGE, "r0", 1, depth))))
 
     assert len({staged(0), staged(1), structure(replay(GEMM, (VEC, BLOCK)))}) == 3
+
+
+def test_parts_of_a_reduce_are_offered_to_several_threads_where_they_are_legal(target: Target) -> None:
+    def in_parts(kernel: Kernel, threads: int) -> set[int]:
+        steps = legal(kernel, neighbours(kernel, (), target, threads))
+        return {opt.amount for step in steps for opt in step if opt.kind is OptKind.GROUP}
+
+    assert in_parts(GEMM, 2) >= {2, 8, 64}
+    assert in_parts(GEMM, 1) == in_parts(program("copy", [8, 512]), 2) == set()
+
+
+def test_other_parts_or_other_threads_behind_them_are_another_structure() -> None:
+    def grouped(*opts: Opt) -> object:
+        return structure(replay(GEMM, (VEC, *opts)))
+
+    parts = [Opt(OptKind.GROUP, "r0", 0, n) for n in (2, 4)]
+    assert len({grouped(), grouped(parts[0]), grouped(parts[1]), grouped(parts[0], THREAD)}) == 4
+    assert canonical((parts[0], VEC, THREAD)) == (VEC, parts[0], THREAD)

@@ -9,6 +9,7 @@ from itertools import cycle
 
 import pytest
 
+from engine.grouping import refusal
 from engine.indexing import body
 from engine.keeps import keepables
 from engine.opts import OptKind
@@ -67,6 +68,7 @@ def test_a_thousand_random_schedules_give_what_the_definition_says_and_use_every
     legal = set(OptKind) - (set() if reduces else {OptKind.UNROLL})
     legal -= set() if values(KERNELS[name]) else {OptKind.STAGE}
     legal -= set() if keepables(KERNELS[name]) else {OptKind.KEEP}
+    legal -= {OptKind.GROUP} if refusal(KERNELS[name]) else set()
     assert {kind: used[kind] for kind in legal if used[kind] < LEAST_USED} == {}
 
 

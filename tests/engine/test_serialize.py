@@ -174,7 +174,6 @@ def changed(path: list[Any], value: Any) -> dict[str, Any]:
         (changed(["nodes", 0], "PARAM"), "nodes[0]"),
         (changed(["nodes", 0, 0], "BUFFER"), "nodes[0]"),
         (changed(["nodes", 0, 0], "CONTIGUOUS"), "nodes[0].arg"),
-        (changed(["nodes", 0, 0], "BUFFER"), "nodes[0]"),
         (changed(["nodes", 0, 0], "RANGE"), "nodes[0]"),
         (changed(["nodes", 0, 0], "MULACC"), "nodes[0]"),
         (changed(["nodes", 0, 0], "CALL"), "nodes[0]"),
