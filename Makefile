@@ -6,6 +6,9 @@ TESTS ?= tests
 # Peers are large and only compared with: they live in an environment of their own.
 PEERS := .venv-peers
 TORCH ?= torch==2.13.0
+TINYGRAD ?= tinygrad==0.14.*
+# Which benchmarks, by name; all, unless there are any.
+BENCH ?=
 # Many tests wait for processes: one worker more than cores.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 1 + (os.cpu_count() or 1)))')
 
@@ -16,7 +19,7 @@ help:
 	@echo "make test         the test suite (TESTS=path for a part of it, ALL=1 with the slow tests)"
 	@echo "make check        format, lint, types, architecture"
 	@echo "make peers        the engine against PyTorch: values, gradients, losses; writes docs/models.md"
-	@echo "make bench        benchmarks: ratios to a peer, measured in the same run"
+	@echo "make bench        benchmarks: ratios to peers, measured in the same run (BENCH='gemm launch' for some, FULL=1 for all rows)"
 	@echo "make replay       generated sources compared with those of a revision (BASE=rev; without, the last commit)"
 	@echo "make soak         longer runs of randomized tests"
 	@echo "make format       let ruff rewrite what it can"
@@ -66,12 +69,12 @@ peers: $(PEERS)/.made
 	@$(PEERS)/bin/python -m tests.peers.meaning
 	@$(PEERS)/bin/python -m tests.peers.models
 
+# Without the network, or where PyTorch cannot be installed, the benchmarks run without peers and say which are missing.
 bench: $(VENV)/.runtime
-	@$(BIN)/python -m tests.bench.latency
-	@$(BIN)/python -m tests.bench.profiler
-	@$(BIN)/python -m tests.bench.launch
-	@$(BIN)/python tests/bench/gemm.py
-	@$(BIN)/python -m tests.bench.search
+	@$(MAKE) --no-print-directory $(PEERS)/.made || echo "PyTorch cannot be installed here: its columns will say so"
+	@$(if $(FULL),$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check '$(TINYGRAD)' || true)
+	@if [ -e $(PEERS)/.made ]; then PYTHON=$(PEERS)/bin/python; else PYTHON=$(BIN)/python; fi; \
+	  "$$PYTHON" -m tests.bench $(if $(FULL),--full) $(BENCH)
 
 format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix .
