@@ -47,14 +47,14 @@ def schedule(kernel: Kernel, target: Target, threads: int = 1) -> Schedule:
     axes = _lane_axes(walk)
     vec = _lanes(walk, axes[0]) if axes else None
     found = _registers_of(kernel, walk, vec, _tiles(walk, vec)[0])
-    found = _legal(kernel, found, _larger_panel_outside(kernel, found))
-    found = _legal(kernel, found, _blocks(walk, kernel, found))
+    found = legal(kernel, found, _larger_panel_outside(kernel, found))
+    found = legal(kernel, found, _blocks(walk, kernel, found))
     return threaded(kernel, found, threads) if threads > 1 else found
 
 
 def threaded(kernel: Kernel, schedule: Schedule, threads: int) -> Schedule:
     """The schedule with an outer loop shared by threads, if the work is worth it. IllegalOpt if it does not fit."""
-    return _legal(kernel, schedule, _threads(kernel, schedule, threads))
+    return legal(kernel, schedule, _threads(kernel, schedule, threads))
 
 
 def register_tiles(kernel: Kernel, target: Target, limit: int) -> list[Schedule]:
@@ -83,11 +83,11 @@ def _by_passes(kernel: Kernel, target: Target) -> Schedule:
         for name, value in keepables(kernel).items()
         if rows.takes_long(found, name, value.node)
     ]
-    return _legal(kernel, (), [*rows.passes(kernel, target), *kept])
+    return legal(kernel, (), [*rows.passes(kernel, target), *kept])
 
 
 def _registers_of(kernel: Kernel, walk: _Walk, vec: tuple[Axis, int] | None, tile: Spans) -> Schedule:
-    return _legal(kernel, (), [*_vec(vec), *_upcasts(tile, vec), *_unroll(walk, vec, tile)])
+    return legal(kernel, (), [*_vec(vec), *_upcasts(tile, vec), *_unroll(walk, vec, tile)])
 
 
 def _walk(kernel: Kernel, target: Target) -> _Walk:
@@ -96,7 +96,7 @@ def _walk(kernel: Kernel, target: Target) -> _Walk:
     return _Walk(found.axes, accesses(kernel), target, frozenset[Axis]().union(*under))
 
 
-def _legal(kernel: Kernel, found: Schedule, opts: list[Opt]) -> Schedule:
+def legal(kernel: Kernel, found: Schedule, opts: list[Opt]) -> Schedule:
     """`found` and those of `opts` that are legal after it."""
     for opt in opts:
         try:

@@ -144,10 +144,17 @@ def body_size(scheduled: Scheduled) -> int:
 
 
 def pick(kernel: Kernel, target: Target, threads: int = 1) -> Schedule:
-    """A schedule for the kernel on so many threads: the model's, or of a short kernel or one of rows the heuristic's."""
+    """A schedule for the kernel on so many threads: the model's, or of a short kernel or one of rows the heuristic's.
+
+    Of the latter the model says whether to write past the caches.
+    """
     quick = heuristic.schedule(kernel, target, threads)
-    if rows.is_rows(kernel) or estimate(kernel, replay(kernel, quick), target) < WORTH_PICKING_S:
+    seconds = estimate(kernel, replay(kernel, quick), target)
+    if seconds < WORTH_PICKING_S:
         return quick
+    if rows.is_rows(kernel):
+        streamed = heuristic.legal(kernel, quick, [Opt(OptKind.STREAM, TARGET_OUT, 0, 0)])
+        return streamed if estimate(kernel, replay(kernel, streamed), target) < seconds else quick
     return picks(kernel, target, threads)[0]
 
 
