@@ -70,6 +70,7 @@ bench: $(VENV)/.runtime
 	@$(BIN)/python -m tests.bench.latency
 	@$(BIN)/python -m tests.bench.profiler
 	@$(BIN)/python -m tests.bench.launch
+	@$(BIN)/python -m tests.bench.rows
 	@$(BIN)/python tests/bench/gemm.py
 
 format: $(VENV)/.dev
