@@ -84,23 +84,37 @@ class Accumulator:
     def result(self, end: UOp) -> Callable[[Registers], UOp]:
         """From register values to the total, once `end` is done: copies combined, then lanes of a reduced VEC."""
         memory = after(self.memory, end)
+        if self._adds_lanes and self.copies > 1:
+            stores = [self._combined(memory, element) for element in range(len(self.elements))]
+            memory = after(memory, group(stores))
         numbers = {tuple(values.values()): number_ for number_, values in enumerate(self.elements)}
 
         def total(registers: Registers) -> UOp:
-            element = numbers[tuple(registers[leaf] for leaf in self.upcasts)]
-            return self._total(memory, [self.slot(element, copy) for copy in range(self.copies)])
+            return self._total(memory, numbers[tuple(registers[leaf] for leaf in self.upcasts)])
 
         return total
 
-    def _total(self, memory: UOp, slots: list[int]) -> UOp:
-        op = self.reduce.arg[0]
-        if self.vec is None or not self.vec.axis.reduce:
-            return _pairwise(op, [_load(memory, self.offset(slot)) for slot in slots])
-        lanes = [
-            _pairwise(op, [_load(memory, number(slot * self.lanes + lane)) for slot in slots])
-            for lane in range(self.lanes)
+    @property
+    def _adds_lanes(self) -> bool:
+        return self.vec is not None and self.vec.axis.reduce
+
+    def _slots_of(self, element: int) -> list[int]:
+        return [self.slot(element, copy) for copy in range(self.copies)]
+
+    def _combined(self, memory: UOp, element: int) -> UOp:
+        """The store of all copies of an element, lane by lane, in the place of the first."""
+        places = [
+            UOp(Op.INDEX, memory.dtype, (memory, self.offset(slot))) for slot in self._slots_of(element)
         ]
-        return _pairwise(op, lanes)
+        whole = _pairwise(self.reduce.arg[0], [UOp(Op.LOAD, memory.dtype, (place,)) for place in places])
+        return UOp(Op.STORE, dt.void, (places[0], whole))
+
+    def _total(self, memory: UOp, element: int) -> UOp:
+        op, slots = self.reduce.arg[0], self._slots_of(element)
+        if not self._adds_lanes:
+            return _pairwise(op, [_load(memory, self.offset(slot)) for slot in slots])
+        first = slots[0] * self.lanes
+        return _pairwise(op, [_load(memory, number(first + lane)) for lane in range(self.lanes)])
 
 
 def _load(memory: UOp, offset: UOp) -> UOp:

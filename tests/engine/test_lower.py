@@ -190,6 +190,16 @@ def test_few_accumulators_are_copied_for_the_unrolled_steps() -> None:
     assert sizes == {2: 2, 4: 4, 16: 8}
 
 
+def test_copies_are_combined_lane_by_lane_before_the_lanes_are() -> None:
+    rows = Kernel(reduce(Op.ADD, param(0, (4, 512), float32), (1,)))
+
+    def added(unrolled: int) -> int:
+        lines = lowered(rows, (Opt(OptKind.VEC, "r0", 0, 16), Opt(OptKind.UNROLL, "r0", 0, unrolled)))
+        return sum(line.op is Op.ADD and line.dtype is float32 for line in lines)
+
+    assert [added(unrolled) for unrolled in (2, 4, 8)] == [2 * n - 1 + 15 for n in (2, 4, 8)]
+
+
 def test_partial_results_wait_in_the_output() -> None:
     lines = lowered(GEMM, (Opt(OptKind.SPLIT, "r0", 0, 8, RangeType.LOOP),))
     read_back = [line for line in lines if line.op is Op.LOAD and line.src[0].src[0].op is Op.AFTER]
