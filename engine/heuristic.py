@@ -48,7 +48,7 @@ def schedule(kernel: Kernel, target: Target, threads: int = 1) -> Schedule:
     if any(axis.extent == 0 for axis in walk.axes):
         return ()
     found = _by_passes(kernel, target) if rows.is_rows(kernel) else _by_walks(walk, kernel)
-    found = _legal(kernel, found, wanted_stages(kernel))
+    found = legal(kernel, found, wanted_stages(kernel))
     return threaded(kernel, found, threads) if threads > 1 else found
 
 
@@ -56,8 +56,8 @@ def _by_walks(walk: _Walk, kernel: Kernel) -> Schedule:
     axes = _lane_axes(walk)
     vec = _lanes(walk, axes[0]) if axes else None
     found = _registers_of(kernel, walk, vec, _tiles(walk, vec)[0])
-    found = _legal(kernel, found, _larger_panel_outside(kernel, found))
-    return grouped(kernel, _legal(kernel, found, _blocks(walk, kernel, found)))
+    found = legal(kernel, found, _larger_panel_outside(kernel, found))
+    return grouped(kernel, legal(kernel, found, _blocks(walk, kernel, found)))
 
 
 def wanted_stages(kernel: Kernel) -> list[Opt]:
@@ -73,7 +73,7 @@ def wanted_stages(kernel: Kernel) -> list[Opt]:
 
 def threaded(kernel: Kernel, schedule: Schedule, threads: int) -> Schedule:
     """The schedule with an outer loop shared by threads, if the work is worth it. IllegalOpt if it does not fit."""
-    return _legal(kernel, schedule, _threads(kernel, schedule, threads))
+    return legal(kernel, schedule, _threads(kernel, schedule, threads))
 
 
 def grouped(kernel: Kernel, schedule: Schedule) -> Schedule:
@@ -91,7 +91,7 @@ def grouped(kernel: Kernel, schedule: Schedule) -> Schedule:
     if not few or points < _WORTH_THREADS or outputs * parts * _WORTH_PARTS > points:
         return schedule
     axis = max((axis for axis in body(kernel).axes if axis.reduce), key=lambda axis: axis.extent)
-    return _legal(kernel, schedule, [_opt(OptKind.GROUP, axis, parts)])
+    return legal(kernel, schedule, [_opt(OptKind.GROUP, axis, parts)])
 
 
 def register_tiles(kernel: Kernel, target: Target, limit: int) -> list[Schedule]:
@@ -120,11 +120,11 @@ def _by_passes(kernel: Kernel, target: Target) -> Schedule:
         for name, value in keepables(kernel).items()
         if rows.takes_long(found, name, value.node)
     ]
-    return _legal(kernel, (), [*rows.passes(kernel, target), *kept])
+    return legal(kernel, (), [*rows.passes(kernel, target), *kept])
 
 
 def _registers_of(kernel: Kernel, walk: _Walk, vec: tuple[Axis, int] | None, tile: Spans) -> Schedule:
-    return _legal(kernel, (), [*_vec(vec), *_upcasts(tile, vec), *_unroll(walk, vec, tile)])
+    return legal(kernel, (), [*_vec(vec), *_upcasts(tile, vec), *_unroll(walk, vec, tile)])
 
 
 def _walk(kernel: Kernel, target: Target) -> _Walk:
@@ -133,7 +133,7 @@ def _walk(kernel: Kernel, target: Target) -> _Walk:
     return _Walk(found.axes, accesses(kernel), target, frozenset[Axis]().union(*under))
 
 
-def _legal(kernel: Kernel, found: Schedule, opts: list[Opt]) -> Schedule:
+def legal(kernel: Kernel, found: Schedule, opts: list[Opt]) -> Schedule:
     """`found` and those of `opts` that are legal after it."""
     for opt in opts:
         try:

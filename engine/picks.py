@@ -156,11 +156,18 @@ def body_size(scheduled: Scheduled) -> int:
 
 
 def pick(kernel: Kernel, target: Target, threads: int = 1) -> Schedule:
-    """A schedule for the kernel on so many threads: the model's, or of a short kernel or one of rows the heuristic's."""
+    """A schedule for the kernel on so many threads: the model's, or of a short kernel or one of rows the heuristic's.
+
+    Of the latter the model says whether to write past the caches.
+    """
     quick = heuristic.schedule(kernel, target)  # on one thread: that decides, whatever the number of threads
-    if rows.is_rows(kernel) or estimate(kernel, replay(kernel, quick), target, 1) < WORTH_PICKING_S:
-        return heuristic.threaded(kernel, quick, threads) if threads > 1 else quick
-    return picks(kernel, target, threads)[0]
+    seconds = estimate(kernel, replay(kernel, quick), target, 1)
+    if seconds >= WORTH_PICKING_S and not rows.is_rows(kernel):
+        return picks(kernel, target, threads)[0]
+    if seconds >= WORTH_PICKING_S:
+        streamed = heuristic.legal(kernel, quick, [Opt(OptKind.STREAM, TARGET_OUT, 0, 0)])
+        quick = streamed if estimate(kernel, replay(kernel, streamed), target, 1) < seconds else quick
+    return heuristic.threaded(kernel, quick, threads) if threads > 1 else quick
 
 
 @lru_cache(maxsize=256)

@@ -13,6 +13,7 @@ from engine.kernel import Kernel
 from engine.model import estimate
 from engine.ops import Op
 from engine.opts import Opt, OptKind, Schedule
+from engine.picks import pick
 from engine.programs import random_inputs
 from engine.runtime.interp import evaluate
 from engine.runtime.llvm import LlvmRuntime, detect
@@ -118,3 +119,15 @@ def test_the_model_counts_each_pass_by_itself() -> None:
         assert seconds(4096, *lanes[:count]) < seconds(4096, *lanes[: count - 1])
     assert seconds(4096, *lanes) < plain / 8
     assert 1.9 < seconds(8192, *lanes) / seconds(4096, *lanes) < 2.1
+
+
+def test_long_rows_are_written_past_the_caches() -> None:
+    def streams(kernel: Kernel) -> bool:
+        return replay(kernel, pick(kernel, BIG)).streams
+
+    assert streams(softmax(65536, 1024))
+    assert not streams(softmax(64, 1024))
+    assert not streams(softmax(65536, 1023))  # rows do not start where vectors do
+    x = param(0, (65536, 1024), float32)
+    spread = elementwise(Op.SUB, reduce(Op.ADD, x, (1,)), reduce(Op.MAX, x, (1,)))
+    assert not streams(Kernel(spread))  # the output has no lanes
