@@ -10,7 +10,7 @@ Where a PAD or a GATHER may point outside of what is read, loads are guarded: LO
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import prod
 
 from engine import dtype as dt
@@ -61,7 +61,13 @@ class Body:
 
     def axes_under(self, node: UOp) -> frozenset[Axis]:
         """The axes that `node` depends on; not those that a REDUCE under it has summed over, or its own."""
-        return self.open_axes(node)[node]
+        known = self.all_axes if node in self.all_axes else self.open_axes(node)
+        return known[node]
+
+    @cached_property
+    def all_axes(self) -> dict[UOp, frozenset[Axis]]:
+        """`axes_under` of every node of the value and of the offset."""
+        return self.open_axes(self.value, self.offset)
 
     def open_axes(self, *nodes: UOp) -> dict[UOp, frozenset[Axis]]:
         """`axes_under` of the nodes and all below them."""
@@ -79,10 +85,14 @@ class Body:
 
     def axes_of(self, target: str) -> frozenset[Axis]:
         """The axes that the loops of a target move: the output's, or `axes_inside` of the reduce, however indexed."""
-        if target == TARGET_OUT:
-            return frozenset(axis for axis in self.axes if not axis.reduce)
-        own = (reduce for reduce, name in self.reduces.items() if name == target)
-        return frozenset[Axis]().union(*map(self.axes_inside, own))
+        return self._moved.get(target, frozenset())
+
+    @cached_property
+    def _moved(self) -> dict[str, frozenset[Axis]]:
+        found = {TARGET_OUT: frozenset(axis for axis in self.axes if not axis.reduce)}
+        for reduce, target in self.reduces.items():
+            found[target] = found.get(target, frozenset()) | self.axes_inside(reduce)
+        return found
 
 
 @dataclass(frozen=True)
@@ -119,9 +129,8 @@ def body(kernel: Kernel) -> Body:
 
 def _check_nesting(found: Body) -> None:
     """A REDUCE that depends on another's axes would be computed anew in each iteration of that one's loops."""
-    open_axes = found.open_axes(found.value)
     for reduce, target in found.reduces.items():
-        for axis in open_axes[reduce]:
+        for axis in found.all_axes[reduce]:
             if axis.reduce:
                 reason = (
                     f"REDUCE {target} lies inside the loops of {axis.target}: cut the kernel between them"

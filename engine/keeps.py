@@ -69,7 +69,7 @@ def _keepable(found: Body, name: str, later: Iterable[str]) -> Keepable | None:
     if own is None or not alike or len(reduces) != 1:
         return None
     nodes = {other: rows.nodes_of(found, other) for other in alike}
-    moved = found.open_axes(found.value)
+    moved = found.all_axes
     for node in reversed(toposort(reduces[0].src[0], enter=lambda n: n.op not in (Op.REDUCE, Op.LOAD))):
         if node.op not in ELEMENTWISE or not moved[node].issuperset(own):
             continue

@@ -389,7 +389,7 @@ def _work_of_pass(found: Body, name: str, kept: frozenset[UOp]) -> _Work:
     """What is computed for each element of a row, but what is kept; what is for each row does not count."""
     moved = found.axes_of(name)
     own = moved - rows.shared_axes(found) or moved
-    axes = found.open_axes(found.value)
+    axes = found.all_axes
     nodes = [node for node in rows.nodes_of(found, name, kept) if _counts(node) and axes[node] & own]
     return _Work(name != TARGET_OUT, 0.5 + _cycles(nodes), 0.0)
 

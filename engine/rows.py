@@ -54,7 +54,7 @@ def nodes_of(found: Body, target: str, given: Collection[UOp] = ()) -> frozenset
 
 def takes_long(found: Body, target: str, node: UOp) -> bool:
     """Does `node` take a function, for each element of the target's rows?"""
-    moved, shared = found.open_axes(node), shared_axes(found)
+    moved, shared = found.all_axes, shared_axes(found)
     own = frozenset(axis for axis in found.axes_of(target) if axis not in shared)
     below = toposort(node, enter=lambda n: n.op not in (Op.REDUCE, Op.LOAD))
     return any(n.op in FUNCTIONS and moved[n] & own for n in below)
