@@ -382,6 +382,19 @@ def reduction(graph: Graph) -> UOp | None:
     return behind if behind is not None and behind is not result else _reshaped(graph.random, result)
 
 
+def of_rows(graph: Graph) -> UOp | None:
+    """Rows beside a total of each, as a softmax and a norm have them; half of the time twice."""
+    x = graph.pick(lambda node: _is_number(node) and 0 not in shape_of(node) and shape_of(node)[-1:] > (1,))
+    if x is None:
+        return None
+    for _ in range(graph.random.choice((1, 2))):
+        last = len(shape_of(x)) - 1
+        total = build.reduce(graph.random.choice((Op.ADD, Op.MAX, Op.MIN)), x, (last,))
+        spread = broadcast(reshape(total, (*shape_of(total), 1)), shape_of(x))
+        x = elementwise(graph.random.choice((Op.SUB, Op.ADD, Op.MAX)), x, spread)
+    return x
+
+
 def _counting(graph: Graph) -> UOp | None:
     """The numbers along an axis of some node, as a dtype."""
     x = graph.pick(lambda node: _is_number(node) and shape_of(node) != ())
@@ -489,6 +502,7 @@ GROWTHS: dict[str, Callable[[Graph], UOp | None]] = {
     "bits": _bits,
     "view": _view,
     "reduction": reduction,
+    "rows": of_rows,
     "counting": _counting,
     "gathered": _gathered,
     "scattered": _scattered,
@@ -496,4 +510,4 @@ GROWTHS: dict[str, Callable[[Graph], UOp | None]] = {
     "joined": _joined,
     "boundary": _boundary,
 }
-WEIGHTS = (5, 6, 1, 2, 3, 1, 4, 4, 1, 1, 2, 1, 1, 1)
+WEIGHTS = (5, 6, 1, 2, 3, 1, 4, 4, 2, 1, 1, 2, 1, 1, 1)
