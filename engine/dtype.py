@@ -37,6 +37,10 @@ class DType:
     mantissa: int = 0
     has_infinity: bool = True
 
+    def __hash__(self) -> int:
+        """A name is a dtype; every node that is built asks."""
+        return hash(self.name)
+
     @property
     def numpy(self) -> np.dtype[Any]:
         """The NumPy dtype of the same layout."""

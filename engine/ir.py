@@ -95,7 +95,7 @@ def toposort(*roots: UOp, enter: Callable[[UOp], bool] | None = None, bodies: bo
         node, expanded = stack.pop()
         if node in done:
             continue
-        if expanded or (enter is not None and not enter(node)):
+        if expanded or not node.src or (enter is not None and not enter(node)):
             done[node] = None
             continue
         stack.append((node, True))

@@ -29,6 +29,9 @@ def lanes_of(root: UOp) -> int:
     found = _counted.get(root)
     if found is not None:
         return found
+    if all(source in _counted for source in root.src):  # a graph is mostly asked about from its leaves on
+        found = _counted[root] = _rule(root)
+        return found
     for node in toposort(root, enter=lambda n: n not in _counted):
         if node not in _counted:
             _counted[node] = _rule(node)

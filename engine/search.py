@@ -20,6 +20,8 @@ from engine.kernel import Kernel
 from engine.measurement import Report, confirm, confirm_on, measure, measure_on
 from engine.outcome import Measured, Outcome
 from engine.render.language import Renderer
+from engine.serialize import kernel_hash
+from engine.shrink import structure
 from engine.store import Store
 from engine.target import Target
 
@@ -44,6 +46,8 @@ GAIN = 0.995
 CONFIRM_SHARE, CONFIRM_AT_MOST_S = 0.1, 3.0
 # Each finalist is timed for this long in the race, less when the budget is short.
 RACE_AT_MOST_S = 0.3
+# So many winners of kernels that differ in their sizes are tried.
+ALIKE = 3
 # The first round has this long, whatever the budget: a search should end with something.
 FIRST_ROUND_AT_LEAST_S = 5.0
 
@@ -109,19 +113,22 @@ def search(
 ) -> SearchResult:
     """Search here: rounds of expand and measure until the budget ends or `patience` rounds gain nothing.
 
-    The first round has five seconds even if the budget has not. Each round keeps the best `width` schedules of all so
+    The first round has five seconds even if the budget has not; it starts from the model's picks, the stored best and
+    what won for kernels of other sizes. Each round keeps the best `width` schedules of all so
     far and measures at most `per_round` neighbours. The best `finalists` are confirmed at full shape, on others should
     those fail; with them race the first seed (the model's pick), if it was right, which wins every tie, and the best that is
     stored, so that what is stored never gets slower.
     """
     threads = flags.threads
     with Bench(kernel, target, renderer, store, threads=threads, seed=flags.seed, deadline=deadline) as bench:
-        beam = _Beam(bench, flags, progress, known=store.best(bench.hash, target.id, threads))
+        alike_hash = kernel_hash(structure(kernel))
+        alike = store.alike(alike_hash, target.id, threads)[:ALIKE]
+        beam = _Beam(bench, flags, progress, store.best(bench.hash, target.id, threads), tuple(alike))
         stopped = beam.run()
         confirmed = beam.confirm()
         best = next((m for m in confirmed if m.outcome is Outcome.OK), None)
         if best is not None:
-            store.choose(bench.hash, target.id, threads, best)
+            store.choose(bench.hash, target.id, threads, best, alike_hash)
         return SearchResult(
             bench.hash,
             target.id,
@@ -143,6 +150,7 @@ class _Beam:
     flags: Flags
     progress: Callable[[Progress], None]
     known: Measured | None = None  # the best that is stored
+    alike: tuple[Measured, ...] = ()  # the winners of kernels of other sizes
     incumbent: str | None = None  # hash of the first seed: the model's pick
     measured: dict[str, Measured] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
@@ -200,14 +208,15 @@ class _Beam:
         found = expand(
             bench.kernel, survivors, self.measured, self.flags.per_round, bench.target, bench.threads
         )
-        return found if self.rounds else self._with_known(found)
+        return found if self.rounds or not found.candidates else self._with_known(found)
 
     def _with_known(self, found: Expansion) -> Expansion:
-        """The stored best behind the first seed."""
-        if self.known is None or self.known.hash in {item.hash for item in found.candidates}:
-            return found
+        """The stored best, and those of other sizes, behind the first seed."""
         first, *others = found.candidates
-        return replace(found, candidates=(first, candidate(self.known.schedule), *others))
+        stored = [self.known] if self.known else []
+        known = [candidate(measured.schedule) for measured in (*stored, *self.alike)]
+        distinct = {item.hash: item for item in (first, *known, *others)}
+        return replace(found, candidates=tuple(distinct.values()))
 
     def _always(self) -> set[str | None]:
         """Who races however slow it was alone."""

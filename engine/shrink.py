@@ -6,8 +6,9 @@ a reshape) shrink together: each dimension is a product of *atoms*, and ops equa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from math import prod
 
 from engine.ir import UOp, toposort
@@ -32,13 +33,22 @@ def shrink(kernel: Kernel, limit: int = LIMIT) -> Kernel:
     Sizes become distinct primes, so that no tile divides them and no two axes can be confused; the shortest
     stay. Slots, dtypes, constants and the order of ops are unchanged. A kernel with a FOLD stays as it is.
     """
+    return _resized(kernel, lambda atoms: _small_sizes(atoms, limit))
+
+
+def structure(kernel: Kernel) -> Kernel:
+    """The kernel at sizes that tell nothing: kernels that differ in their long sizes alone have one structure."""
+    return _resized(kernel, _sizes_in_order)
+
+
+def _resized(kernel: Kernel, choose: Callable[[_Atoms], dict[int, int]]) -> Kernel:
     if any(node.op is Op.FOLD for node in toposort(kernel.output)):
         return kernel
     atoms = _Atoms()
     dims: dict[UOp, tuple[Dim, ...]] = {}
     for node in toposort(kernel.output):
         dims[node] = _dims_of(node, dims, atoms)
-    sizes = _small_sizes(atoms, limit)
+    sizes = choose(atoms)
     shapes = {node: _shape(atoms, sizes, found) for node, found in dims.items()}
     return Kernel(_rebuild(kernel.output, shapes))
 
@@ -232,6 +242,16 @@ def _small_sizes(atoms: _Atoms, limit: int) -> dict[int, int]:
             used.add(sizes[atom])
         left = max(2, left // max(1, sizes[atom]))
     return sizes
+
+
+def _sizes_in_order(atoms: _Atoms) -> dict[int, int]:
+    """The first long one is the first prime above SHORT, and so on, however long it was."""
+    free = [atom for atom in range(len(atoms.sizes)) if atom not in atoms.bound]
+    primes = (value for value in count(SHORT + 1) if _is_prime(value))
+    return {
+        atom: atoms.sizes[atom] if atom in atoms.frozen or atoms.sizes[atom] <= SHORT else next(primes)
+        for atom in free
+    }
 
 
 def _prime_below(side: int, used: set[int]) -> int:

@@ -380,8 +380,10 @@ SPECS: dict[Level, tuple[Check, ...]] = {
     Level.BASIC: _BASIC,
     Level.LANES: _checks(({Op.INDEX}, _wide(_row)), ({Op.LANE}, _wide(_lane))) + _LANES,
 }
-_BY_OP = {
-    level: {op: [c for c in checks if op in c.pattern.ops] for op in Op} for level, checks in SPECS.items()
+# The first check of an op counts. Checks are by op alone, so no pattern needs to be matched.
+_TESTS = {
+    level: {op: check.test for check in reversed(checks) for op in check.pattern.ops or ()}
+    for level, checks in SPECS.items()
 }
 
 # Nodes never change, so what has been verified once stays so.
@@ -390,10 +392,8 @@ _verified: dict[Level, WeakSet[UOp]] = {level: WeakSet() for level in Level}
 
 def problem(node: UOp, level: Level) -> str:
     """What is wrong with one node by itself at `level`; "" when nothing is. Shapes are not looked at."""
-    for check in _BY_OP[level][node.op]:
-        if check.pattern.match(node, {}):
-            return check.test(node)
-    return f"does not belong in a {level.value}-level graph"
+    test = _TESTS[level].get(node.op)
+    return test(node) if test is not None else f"does not belong in a {level.value}-level graph"
 
 
 def shape_problem(node: UOp) -> str:

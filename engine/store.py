@@ -4,6 +4,7 @@
     sources/<hash>.c                                       every candidate's C
     candidates/<kernel>/<target>-<threads>/<schedule>.json every candidate's record
     best/<kernel>-<target>-<threads>.json                  the fastest right one
+    alike/<structure>-<target>-<threads>/<kernel>.json     winners, by what kernels of other sizes share
     quarantine/<kernel>-<schedule>.c or .py                one runnable file for each that crashed, hung or lied
     objects/<hash>.so or .o                                compiled code (engine.toolchain)
     aside/<name>                                           files that turned out to be damaged
@@ -68,11 +69,24 @@ class Store:
         if measured.outcome is Outcome.OK and _faster(measured, best):
             _write(self._best(kernel_hash, target_id, threads), measured.to_json())
 
-    def choose(self, kernel_hash: str, target_id: str, threads: int, measured: Measured) -> None:
-        """Make the winner of a race the best, whatever any candidate took alone: that may have flattered."""
+    def choose(
+        self, kernel_hash: str, target_id: str, threads: int, measured: Measured, structure: str = ""
+    ) -> None:
+        """Make the winner of a race the best, whatever any candidate took alone: that may have flattered.
+
+        With a structure (a hash that kernels which differ in their sizes share) it can be found by that, too.
+        """
         if measured.source:
             durable.sync_file(self._source(self.add_source(measured.source)))
         _write(self._best(kernel_hash, target_id, threads), measured.to_json())
+        if structure:
+            _write(self._alike(structure, target_id, threads) / f"{kernel_hash}.json", measured.to_json())
+
+    def alike(self, structure: str, target_id: str, threads: int) -> list[Measured]:
+        """The winners of searches of kernels of one structure, the newest first."""
+        places = self._alike(structure, target_id, threads).glob("*.json")
+        found = (self._read(place) for place in sorted(places, key=_written_s, reverse=True))
+        return [winner for winner in found if winner is not None]
 
     def add_source(self, source: str) -> str:
         """Keep a source; its hash. It can be made again of kernel and schedule, so a power cut may take it."""
@@ -177,6 +191,9 @@ class Store:
     def _best(self, kernel_hash: str, target_id: str, threads: int) -> Path:
         return self.directory / "best" / f"{kernel_hash}-{target_id}-{threads}.json"
 
+    def _alike(self, structure: str, target_id: str, threads: int) -> Path:
+        return self.directory / "alike" / f"{structure}-{target_id}-{threads}"
+
     def _read(self, place: Path) -> Measured | None:
         """A record with its source if that is here; None if there is none, or none that this version reads."""
         try:
@@ -248,6 +265,13 @@ def _checked(content: bytes) -> dict[str, Any] | None:
 def _digest(document: Mapping[str, object]) -> str:
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha3_256(text.encode()).hexdigest()
+
+
+def _written_s(place: Path) -> float:
+    try:
+        return place.stat().st_mtime
+    except FileNotFoundError:  # set aside by another process
+        return 0.0
 
 
 def _faster(measured: Measured, best: Measured | None) -> bool:

@@ -32,6 +32,7 @@ from engine.programs import program
 from engine.schedule import replay
 from engine.search import Progress, _Beam, confirm, expand, measure, search
 from engine.serialize import kernel_hash
+from engine.shrink import structure as structure_of
 from engine.store import Store
 from engine.target import Target
 from engine.toolchain import Compiler, compiler_of, detect, renderer_of
@@ -391,6 +392,17 @@ def test_what_is_stored_as_the_best_races_again_and_is_not_replaced_by_something
     result = search(GEMM, target, store=store, flags=Flags(0.01, per_round=2))
     assert known.hash in {m.hash for m in result.confirmed}
     assert store.best(result.kernel_hash, target.id, 1) == result.best
+
+
+def test_what_won_for_another_size_is_tried(target: Target, store: Store) -> None:
+    small, large = program("gemm", [256, 256, 256]), program("gemm", [320, 240, 512])
+    winner = Measured(upcast(5), schedule_hash(upcast(5)), Outcome.OK, 1.0)
+    alike = kernel_hash(structure_of(small))
+    store.choose(kernel_hash(small), target.id, 1, winner, alike)
+    result = search(large, target, store=store, flags=Flags(0.01, per_round=2))
+    assert winner.hash in {m.hash for m in result.measured}
+    assert {m.schedule for m in store.alike(alike, target.id, 1)} >= {winner.schedule}
+    assert store.alike(alike, target.id, 2) == []
 
 
 def test_the_time_left_never_goes_below_nothing() -> None:

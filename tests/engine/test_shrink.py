@@ -8,8 +8,9 @@ from engine.dtype import DType, float32
 from engine.ir import UOp, toposort
 from engine.kernel import Kernel
 from engine.ops import Op
+from engine.programs import program
 from engine.shapes import shape_of
-from engine.shrink import shrink
+from engine.shrink import shrink, structure
 
 
 def param(slot: int, *shape: int, dtype: DType = float32) -> UOp:
@@ -101,3 +102,13 @@ def test_a_broadcast_axis_stays_one_on_the_side_that_lacks_it() -> None:
     row = view(Op.EXPAND, view(Op.RESHAPE, param(1, 2000), (1, 2000)), (3000, 2000))
     (m, n), (width,), out = shapes(shrink(Kernel(UOp(Op.ADD, float32, (param(0, 3000, 2000), row)))))
     assert (n, out) == (width, (m, n))
+
+
+def test_kernels_that_differ_in_long_sizes_alone_have_one_structure() -> None:
+    wanted = structure(program("gemm", [1024, 1024, 1024]))
+    for shape in ([512, 512, 512], [1000, 1013, 991], [14, 2000, 300]):
+        assert structure(program("gemm", shape)) == wanted
+    assert structure(program("gemm", [1024, 1024, 8])) != wanted  # a short size is another kernel
+    assert structure(program("gemm", [1024, 1, 1024])) != wanted
+    assert structure(program("reduce", [1024, 1024])) != wanted
+    assert structure(wanted) == wanted
