@@ -15,8 +15,10 @@ from engine import rows
 from engine.errors import IllegalOpt
 from engine.grouping import refusal
 from engine.indexing import Access, accesses, body
+from engine.ir import toposort
 from engine.keeps import keepables
 from engine.kernel import Kernel
+from engine.ops import Op
 from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
 from engine.ranges import Axis
 from engine.schedule import replay
@@ -57,7 +59,25 @@ def _by_walks(walk: _Walk, kernel: Kernel) -> Schedule:
     vec = _lanes(walk, axes[0]) if axes else None
     found = _registers_of(kernel, walk, vec, _tiles(walk, vec)[0])
     found = legal(kernel, found, _larger_panel_outside(kernel, found))
+    found = legal(kernel, found, _folds_outside(kernel, found))
     return grouped(kernel, legal(kernel, found, _blocks(walk, kernel, found)))
+
+
+def _folds_outside(kernel: Kernel, found: Schedule) -> list[Opt]:
+    """The loops that move a FOLD outside those that do not: else it would be computed anew in each of their steps."""
+    whole = body(kernel)
+    folds = [node for node in toposort(whole.value) if node.op is Op.FOLD]
+    if not folds:
+        return []
+    moving = frozenset[Axis]().union(*map(whole.axes_under, folds))
+    order = [leaf.axis in moving for leaf in replay(kernel, found).loops]
+    opts: list[Opt] = []
+    for place, moves in enumerate(order):
+        later = next((p for p in range(place + 1, len(order)) if order[p]), None)
+        if not moves and later is not None:
+            opts.append(Opt(OptKind.REORDER, TARGET_OUT, place, later))
+            order[place], order[later] = True, False
+    return opts
 
 
 def wanted_stages(kernel: Kernel) -> list[Opt]:

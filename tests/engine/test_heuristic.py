@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from engine import heuristic
+from engine import heuristic, keccak
 from engine.build import elementwise, matmul, param, permute, reduce
-from engine.dtype import float32
+from engine.dtype import float32, uint8
+from engine.ir import toposort
 from engine.kernel import Kernel
 from engine.ops import Op
 from engine.opts import Opt, OptKind, RangeType, Schedule
+from engine.order import order
 from engine.schedule import replay
+from engine.simplify import simplify_all
 from engine.target import FEATURES, Target, detect
+from engine.unfold import unfold
 from tests.engine.sample_kernels import SAMPLES, Case, mismatches
 
 BIG = Target("CPU", "x86_64-cpu+l1d=48K+l2=1024K", 8, "gcc 12.2.0", (), "avx512")
@@ -120,3 +124,15 @@ def test_parts_that_leave_much_to_combine_are_not_made() -> None:
     wide = (Opt(OptKind.VEC, "out", 0, 16), Opt(OptKind.UPCAST, "out", 0, 256))
     assert heuristic.grouped(total(512, 4096), wide) == wide
     assert len(heuristic.grouped(total(1 << 15, 64), wide)) == 3
+
+
+def test_a_fold_is_computed_once_for_all_outputs_that_read_it() -> None:
+    messages = param(0, (256, 1000), uint8)
+    root = keccak.digest(messages, keccak.SPONGES["sha3_256"], 32)
+    (kernel,) = (
+        step.kernel
+        for step in order(unfold(simplify_all([root])))
+        if any(node.op is Op.FOLD for node in toposort(step.kernel.output))
+    )
+    loops = replay(kernel, heuristic.schedule(kernel, BIG)).loops
+    assert [str(leaf.axis) for leaf in loops if leaf.extent > 1] == ["out.1", "out.0"]
