@@ -56,11 +56,20 @@ def schedule(kernel: Kernel, target: Target, threads: int = 1) -> Schedule:
 
 def _by_walks(walk: _Walk, kernel: Kernel) -> Schedule:
     axes = _lane_axes(walk)
-    vec = _lanes(walk, axes[0]) if axes else None
+    vec = _lanes(walk, axes[0]) if axes and not _only_gathers(walk, axes[0]) else None
     found = _registers_of(kernel, walk, vec, _tiles(walk, vec)[0])
     found = legal(kernel, found, _larger_panel_outside(kernel, found))
     found = legal(kernel, found, _folds_outside(kernel, found))
     return grouped(kernel, legal(kernel, found, _blocks(walk, kernel, found)))
+
+
+def _only_gathers(walk: _Walk, axis: Axis) -> bool:
+    """Would all of several loads be made lane by lane, with no reduce to pay for it? Numbers one by one are as fast.
+
+    Compilers may even join what lies side by side.
+    """
+    steps = [load.strides[axis] for load in walk.loads]
+    return not walk.reduces() and len(steps) > 1 and all(step is not None and step > 1 for step in steps)
 
 
 def _folds_outside(kernel: Kernel, found: Schedule) -> list[Opt]:
@@ -126,7 +135,8 @@ def register_tiles(kernel: Kernel, target: Target, limit: int) -> list[Schedule]
     if rows.is_rows(kernel):
         return [_by_passes(kernel, target)]
     found: list[Schedule] = []
-    for vec in [_lanes(walk, axis) for axis in _lane_axes(walk)] or [None]:
+    axes = [axis for axis in _lane_axes(walk) if not _only_gathers(walk, axis)]
+    for vec in [_lanes(walk, axis) for axis in axes] or [None]:
         tiles = _tiles(walk, vec, staged=True)[:limit]
         found += [_registers_of(kernel, walk, vec, tile) for tile in tiles]
     return list(dict.fromkeys(found))

@@ -25,7 +25,6 @@ from engine.build import (
     iota_along,
     pad,
     permute,
-    reduce,
     reshape,
     shrink,
 )
@@ -169,18 +168,38 @@ def lanes_of(message: UOp, sponge: Sponge) -> UOp:
     """The uint8 messages (batch, n), padded, as uint64 lanes (blocks, rate / 8, batch)."""
     batch, length = shape_of(message)
     blocks = sponge.blocks(length)
-    total = blocks * sponge.rate
-    padded = _xor(
-        _placed(message, 0, total),
-        _placed(const(sponge.suffix, dt.uint8, (batch, 1)), length, total),
-        _placed(const(0x80, dt.uint8, (batch, 1)), total - 1, total),
+    whole, lanes = length // 8, blocks * sponge.rate // 8
+    rest = 8 * (lanes - whole)
+    tail = _xor(
+        _placed(shrink(message, ((0, batch, 1), (8 * whole, length, 1))), 0, rest),
+        _placed(const(sponge.suffix, dt.uint8, (batch, 1)), length - 8 * whole, rest),
+        _placed(const(0x80, dt.uint8, (batch, 1)), rest - 1, rest),
     )
-    octets = cast(reshape(padded, (batch, blocks, sponge.rate // 8, 8)), dt.uint64)
-    eight = const(8, dt.uint64, shape_of(octets))
-    places = elementwise(Op.MUL, bitcast(iota_along(shape_of(octets), 3), dt.uint64), eight)
-    # The octets of a lane have no bits in common: their sum is their union.
-    lanes = reduce(Op.ADD, elementwise(Op.SHL, octets, places), (3,))
-    return permute(lanes, (1, 2, 0))
+    all_ = _placed(_in_memory(_joined(tail)), whole, lanes)
+    if whole:
+        # By a kernel of its own, which has no conditions: compilers then see that eight octets are one load.
+        first = _in_memory(_joined(shrink(message, ((0, batch, 1), (0, 8 * whole, 1)))))
+        all_ = _xor(_placed(first, 0, lanes), all_)
+    return permute(reshape(all_, (batch, blocks, sponge.rate // 8)), (1, 2, 0))
+
+
+def _in_memory(node: UOp) -> UOp:
+    return UOp(Op.CONTIGUOUS, node.dtype, (node,), "global")
+
+
+def _joined(octets: UOp) -> UOp:
+    """uint8 (batch, 8 n) as uint64 (batch, n), the first octet lowest."""
+    batch, count = shape_of(octets)
+    wide = cast(reshape(octets, (batch, count // 8, 8)), dt.uint64)
+    return chain(lambda a, b: elementwise(Op.OR, a, b), (_octet_in_place(wide, i) for i in range(8)))
+
+
+def _octet_in_place(octets: UOp, number: int) -> UOp:
+    """Octet `number` of each lane of uint64 (batch, lanes, 8), where it stands in the lane."""
+    batch, lanes, _ = shape_of(octets)
+    octet = shrink(octets, ((0, batch, 1), (0, lanes, 1), (number, number + 1, 1)))
+    octet = reshape(octet, (batch, lanes))
+    return elementwise(Op.SHL, octet, const(8 * number, dt.uint64, (batch, lanes))) if number else octet
 
 
 def _placed(row: UOp, start: int, total: int) -> UOp:
@@ -195,7 +214,7 @@ def absorb(lanes: UOp, counts: UOp | None = None) -> Lanes:
     """
     blocks, rate, batch = shape_of(lanes)
     # A kernel of its own: else each lane of each block would be put together from its bytes inside the loop.
-    lanes = UOp(Op.CONTIGUOUS, lanes.dtype, (lanes,), "global")
+    lanes = _in_memory(lanes)
     xs = [_each_step(shrink(lanes, ((0, blocks, 1), (i, i + 1, 1), (0, batch, 1)))) for i in range(rate)]
     if counts is not None:
         shape = (blocks, 1, batch)
