@@ -39,6 +39,7 @@ OWN_DEADLINE_MARGIN_S = 1.0
 MAX_RUNS = 2000
 # A run is disturbed that had no core for more than this share of its time, and what the two clocks differ by.
 DISTURBED, CLOCKS_APART_S = 0.02, 20e-6
+FUNCTIONS_KEPT = 4
 # So many programs stay loaded; those prepared longest ago go first.
 PROGRAMS_KEPT = 256
 # What a kernel takes: its buffers, the first tile, the one behind the last.
@@ -66,6 +67,7 @@ class Child:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.programs: dict[str, _Program | _TwoPhases | _NumPy] = {}
+        self._loaded: dict[tuple[str, str], tuple[Any, Any]] = {}
 
     def serve(self) -> None:
         """Answer commands until the other side closes."""
@@ -95,15 +97,24 @@ class Child:
         if len(self.programs) >= PROGRAMS_KEPT:
             del self.programs[next(iter(self.programs))]
         second = others.pop("combine", None)
-        program = _Program(*_function(path, entry), buffers, tiles, **others)
+        program = _Program(*self._load(path, entry), buffers, tiles, **others)
         if second is None:
             self.programs[key] = program
         else:
             entry, tiles, nbytes = second
-            function, owner = _function(path, entry)
+            function, owner = self._load(path, entry)
             after = replace(program, function=function, owner=owner, tiles=tiles, scratch=0)
             self.programs[key] = _TwoPhases(program, after, nbytes)
         return {}
+
+    def _load(self, path: str, entry: str) -> tuple[Any, Any]:
+        """As `_function`; the last few are kept: a candidate is bound to one set of buffers after the other."""
+        if (path, entry) not in self._loaded:
+            found = _function(path, entry)
+            if len(self._loaded) >= FUNCTIONS_KEPT:
+                del self._loaded[next(iter(self._loaded))]
+            self._loaded[path, entry] = found
+        return self._loaded[path, entry]
 
     def _prepare_numpy(
         self, _: list[int], key: str, program: str, arrays: list[tuple[int, str, list[int]]], threads: int
