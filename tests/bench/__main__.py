@@ -29,9 +29,9 @@ class Benchmark:
 EVERY_SIZE = "512,768,1024,1536,2048,1000x1013x991"
 BENCHMARKS = (
     Benchmark("compiling", full="--shapes 40"),
-    Benchmark("gemm", "--seconds 0.6", f"--seconds 3 --search {EVERY_SIZE}"),
+    Benchmark("gemm", "--seconds 0.6", f"--seconds 3 --search {EVERY_SIZE} --search-threads 1,2"),
     Benchmark("products", "--seconds 0.6", "--seconds 3"),
-    Benchmark("bandwidth", "--seconds 0.4", "--seconds 3"),
+    Benchmark("bandwidth", "--seconds 0.3", "--seconds 3"),
     Benchmark("normalizing", "--seconds 0.4", "--seconds 3 --rows 262144"),
     Benchmark("searching", "", "--seeds 5 --seconds 3 --tinygrad"),
     Benchmark("avx2", "--seconds 0.6", "--seconds 3"),

@@ -184,7 +184,7 @@ def contest(
     """Everybody checked, then raced; times by name."""
     runs = _runs(work, memory, engine, made)
     for name, (run, result) in runs.items():
-        memory.out.fill(np.nan)
+        memory.of(work)[0].fill(np.nan)
         run()
         memory.check(work, name, result())
     return race([in_process(name, run, engine.threads) for name, (run, _) in runs.items()], seconds)

@@ -26,13 +26,17 @@ TOLERANCE = 8.0
 
 @dataclass(frozen=True)
 class Work:
-    """What is computed: by a kernel, by its definition in float64, and by peers (output first, inputs behind it)."""
+    """What is computed: by a kernel, by its definition in float64, and by peers (output first, inputs behind it).
+
+    `operations` are what one vector instruction does for each lane, on average; 2 are a multiply-add.
+    """
 
     name: str
     kernel: Kernel
     wanted: Callable[..., Array]
     numpy: Callable[..., object] | None = None
     torch: Callable[..., object] | None = None
+    operations: float = 2.0
 
     @property
     def flops(self) -> float:

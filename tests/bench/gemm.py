@@ -1,6 +1,6 @@
 """fp32 GEMM: the model's pick, and what a search makes of it, against NumPy's OpenBLAS and PyTorch.
 
-`python -m tests.bench.gemm [--sizes 512,1000x1013x991] [--threads 1,2] [--seconds 1] [--search 1024] [--budget 30]`.
+`python -m tests.bench.gemm [--sizes 512,1000x1013x991] [--threads 1,2] [--seconds 1] [--search 1024] [--search-threads 1] [--budget 30]`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def measure(options: argparse.Namespace, threads: int, folder: Path, seed: int) 
     for size in sizes(options.sizes):
         work = gemm(*size)
         schedules = {"model": picks(work.kernel, engine.target, threads)[0]}
-        if size in sizes(options.search):
+        if size in sizes(options.search) and str(threads) in options.search_threads.split(","):
             schedules["searched"] = searched(work, engine, options.budget, folder)
         times = contest(work, schedules, engine, options.seconds, seed)
         for name, found in add_rows(table, work, threads, times).items():
@@ -107,7 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sizes", default=SIZES)
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--seconds", type=float, default=1.0, help="of timing, for each row and peer")
-    parser.add_argument("--search", default="1024", help="sizes to search for, on one thread and on several")
+    parser.add_argument("--search", default="1024", help="sizes to search for")
+    parser.add_argument("--search-threads", default="1", help="numbers of threads to search for")
     parser.add_argument("--budget", type=float, default=30.0, help="seconds of each search")
     parser.add_argument("--explain", action="store_true", help="print the schedules")
     options = parser.parse_args(arguments)

@@ -15,7 +15,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-REPEATS = 10
+REPEATS = 5
 
 IMPORT = """
 import time

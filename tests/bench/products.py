@@ -1,7 +1,8 @@
 """The word GEMM deleted: products of other forms beside the GEMM of as many operations, by the same engine unchanged.
 
 `python -m tests.bench.products [--scale 1024] [--threads 1,2] [--seconds 1]`. The engine's GFLOP/s are compared with those of
-its own GEMM in the same race, and each product with the peers that can do it.
+its own GEMM in the same race, and each product with the peers that can do it. A multiply-add is one instruction for two
+operations; work with fewer of them cannot have a GEMM's GFLOP/s, so the ratio in instructions a second stands beside.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def rectified(m: int, n: int, k: int) -> Work:
     right = broadcast(reshape(permute(b, (1, 0)), (1, n, k)), shape)
     inside = elementwise(Op.ADD, elementwise(Op.MUL, left, right), broadcast(reshape(c, (m, n, 1)), shape))
     output = reduce(Op.ADD, elementwise(Op.MAX, inside, const(0, dt.float32, shape)), (2,))
-    return Work(f"Σ relu(a·b+c) {m}×{n}×{k}", Kernel(output), _rectified)
+    # a multiply-add, a maximum and an addition
+    return Work(f"Σ relu(a·b+c) {m}×{n}×{k}", Kernel(output), _rectified, operations=4 / 3)
 
 
 def _rectified(a: Any, b: Any, c: Any) -> Any:
@@ -97,13 +99,23 @@ def add_row(table: Table, work: Work, like: Work, threads: int, times: dict[str,
     """The row of one product."""
     ours, theirs = rates(work, times["engine"]), rates(like, times["GEMM"])
     found = Ratio.of(ours, theirs)
+    more = like.operations / work.operations
+    instructions = Ratio(found.medians * more, found.bests * more)
     shown = [f"{1e-9 / each.median_s:.0f} / {1e-9 / each.best_s:.0f}" for each in (ours, theirs)]
     compared = [
         str(Ratio.of(times["engine"], times[name])) if name in times else "none"
         for name in (peers.blas().name, "PyTorch")
     ]
     table.add_row(
-        work.name, str(threads), shown[0], like.name, shown[1], str(found), verdict(found, REACH), *compared
+        work.name,
+        str(threads),
+        shown[0],
+        like.name,
+        shown[1],
+        str(found),
+        verdict(found, REACH),
+        str(instructions),
+        *compared,
     )
 
 
@@ -116,7 +128,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     seed = randbits(31)
     peer = (f"× {peers.blas().name}", "× PyTorch")
-    columns = ("work", "threads", "GFLOP/s", "GEMM", "its GFLOP/s", "of it", "reach", *peer)
+    columns = (
+        "work",
+        "threads",
+        "GFLOP/s",
+        "GEMM",
+        "its GFLOP/s",
+        "of it",
+        "reach",
+        "in instructions",
+        *peer,
+    )
     table = Table(*columns, title="the word GEMM deleted; medians / bests")
     with tempfile.TemporaryDirectory() as folder:
         for threads in map(int, options.threads.split(",")):

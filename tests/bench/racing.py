@@ -137,7 +137,9 @@ def show(table: Table) -> None:
 
 def load() -> str:
     """What else the machine does: processes that ran or wanted to, on average over the last minute."""
-    return f"load {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} cores"
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    busy = "; others want them too: threads that wait for each other say little" if load > cores + 1 else ""
+    return f"load {load:.1f} on {cores} cores{busy}"
 
 
 def verdict(found: Ratio, reach: float) -> str:

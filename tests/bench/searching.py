@@ -18,6 +18,7 @@ from secrets import randbits
 from rich.table import Table
 
 from engine.flags import Flags
+from engine.outcome import Outcome
 from engine.search import SearchResult, search
 from engine.store import Store
 from tests.bench import peers
@@ -49,13 +50,23 @@ def add_row(
 
 def add_search(table: Table, work: Work, engine: Engine, options: argparse.Namespace, seed: int) -> None:
     """The row of one search."""
+    before = _processor_s()
     found, took_s = from_nothing(work, engine, options.budget, seed)
+    spent_s = _processor_s() - before
     assert found.best is not None, "no candidate was right"
     times = contest(work, {"engine": found.best.schedule}, engine, options.seconds, seed)
-    tried = f"{len(found.measured)}, {found.stopped}"
+    compiled = sum(each.outcome is not Outcome.ILLEGAL for each in found.measured)
+    timed = sum(bool(each.times_s) for each in found.measured)
+    each_s = spent_s / max(1, compiled)
+    tried = f"{compiled}, {timed} timed, {each_s:.2f} s of processor each; {found.stopped}"
     add_row(table, work, f"engine, seed {seed}", took_s, tried, times["engine"], times[peers.blas().name])
     if options.explain:
         print(" ".join(map(str, found.best.schedule)))
+
+
+def _processor_s() -> float:
+    """Seconds of processor of this process and of those it has waited for: what a search costs, whatever else runs."""
+    return sum(os.times()[:4])
 
 
 def add_tinygrad(table: Table, work: Work, options: argparse.Namespace) -> None:

@@ -18,14 +18,18 @@ from engine import dtype as dt
 from engine.build import cast, elementwise, matmul, param, reduce
 from engine.errors import CompileError, IllegalOpt
 from engine.kernel import Kernel
+from engine.object_code import assembler
 from engine.ops import Op
 from engine.opts import Opt, OptKind, Schedule
+from engine.picks import picks
 from engine.pipeline import compile_source
+from engine.programs import random_inputs
 from engine.render.llvm import LlvmRenderer
 from engine.runtime.interp import evaluate
 from engine.runtime.llvm import LlvmRuntime, detect
 from engine.runtime.workers import Threading
 from engine.target import FEATURES, Processor, Target, isa_flags
+from engine.toolchain import features_of
 from tests.engine import special_values
 from tests.engine.sample_kernels import SAMPLES, Case, cases_of, contained, inputs_of, poisoned
 
@@ -108,6 +112,19 @@ def test_narrower_instruction_sets_compute_the_same(isa: str) -> None:
 def _contained(case: Case, runtime: LlvmRuntime) -> str:
     rendered = compile_source(case.kernel, case.schedule, runtime.renderer, runtime.target.features)
     return contained(case, rendered, runtime.load(rendered))
+
+
+def test_without_the_bits_of_avx512_a_product_is_computed_in_registers_of_avx2() -> None:
+    target = narrowed("avx2")
+    schedule = picks(GEMM, target)[0]
+    prepared = LlvmRuntime(target).prepare(GEMM, schedule)
+    made = assembler(features_of(target))
+    code = made.machine().emit_assembly(made.optimized(prepared.source))
+    assert "%ymm" in code
+    assert "vfmadd" in code
+    assert "%zmm" not in code
+    a, b = random_inputs(GEMM, 3, integers=True)
+    assert (prepared([a, b]) == a @ b).all()
 
 
 def narrowed(isa: str) -> Target:

@@ -67,6 +67,24 @@ def test_the_instruction_set_is_the_widest_that_is_there_whole(machine: str, fla
     assert instruction_set(Processor(machine, "cpu", frozenset(flags.split()), ())) == wanted
 
 
+def test_what_a_cpu_is_called_decides_nothing_but_its_name() -> None:
+    bits = frozenset(["avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "popcnt", "sse4_2"])
+    cpus = [Processor("x86_64", name, bits, ()) for name in ("GenuineIntel-6-60", "AuthenticAMD-25-33", "")]
+    assert {instruction_set(cpu) for cpu in cpus} == {"avx2"}
+    assert len({isa_flags(cpu, "avx2") for cpu in cpus}) == 1
+    assert len({target.architecture(cpu, "avx2") for cpu in cpus}) == 3
+
+
+@pytest.mark.parametrize("missing", ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"])
+def test_one_missing_bit_of_avx512_leaves_avx2_and_none_of_its_flags(missing: str) -> None:
+    processor = parse_processor("x86_64", XEON.replace(f" {missing}", ""))
+    found = target.describe(processor, "gcc 12.2.0", ())
+    assert found.isa == "avx2"
+    assert found.features.vector_bytes == 32
+    assert "-mavx2" in found.flags
+    assert not any("avx512" in flag or "512" in flag for flag in found.flags)
+
+
 def test_flags_follow_feature_bits_and_never_ask_the_compiler_to_guess() -> None:
     flags = isa_flags(parse_processor("x86_64", XEON), "avx512")
     assert {"-mavx512f", "-mfma", "-mbmi2", "-msse4.2", "-mprefer-vector-width=512"} <= set(flags)
