@@ -13,19 +13,9 @@ from random import Random
 
 from engine.ir import UOp, consumers, substitute, toposort
 from engine.ops import VIEWS, Op
-from tests.growth import (
-    EVERYTHING,
-    GROWTHS,
-    MODEST,
-    TENSORS,
-    WEIGHTS,
-    Array,
-    Graph,
-    Vocabulary,
-    grow_leaf,
-    reduction,
-)
+from tests.growth import GROWTHS, WEIGHTS, Array, Graph, grow_leaf, reduction
 from tests.reference import assert_close, by_numpy
+from tests.vocabulary import EVERYTHING, MODEST, TENSORS, Vocabulary
 
 __all__ = [
     "EVERYTHING",

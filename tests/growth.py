@@ -13,7 +13,7 @@ import numpy as np
 from engine import build
 from engine import dtype as dt
 from engine.build import broadcast, cast, const, elementwise, iota_along, reshape
-from engine.dtype import DTYPES, DType
+from engine.dtype import DType
 from engine.errors import InvalidGraph
 from engine.ir import UOp, toposort
 from engine.ops import COMPARE, LEVELS, VIEWS, Op
@@ -21,65 +21,11 @@ from engine.shapes import Shape, shape_of
 from engine.spec import Level, problem, shape_problem
 from tests.exact import special_values
 from tests.reference import Approx, evaluate, exact
+from tests.vocabulary import Vocabulary
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SIZES = (1, 1, 2, 3, 5, 7, 13)
 LARGEST = 2500  # elements of a node
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What graphs are made of: the dtypes of leaves and casts (one that stands there twice twice as often), the ops."""
-
-    dtypes: tuple[DType, ...]
-    ops: frozenset[Op]
-
-
-ELEMENTWISE = frozenset(
-    {
-        Op.NEG,
-        Op.EXP,
-        Op.LOG,
-        Op.SQRT,
-        Op.SIN,
-        Op.TRUNC,
-        Op.NOT,
-        Op.ADD,
-        Op.SUB,
-        Op.MUL,
-        Op.DIV,
-        Op.IDIV,
-        Op.MOD,
-    }
-    | {
-        Op.MAX,
-        Op.MIN,
-        Op.LT,
-        Op.EQ,
-        Op.NE,
-        Op.AND,
-        Op.OR,
-        Op.XOR,
-        Op.SHL,
-        Op.SHR,
-        Op.WHERE,
-        Op.CAST,
-        Op.BITCAST,
-    }
-)
-EVERYTHING = Vocabulary(
-    (*DTYPES.values(), *4 * (dt.float32,), dt.float64, dt.float16, dt.bfloat16),
-    ELEMENTWISE | VIEWS | {Op.PAD, Op.IOTA, Op.GATHER, Op.SCATTER, Op.FOLD, Op.GET, Op.REDUCE, Op.CONST},
-)
-# With what stands between kernels.
-TENSORS = Vocabulary(EVERYTHING.dtypes, EVERYTHING.ops | {Op.CONTIGUOUS, Op.DETACH})
-# What a first backend can: 32-bit floats, the usual integers, no data-dependent addresses, nothing in order.
-MODEST = Vocabulary(
-    (dt.float32, dt.float32, dt.float32, dt.int32, dt.int64, dt.bool_),
-    EVERYTHING.ops
-    - {Op.PAD, Op.IOTA, Op.GATHER, Op.SCATTER, Op.FOLD, Op.GET, Op.SHRINK, Op.FLIP}
-    - {Op.BITCAST, Op.SHL, Op.SHR, Op.TRUNC, Op.NE},
-)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from engine.options import Options
 from engine.realize import elements, hold, is_realized
 from engine.tensor import Tensor
 from tests.graphs import EVERYTHING, MODEST, assert_close, by_numpy, random_graph
-from tests.growth import Vocabulary
+from tests.vocabulary import Vocabulary
 
 A = np.random.default_rng(0).standard_normal((3, 4), dtype=np.float32)
 B = np.random.default_rng(1).standard_normal((4, 5), dtype=np.float32)
