@@ -56,7 +56,9 @@ class Plan:
     @property
     def sums(self) -> tuple[object, ...]:
         """What the order depends on in which a reduce takes its elements in."""
-        return self.tile, tuple((axis, amount) for axis, amount in self.blocks if axis.reduce), self.group
+        reduced = tuple((axis, amount) for axis, amount in self.blocks if axis.reduce)
+        swapped = self.swapped and len(reduced) == len(self.blocks) > 1  # perhaps two loops of reduces
+        return self.tile, reduced, swapped, self.group
 
     def in_parts(self, kernel: Kernel) -> Plan:
         """The plan with its reduce in parts, if its structure asks for it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,8 +14,9 @@ from engine.kernel import Kernel
 from engine.model import estimate
 from engine.ops import Op
 from engine.opts import Opt, OptKind, Schedule
-from engine.picks import ESTIMATES, MAX_BODY, body_size, pick, picks
+from engine.picks import ESTIMATES, MAX_BODY, Plan, body_size, pick, picks
 from engine.programs import program, random_inputs
+from engine.ranges import Axis
 from engine.runtime.interp import evaluate
 from engine.runtime.llvm import LlvmRuntime, detect
 from engine.schedule import replay
@@ -136,3 +139,11 @@ def test_results_do_not_depend_on_the_number_of_threads(name: str, target: Targe
     )
     for other in others:
         np.testing.assert_array_equal(other, alone)
+
+
+def test_the_order_of_sums_depends_on_that_of_two_loops_of_reduces() -> None:
+    first, second = (Axis("r0", number, 64) for number in range(2))
+    blocks = Plan((), ((first, 8), (second, 8)))
+    assert blocks.sums != replace(blocks, swapped=True).sums
+    one = Plan((), ((Axis("out", 0, 64), 4), (second, 8)))
+    assert one.sums == replace(one, swapped=True).sums

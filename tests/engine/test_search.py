@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -195,6 +196,38 @@ def test_threads_share_the_tiles(target: Target, store: Store) -> None:
     schedule = upcast(4, Opt(OptKind.THREAD, "out", 0, 3))
     (found,) = measure(GEMM, candidates(schedule), target, store=store, threads=2)
     assert found.outcome is Outcome.OK, found.detail
+
+
+IN_PARTS = upcast(4, Opt(OptKind.GROUP, "r0", 0, 7), Opt(OptKind.THREAD, "out", 0, 3))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_reduce_in_parts_is_measured_in_both_phases(threads: int, target: Target, store: Store) -> None:
+    (found,) = measure(GEMM, candidates(IN_PARTS), target, store=store, threads=threads)
+    assert found.outcome is Outcome.OK, found.detail
+    assert "kernel_combine(" in found.source
+
+
+class ShortOfAPart:
+    """A renderer whose second phases leave their loops an iteration early."""
+
+    def __init__(self, target: Target) -> None:
+        self._right = renderer_of(target)
+
+    def render(self, linear: Sequence[UOp], name: str) -> str:
+        text = self._right.render(linear, name)
+        if not name.endswith("_combine"):
+            return text
+        return re.sub(
+            r"(r\d+ < |slt i64 %next\d+, )(\d+)", lambda found: f"{found[1]}{int(found[2]) - 1}", text
+        )
+
+
+def test_a_second_phase_that_is_wrong_is_found(target: Target, store: Store) -> None:
+    (found,) = measure(GEMM, candidates(IN_PARTS), target, store=store, renderer=ShortOfAPart(target))
+    assert found.outcome is Outcome.WRONG, found.detail
+    (file,) = (store.directory / "quarantine").iterdir()
+    assert "BAD" in run_repro(file, target)
 
 
 @pytest.mark.parametrize(
