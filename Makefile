@@ -12,7 +12,7 @@ BENCH ?=
 # Many tests wait for processes: one worker more than cores.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 1 + (os.cpu_count() or 1)))')
 
-.PHONY: help demo test check peers bench replay soak format clean
+.PHONY: help demo test check peers bench replay soak soak-schedules format clean
 
 help:
 	@echo "make demo         the whole product once, on this machine (ONCE=1: exit when verified)"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench        benchmarks: ratios to peers, measured in the same run (BENCH='gemm launch' for some, FULL=1 for all rows)"
 	@echo "make replay       generated sources compared with those of a revision (BASE=rev; without, the last commit)"
 	@echo "make soak         longer runs of randomized tests"
+	@echo "make soak-schedules  100,000 random schedules (COUNT=n), which may be interrupted"
 	@echo "make format       let ruff rewrite what it can"
 
 $(VENV)/.made:
@@ -51,6 +52,10 @@ replay: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -rP -m soak --timeout 3600 $(TESTS)
+
+# Over hours; interrupted, it goes on where it stopped.
+soak-schedules: $(VENV)/.dev
+	@$(BIN)/python -m tests.schedule_soak --count $(or $(COUNT),100000)
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
