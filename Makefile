@@ -77,7 +77,8 @@ peers: $(PEERS)/.made
 # Without the network, or where PyTorch cannot be installed, the benchmarks run without peers and say which are missing.
 bench: $(VENV)/.runtime
 	@$(MAKE) --no-print-directory $(PEERS)/.made || echo "PyTorch cannot be installed here: its columns will say so"
-	@$(if $(FULL),$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check '$(TINYGRAD)' || true)
+	@$(if $(FULL),[ ! -e $(PEERS)/.made ] || $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check '$(TINYGRAD)' || \
+	  echo "tinygrad cannot be installed here: its row will say so")
 	@if [ -e $(PEERS)/.made ]; then PYTHON=$(PEERS)/bin/python; else PYTHON=$(BIN)/python; fi; \
 	  "$$PYTHON" -m tests.bench $(if $(FULL),--full) $(BENCH)
 
