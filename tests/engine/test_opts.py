@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,3 +75,9 @@ def test_an_opt_reads_as_a_person_would_write_it() -> None:
 def test_an_entry_of_the_wrong_type_is_refused_by_name(entry: list[object]) -> None:
     with pytest.raises(InvalidGraph, match=r"schedule\[0\]"):
         schedule_from_json([entry])
+
+
+def test_the_docs_name_every_opt() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "schedules.md").read_text(encoding="utf-8")
+    listed = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
+    assert listed == set(OptKind)
