@@ -275,8 +275,19 @@ class _Tile:
             lines, _, rows = self._footprint(number, at)
             times = self._repeats(walk, at, lines <= cache.bytes / 2)
             moved += lines * times * (self._store_weight if number == 0 else 1.0)
-            jumps += rows * times
+            jumps += rows * times / self._joined(walk, at, lines, rows)
         return moved / cache.fill_bytes_per_s + jumps * cache.jump_s + past
+
+    def _joined(self, walk: Walk, depth: int, lines: float, rows: float) -> float:
+        """How many iterations outside `depth` go on where the one before ended: the prefetcher is there already."""
+        found, run = 1.0, lines
+        for leaf in reversed(self.loops[:depth]) if rows == 1 else ():
+            step = walk.step(leaf)
+            if step is None or not 0 < abs(step) * walk.itemsize <= run:
+                break
+            found *= leaf.extent
+            run *= leaf.extent
+        return found
 
     def _is_past(self, cache: Cache) -> bool:
         """Does the output go to memory past all caches, even where it would fit? That is the last one's business."""
