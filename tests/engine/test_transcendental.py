@@ -36,7 +36,7 @@ KINDS = [
     (Op.LOG, dt.float64),
 ]
 EXACT: dict[Op, Callable[[Array], Array]] = {Op.EXP: np.exp, Op.LOG: np.log, Op.SIN: np.sin}
-WORST = {Op.EXP: 0.95, Op.LOG: 0.95, Op.SIN: 1.5}
+WORST = {Op.EXP: 0.95, Op.LOG: 0.95, Op.SIN: 1.6}
 SPECIAL = [
     0.0,
     -0.0,
@@ -162,7 +162,7 @@ def assert_near(op: Op, x: Array, found: Array) -> None:
     same_sign = (np.signbit(found) == np.signbit(near)) | np.isnan(near)
     assert same_sign.all()
     plain = np.isfinite(near)
-    assert units(found[plain], exact[plain]) <= WORST[op]
+    assert not plain.any() or units(found[plain], exact[plain]) <= WORST[op]
 
 
 @pytest.mark.slow
