@@ -45,7 +45,8 @@ def add_row(
     """One search, or a peer's."""
     rates = f"{work.flops / ours.median_s / 1e9:.0f} / {work.flops / ours.best_s / 1e9:.0f}"
     found = Ratio.of(ours, theirs)
-    table.add_row(what, f"{took_s:.1f}", tried, rates, str(found), verdict(found, REACH))
+    reached = verdict(found, REACH) if tried else ""  # nobody promised what a peer finds
+    table.add_row(what, f"{took_s:.1f}", tried, rates, str(found), reached)
 
 
 def add_search(table: Table, work: Work, engine: Engine, options: argparse.Namespace, seed: int) -> None:
