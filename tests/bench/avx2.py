@@ -21,7 +21,7 @@ from tests.bench import peers
 from tests.bench.contest import Engine, contest
 from tests.bench.elsewhere import Elsewhere
 from tests.bench.gemm import gemm
-from tests.bench.racing import Ratio, load, show, verdict
+from tests.bench.racing import Ratio, shown, verdict
 
 REACH = 0.85
 HASWELL = {"OPENBLAS_CORETYPE": "Haswell"}
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "reach",
         title="GEMM by AVX2; medians / bests",
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, shown(table, f"seed {seed}", peers.described()):
         for threads in map(int, options.threads.split(",")):
             engine = Engine(Path(folder), threads, target)
             work = replace(gemm(options.size, options.size, options.size), numpy=None, torch=None)
@@ -70,8 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ]
             row = (work.name, str(threads), target.isa, " / ".join(rates), blas.name)
             table.add_row(*row, str(found), verdict(found, REACH))
-    table.caption = f"{load()} · seed {seed} · {peers.described()}"
-    show(table)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from engine.profile.calibration import available_bytes
 from engine.runtime.cpu import empty
 from tests.bench import loops, peers
 from tests.bench.contest import Engine, check
-from tests.bench.racing import Ratio, Run, Times, in_process, load, race, show, verdict
+from tests.bench.racing import Ratio, Run, Times, in_process, race, shown, verdict
 
 Array = np.ndarray[Any, np.dtype[Any]]
 GiB = 1 << 30
@@ -269,17 +269,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         made = loops.found(Path(folder))
         compiler = "no C compiler, so NumPy stands in" if made is None else f"loops by {made.compiler} -O3"
         table = Table(*columns, title=f"memory bandwidth, {said}; medians / bests")
-        for work in WORKS:
-            if work.name == "sum":
-                memory.round()
-            for threads in (
-                map(int, options.threads.split(",")) if work.name in options.only.split(",") else ()
-            ):
-                engine = Engine(Path(folder), threads)
-                times = contest(work, memory, engine, made, options.seconds)
-                add_row(table, work, work.moved * nbytes, threads, times)
-        table.caption = f"{load()} · seed {memory.seed} · {compiler} · {peers.described()}"
-        show(table)
+        with shown(table, f"seed {memory.seed}", compiler, peers.described()):
+            for work in WORKS:
+                if work.name == "sum":
+                    memory.round()
+                for threads in (
+                    map(int, options.threads.split(",")) if work.name in options.only.split(",") else ()
+                ):
+                    engine = Engine(Path(folder), threads)
+                    times = contest(work, memory, engine, made, options.seconds)
+                    add_row(table, work, work.moved * nbytes, threads, times)
 
 
 if __name__ == "__main__":

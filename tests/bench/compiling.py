@@ -17,12 +17,13 @@ from statistics import median
 
 from rich.table import Table
 
+from engine.kernel import Kernel
 from engine.picks import picks
 from engine.pipeline import compile_source
 from engine.programs import program
 from engine.render.llvm import LlvmRenderer
 from engine.runtime.llvm import LlvmRuntime, detect
-from tests.bench.racing import load, show
+from tests.bench.racing import shown
 
 PICK_REACH_MS, ESTIMATES_REACH, LOADED_REACH_MS = 200, 300, 60
 
@@ -51,56 +52,61 @@ class Stage:
         self.processor_ms.append((time.process_time() - processor) * 1e3)
 
 
+@dataclass
+class Stages:
+    """What is measured of each kernel; and how often the model was asked."""
+
+    pick: Stage = field(default_factory=Stage)
+    rendering: Stage = field(default_factory=Stage)
+    loading: Stage = field(default_factory=Stage)
+    estimates: list[int] = field(default_factory=list)
+
+    def measure(self, kernel: Kernel, runtime: LlvmRuntime) -> None:
+        """One kernel, from its definition to loaded code."""
+        target = runtime.target
+        with self.pick.timed():
+            asked = picks(kernel, target)
+        self.estimates.append(len(asked))
+        with self.rendering.timed():
+            rendered = compile_source(kernel, asked[0], LlvmRenderer(target.features), target.features)
+        with self.loading.timed():
+            runtime.load(rendered)
+
+    def add_rows(self, table: Table) -> None:
+        """A row for each stage."""
+        asked = f"{median(self.estimates):.0f} estimates, {max(self.estimates)} at most"
+        rows = (
+            (f"the model's pick, {asked}", self.pick, PICK_REACH_MS),
+            ("lowering and rendering in Python", self.rendering, None),
+            ("LLVM: from assembly to loaded code", self.loading, None),
+            ("from a schedule to loaded code", self.rendering.add(self.loading), LOADED_REACH_MS),
+        )
+        for name, stage, reach in rows:
+            clock, processor = median(stage.clock_ms), median(stage.processor_ms)
+            reached = "" if reach is None else f"≤ {reach} ms {_word(clock, processor, reach)}"
+            table.add_row(name, f"{clock:.1f}", f"{processor:.1f}", f"{max(stage.clock_ms):.1f}", reached)
+
+
+def _word(clock: float, processor: float, reach: float) -> str:
+    return "✓" if clock <= reach else "of processor only" if processor <= reach else "missed"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shapes", type=int, default=10)
     options = parser.parse_args(arguments)
-    target = detect()
-    pick, rendering, loading, estimates = Stage(), Stage(), Stage(), []
+    columns = ("stage", "ms", "ms of processor", "longest", "reach")
+    table = Table(*columns, title=f"a GEMM before it runs, {options.shapes} shapes")
+    stages = Stages()
     with tempfile.TemporaryDirectory() as folder:
-        runtime = LlvmRuntime(target, Path(folder))
+        runtime = LlvmRuntime(detect(), Path(folder))
         for number in range(options.shapes):
-            kernel = program("gemm", [1000 + 24 * number, 1024 + 16 * number, 960 + 40 * number])
-            with pick.timed():
-                asked = picks(kernel, target)
-            estimates.append(len(asked))
-            with rendering.timed():
-                rendered = compile_source(kernel, asked[0], LlvmRenderer(target.features), target.features)
-            with loading.timed():
-                runtime.load(rendered)
-    table = Table(
-        "stage",
-        "ms",
-        "ms of processor",
-        "longest",
-        "reach",
-        title=f"a GEMM before it runs, {options.shapes} shapes",
-    )
-    rows = (
-        (
-            f"the model's pick, {median(estimates):.0f} estimates, {max(estimates)} at most",
-            pick,
-            PICK_REACH_MS,
-        ),
-        ("lowering and rendering in Python", rendering, None),
-        ("LLVM: from assembly to loaded code", loading, None),
-        ("from the definition and a schedule to loaded code", rendering.add(loading), LOADED_REACH_MS),
-    )
-    for name, stage, reach in rows:
-        middle = median(stage.clock_ms), median(stage.processor_ms)
-        met = (
-            ""
-            if reach is None
-            else f"≤ {reach} ms "
-            + ("✓" if middle[0] <= reach else "missed" if middle[1] > reach else "of processor only")
-        )
-        table.add_row(name, *(f"{each:.1f}" for each in middle), f"{max(stage.clock_ms):.1f}", met)
-    over = max(estimates) > ESTIMATES_REACH
-    table.caption = (
-        f"{load()} · estimates: ≤ {ESTIMATES_REACH} {'missed' if over else '✓'} · {target.compiler}"
-    )
-    show(table)
+            shape = [1000 + 24 * number, 1024 + 16 * number, 960 + 40 * number]
+            stages.measure(program("gemm", shape), runtime)
+    reached = "✓" if max(stages.estimates) <= ESTIMATES_REACH else "missed"
+    with shown(table, f"estimates: ≤ {ESTIMATES_REACH} {reached}", runtime.target.compiler):
+        stages.add_rows(table)
 
 
 if __name__ == "__main__":

@@ -60,14 +60,8 @@ class Engine:
         self, kernel: Kernel, schedule: Schedule, output: Array, inputs: Sequence[Array]
     ) -> Callable[[], object]:
         """One run of the kernel on these arrays, as a call."""
-        made = self.prepare(kernel, schedule)
-        addresses = [array.ctypes.data for array in (output, *inputs)]
-        run, tiles, threads = made.program.run, made.tiles, self.threads
-
-        def call(owned: object = (made, output, tuple(inputs))) -> None:
-            run(addresses, tiles, threads)
-
-        return call
+        made, kept = self.prepare(kernel, schedule), list(inputs)
+        return lambda: made.into(output, kept)
 
 
 def contest(

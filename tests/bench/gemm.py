@@ -22,7 +22,7 @@ from engine.search import search
 from engine.store import Store
 from tests.bench import peers
 from tests.bench.contest import Engine, Work, contest
-from tests.bench.racing import Ratio, Times, load, mean, show, verdict
+from tests.bench.racing import Ratio, Times, mean, shown, verdict
 
 SIZES = "512,768,1024,1536,2048,1000x1013x991"
 REACH = {"model": 0.85, "searched": 1.0}
@@ -73,16 +73,9 @@ def add_rows(table: Table, work: Work, threads: int, times: dict[str, Times]) ->
     return found
 
 
-def table_of(caption: str) -> Table:
-    """An empty table."""
-    columns = ("M×N×K", "threads", "engine", "GFLOP/s", f"of {peers.blas().name}", "of PyTorch", "reach")
-    return Table(*columns, title="fp32 GEMM; medians / bests", caption=caption)
-
-
-def measure(options: argparse.Namespace, threads: int, folder: Path, seed: int) -> Table:
-    """The table for so many threads."""
-    engine = Engine(folder, threads)
-    table = table_of(f"{load()} · seed {seed} · {peers.described()}")
+def measure(table: Table, options: argparse.Namespace, engine: Engine, folder: Path, seed: int) -> None:
+    """The rows of an engine's number of threads."""
+    threads = engine.threads
     ratios: dict[str, list[Ratio]] = {}
     for size in sizes(options.sizes):
         work = gemm(*size)
@@ -98,7 +91,6 @@ def measure(options: argparse.Namespace, threads: int, folder: Path, seed: int) 
         if len(each) > 1:
             found, reach = mean(each), MEAN_REACH if name == "model" else REACH[name]
             table.add_row("geometric mean", str(threads), name, "", str(found), "", verdict(found, reach))
-    return table
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -112,9 +104,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--budget", type=float, default=30.0, help="seconds of each search")
     parser.add_argument("--explain", action="store_true", help="print the schedules")
     options = parser.parse_args(arguments)
+    columns = ("M×N×K", "threads", "engine", "GFLOP/s", f"of {peers.blas().name}", "of PyTorch", "reach")
     with tempfile.TemporaryDirectory() as folder:
         for threads in map(int, options.threads.split(",")):
-            show(measure(options, threads, Path(folder), randbits(31)))
+            table, seed = Table(*columns, title="fp32 GEMM; medians / bests"), randbits(31)
+            with shown(table, f"seed {seed}", peers.described()):
+                measure(table, options, Engine(Path(folder), threads), Path(folder), seed)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from rich.table import Table
 from engine import hash
 from engine.jit import jit
 from engine.tensor import Tensor
-from tests.bench.racing import Ratio, Times, in_process, load, race, show, verdict
+from tests.bench.racing import Ratio, Times, in_process, race, shown, verdict
 
 NAME = "sha3_256"
 ALONE_REACH, BATCH_REACH = 1.0, 4.0
@@ -51,18 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ["THREADS"] = "1"
     columns = ("messages", "bytes of each", "MB/s", "of hashlib", "reach", "whole call, MB/s")
     table = Table(*columns, title="SHA3-256, one thread; medians / bests")
-    for count in map(int, options.messages.split(",")):
-        length = options.bytes // count
-        times = contest(count, length, options.seconds)
-        found = Ratio.of(times["replayed"], times["hashlib"])
-        rates = [
-            f"{options.bytes / times[name].median_s / 1e6:.0f} / {options.bytes / times[name].best_s / 1e6:.0f}"
-            for name in ("replayed", "whole")
-        ]
-        reached = verdict(found, ALONE_REACH if count == 1 else BATCH_REACH)
-        table.add_row(str(count), str(length), rates[0], str(found), reached, rates[1])
-    table.caption = load()
-    show(table)
+    with shown(table):
+        for count in map(int, options.messages.split(",")):
+            length = options.bytes // count
+            times = contest(count, length, options.seconds)
+            found = Ratio.of(times["replayed"], times["hashlib"])
+            rates = [
+                f"{options.bytes / times[name].median_s / 1e6:.0f} / {options.bytes / times[name].best_s / 1e6:.0f}"
+                for name in ("replayed", "whole")
+            ]
+            reached = verdict(found, ALONE_REACH if count == 1 else BATCH_REACH)
+            table.add_row(str(count), str(length), rates[0], str(found), reached, rates[1])
 
 
 if __name__ == "__main__":

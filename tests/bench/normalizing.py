@@ -26,7 +26,7 @@ from engine.shapes import shape_of
 from engine.tensor import Tensor
 from tests.bench import loops, peers
 from tests.bench.contest import Array, Engine, aligned, check
-from tests.bench.racing import Ratio, Run, Times, in_process, load, race, show, verdict
+from tests.bench.racing import Ratio, Run, Times, in_process, race, shown, verdict
 
 WIDTH = 1024
 EPS = 1e-5
@@ -228,14 +228,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = Table(*columns, title=f"{options.rows} rows of {WIDTH}; medians / bests")
     with tempfile.TemporaryDirectory() as folder:
         made = loops.found(Path(folder))
-        for threads in map(int, options.threads.split(",")):
-            os.environ["THREADS"] = str(threads)
-            engine = Engine(Path(folder), threads)
-            for work in WORKS:
-                kernels, times = contest(work, inputs, engine, made, options.seconds)
-                add_row(table, work, threads, kernels, times, 2 * inputs[0].nbytes)
-    table.caption = f"{load()} · seed {seed} · {peers.described()}"
-    show(table)
+        with shown(table, f"seed {seed}", peers.described()):
+            for threads in map(int, options.threads.split(",")):
+                os.environ["THREADS"] = str(threads)
+                engine = Engine(Path(folder), threads)
+                for work in WORKS:
+                    kernels, times = contest(work, inputs, engine, made, options.seconds)
+                    add_row(table, work, threads, kernels, times, 2 * inputs[0].nbytes)
 
 
 if __name__ == "__main__":

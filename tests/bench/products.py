@@ -25,7 +25,7 @@ from engine.picks import picks
 from tests.bench import peers
 from tests.bench.contest import Engine, Work, contest
 from tests.bench.gemm import gemm
-from tests.bench.racing import Racer, Ratio, Times, in_process, load, show, verdict
+from tests.bench.racing import Racer, Ratio, Times, in_process, shown, verdict
 
 REACH = 0.8
 BATCH = 64
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         *peer,
     )
     table = Table(*columns, title="the word GEMM deleted; medians / bests")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, shown(table, f"seed {seed}", peers.described()):
         for threads in map(int, options.threads.split(",")):
             engine = Engine(Path(folder), threads)
             for work, like in pairs(options.scale):
@@ -148,8 +148,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 others = [beside(like, engine, seed)]
                 times = contest(work, schedules, engine, options.seconds, seed, others)
                 add_row(table, work, like, threads, times)
-    table.caption = f"{load()} · seed {seed} · {peers.described()}"
-    show(table)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import geometric_mean, median
 
@@ -130,9 +131,17 @@ def _spent(found: dict[str, list[float]]) -> float:
     return sum(map(sum, found.values()))
 
 
-def show(table: Table) -> None:
-    """Print a table now, wide enough for one line a row also where there is no terminal."""
-    Console(width=max(WIDTH, Console().width)).print(table)
+@contextmanager
+def shown(table: Table, *facts: str) -> Iterator[None]:
+    """Print the table when the block is left, with what it has so far, its caption ending in `facts`.
+
+    It is wide enough for one line a row also where there is no terminal.
+    """
+    try:
+        yield
+    finally:
+        table.caption = " · ".join((load(), *facts))
+        Console(width=max(WIDTH, Console().width)).print(table)
 
 
 def load() -> str:

@@ -22,7 +22,7 @@ from engine.programs import random_inputs
 from tests.bench import loops, peers
 from tests.bench.contest import Engine, Work, aligned, check
 from tests.bench.gemm import gemm
-from tests.bench.racing import SETTLE_S, Run, load, show
+from tests.bench.racing import SETTLE_S, Run, shown
 
 REACH, LEAST_GAIN = 0.95, 1.7
 PROBE_TURNS = 400_000  # some 10 ms of multiply-adds on one thread
@@ -102,9 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rounds = [contest.round() for _ in range(options.rounds)]
     columns = ("", "rounds", "multiply-adds", "engine", peers.blas().name, "engine / BLAS", "reach")
     table = Table(*columns, title=f"two threads against one, GEMM {work.name}; medians")
-    add_rows(table, rounds)
-    table.caption = f"{load()} · seed {seed} · {peers.described()}"
-    show(table)
+    with shown(table, f"seed {seed}", peers.described()):
+        add_rows(table, rounds)
 
 
 if __name__ == "__main__":
