@@ -162,7 +162,7 @@ def test_a_failing_device_leaves_tensors_as_they_were_to_be_computed_again() -> 
     total = a.sum()
     a.assign(a + total)
     b = a.sum(0)
-    for kernel in (1, 2, 3):
+    for kernel in (1, 2):
         with pytest.raises(DeviceError, match="on purpose"):
             realize([a.node, b.node], Counting(fail_at=kernel))
     assert a.node.op is Op.ASSIGN
