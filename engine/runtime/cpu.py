@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from math import prod
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 
@@ -65,15 +67,21 @@ def load(
 
     `combine` is the entry of its second phase, if it has one. Without `workers` it has some of its own, whose pool is compiled beside it.
     """
+    function, second = _entry(path, entry), _entry(path, combine) if combine else None
+    workers = workers or Workers(path.parent)
+    after = Program(second, second, workers) if second else None
+    return Program(function, function, workers, scratch, after)
+
+
+def _entry(path: Path, name: str) -> Any:
+    """A function of a shared object, which is closed with it: a process may map some ten thousand at a time."""
     try:
         library = ctypes.CDLL(str(path))
-        function = ENTRY((entry, library))
-        second = combine and ENTRY((combine, library))
+        function = ENTRY((name, library))
     except (OSError, AttributeError) as error:
         raise DeviceError(f"load {path.name}", str(error)) from error
-    workers = workers or Workers(path.parent)
-    after = Program(second, library, workers) if second else None
-    return Program(function, library, workers, scratch, after)
+    finalize(function, _ctypes.dlclose, library._handle).atexit = False
+    return function
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import platform
 import threading
@@ -21,7 +22,7 @@ from engine.memory import ALIGNMENT
 from engine.opts import Opt, OptKind
 from engine.runtime.cpu import CpuRuntime, empty, load
 from engine.runtime.interp import evaluate
-from engine.runtime.workers import build_pool
+from engine.runtime.workers import Workers, build_pool
 from engine.target import detect
 from tests.engine.sample_kernels import SAMPLES, inputs_of
 
@@ -122,6 +123,26 @@ def test_what_cannot_be_loaded_is_a_device_error(tmp_path: Path) -> None:
     made = compiler.compile("int other(void) { return 1; }", detect(), tmp_path)
     with pytest.raises(DeviceError, match="missing"):
         load(made, "missing")
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no /proc here")
+def test_a_shared_object_is_unmapped_with_the_last_program_of_it(tmp_path: Path) -> None:
+    path = compiler.compile(COUNTING, detect(), tmp_path)
+    workers = Workers(tmp_path)
+    first, second = load(path, "count", workers=workers), load(path, "count", workers=workers)
+    assert maps(path) > 0
+    del first
+    gc.collect()
+    counts, ids = np.zeros(3, np.int32), np.zeros(3, np.int32)
+    second.run([counts.ctypes.data, ids.ctypes.data], 3, 1)
+    assert counts.tolist() == [1, 1, 1]
+    del second
+    gc.collect()
+    assert maps(path) == 0
+
+
+def maps(path: Path) -> int:
+    return Path("/proc/self/maps").read_text(encoding="utf-8").count(path.name)
 
 
 def test_the_pool_computes_every_tile_once(tmp_path: Path) -> None:
