@@ -12,6 +12,8 @@ from engine.errors import CompileError
 from engine.seal import intact, write_sealed
 from engine.target import Target
 
+# Levels to try again at when the compiler itself breaks down; results are the same at all of them.
+SIMPLER = ("-O1", "-O0")
 BANNED = frozenset({"-ffast-math", "-Ofast", "-funsafe-math-optimizations"})
 
 
@@ -42,8 +44,29 @@ def _compile_to(path: Path, source: str, target: Target, flags: tuple[str, ...],
         command = [target.executable, *flags, "-x", "c", "-", "-o", str(made), "-lm"]
         if "pthread.h" in source:
             command.append("-pthread")
-        _run(command, source, timeout_s)
+        _run_to_the_end(command, source, timeout_s)
         write_sealed(path, made.read_bytes())
+
+
+def _run_to_the_end(command: list[str], source: str, timeout_s: float) -> None:
+    """Compile; at a simpler level if the compiler breaks down, as clang 14 does over some vectors of bools."""
+    try:
+        _run(command, source, timeout_s)
+    except CompileError as error:
+        if not _broke_down(error):
+            raise
+        for level in SIMPLER:
+            try:
+                return _run([*command, level], source, timeout_s)  # of several levels the last one counts
+            except CompileError:
+                continue
+        raise
+
+
+def _broke_down(error: CompileError) -> bool:
+    """Is it the compiler's fault, and not the source's?"""
+    signs = ("error in backend", "PLEASE submit a bug report", "internal compiler error")
+    return any(sign in error.log for sign in signs)
 
 
 def _run(command: list[str], source: str, timeout_s: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,42 @@ def test_the_c_compiler_seals_its_files_too(tmp_path: Path) -> None:
     path = compiler.compile(IN_C, detect(Compiler.C), tmp_path)
     assert intact(path)
     assert hasattr(ctypes.CDLL(str(path)), "doubles")
+
+
+# A compiler that breaks down, as LLVM's back ends do, unless it is told not to optimize so much.
+FRAGILE = """#!/bin/sh
+case " $* " in *" {works_at} "*) exec {real} "$@" ;; esac
+cat >/dev/null
+echo "fatal error: {sign}" >&2
+exit 70
+"""
+
+
+@pytest.mark.parametrize("works_at", ["-O1", "-O0"])
+def test_a_compiler_that_breaks_down_is_asked_to_do_less(tmp_path: Path, works_at: str) -> None:
+    target = fragile(tmp_path, works_at, "error in backend: Cannot select")
+    library = ctypes.CDLL(str(compiler.compile(IN_C, target, tmp_path)))
+    value = ctypes.c_double(0.5)
+    library.doubles((ctypes.c_void_p * 1)(ctypes.addressof(value)), 0, 1)
+    assert value.value == 2.5
+
+
+def test_a_compiler_that_breaks_down_at_every_level_shows_its_first_log(tmp_path: Path) -> None:
+    target = fragile(tmp_path, "-O7", "error in backend: Cannot select")
+    with pytest.raises(CompileError) as caught:
+        compiler.compile(IN_C, target, tmp_path)
+    assert "Cannot select" in caught.value.log
+
+
+def test_an_error_in_the_source_is_not_tried_again(tmp_path: Path) -> None:
+    target = fragile(tmp_path, "-O1", "use of undeclared identifier")
+    with pytest.raises(CompileError, match="undeclared"):
+        compiler.compile(IN_C, target, tmp_path)
+
+
+def fragile(directory: Path, works_at: str, sign: str) -> Target:
+    target = detect(Compiler.C)
+    script = directory / "cc"
+    script.write_text(FRAGILE.format(works_at=works_at, real=target.executable, sign=sign))
+    script.chmod(0o755)
+    return replace(target, executable=str(script))
