@@ -46,6 +46,7 @@ def test_the_table_has_every_op_and_dtype() -> None:
     ops = {op.split()[0] for op, _, _ in keys}
     inside = {"PARAM", "BUFFER", "CONTIGUOUS", "DETACH", "ASSIGN", "HOLE", "GET", "MULACC"}
     kernel = {"RANGE", "INDEX", "LOAD", "STORE", "ACC", "END", "AFTER", "SINK", "VECTOR", "LANE"}
+    kernel |= {"STAGE", "PREFETCH"}
     assert ops == {op.value for op in Op} - inside - kernel
     assert {dtype for _, dtype, _ in keys} == set(DTYPES)
 
