@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_WORKERS = 63, RING = 8, SPINS = 2000, CACHE_LINE = 64, HUGE_PAGE = 2 << 20 };
+enum { MAX_WORKERS = 63, FEW_WORKERS = 7, RING = 8, SPINS = 2000, CACHE_LINE = 64, HUGE_PAGE = 2 << 20 };
 
 typedef void kernel_function(void *const *buffers, long first, long last);
 
@@ -47,6 +47,8 @@ struct pool {
   atomic_int workers, pinned;
   atomic_int most; /* workers: no more than the system gave */
   int pin;         /* each worker to a core of its own */
+  atomic_int avoided; /* the core that free workers keep off, plus 1; 0: none yet */
+  pthread_t threads[MAX_WORKERS];
   pthread_mutex_t starting;
 };
 
@@ -192,8 +194,10 @@ static void start_workers(struct pool *pool, int wanted) {
     }
     pthread_setname_np(thread, "kernel");
     if (pool->pin) atomic_fetch_add(&pool->pinned, pin(thread, number));
+    pool->threads[number] = thread;
     pthread_detach(thread);
     atomic_fetch_add(&pool->workers, 1);
+    atomic_store(&pool->avoided, 0); /* by the others, not yet by this one */
   }
   pthread_sigmask(SIG_SETMASK, &before, 0);
   pthread_mutex_unlock(&pool->starting);
@@ -206,9 +210,25 @@ static struct command *take_place(struct pool *pool) {
   return atomic_exchange(&command->taken, 1) ? 0 : command;
 }
 
+/* Free workers off the submitter's core before they are woken, where there are few of them and another core for each.
+ *
+ * Where few cores share a cache, Linux gives up looking for an idle one while they are half busy: it wakes a worker on
+ * the core it slept on, behind the submitter, and moves it some 10 ms later, when the kernel may be done.
+ */
+static void keep_off_own_core(struct pool *pool) {
+  int core = sched_getcpu(), workers = pool->workers;
+  cpu_set_t others;
+  if (pool->pin || workers > FEW_WORKERS || core < 0 || atomic_load(&pool->avoided) == core + 1) return;
+  if (sched_getaffinity(0, sizeof others, &others) || CPU_COUNT(&others) <= workers) return;
+  CPU_CLR(core, &others);
+  for (int number = 0; number < workers; number++) pthread_setaffinity_np(pool->threads[number], sizeof others, &others);
+  atomic_store(&pool->avoided, core + 1);
+}
+
 static void publish(struct pool *pool, struct command *command, int seats) {
   /* another command's submitter counts on the same spinning workers: then sleeping ones are woken for this one */
   int awake = atomic_fetch_add(&pool->active, 1) ? 0 : atomic_load(&pool->spinning);
+  if (seats > awake) keep_off_own_core(pool);
   atomic_store_explicit(&command->next, 0, memory_order_relaxed);
   atomic_store_explicit(&command->finished, 0, memory_order_relaxed);
   atomic_store_explicit(&command->awaited, 0, memory_order_relaxed);

@@ -150,12 +150,15 @@ def test_pinned_workers_have_a_core_of_their_own_each_and_the_report_counts_them
 
 
 @two_cores
-def test_free_workers_may_run_wherever_the_process_may(make: Make, tmp_path: Path) -> None:
+def test_free_workers_may_run_wherever_the_process_may_but_on_the_submitters_core(
+    make: Make, tmp_path: Path
+) -> None:
     workers = make()
     threads, _, _ = meet(load(code(tmp_path), "meeting", 64, workers), 64)
-    assert {frozenset(os.sched_getaffinity(thread)) for thread in threads} == {
-        frozenset(os.sched_getaffinity(0))
-    }
+    ours = os.sched_getaffinity(0)
+    for worker in set(threads) - {threading.get_native_id()}:
+        assert len(ours - os.sched_getaffinity(worker)) <= 1
+        assert os.sched_getaffinity(worker) <= ours
     report = workers.report()
     assert (report.started >= 1, report.pinned) == (True, 0)
 
