@@ -22,10 +22,12 @@ from engine.programs import random_inputs
 from tests.bench import loops, peers
 from tests.bench.contest import Engine, Work, aligned, check
 from tests.bench.gemm import gemm
-from tests.bench.racing import SETTLE_S, Run, shown
+from tests.bench.racing import Run, shown
 
 REACH, LEAST_GAIN = 0.95, 1.7
-PROBE_TURNS = 400_000  # some 10 ms of multiply-adds on one thread
+PROBE_TURNS = 8_000_000  # some 10 ms of multiply-adds on one thread
+# A BLAS thread spins for some 0.1 s after its last product, and would keep its core from whoever comes next.
+SETTLE_S = 0.15
 Gains = dict[str, float]
 
 
