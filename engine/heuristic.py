@@ -32,7 +32,8 @@ _FACTORS = (1, 2, 3, 4, 5, 6, 8, 12, 14)
 _ENOUGH_ACCUMULATORS = 8
 # Below so many points of the iteration space, waking a thread costs more than it saves.
 _WORTH_THREADS = 1 << 20
-_PARTS_PER_THREAD = 4
+# Pieces for each thread: more even out what the others do to a core, fewer stage less.
+PARTS_PER_THREAD = 4
 # An output of fewer tiles leaves threads without work. A reduce has so many parts at most, each of so many points at
 # least, and is so many times longer than what the parts leave to be combined.
 _ENOUGH_TILES = 16
@@ -100,9 +101,12 @@ def wanted_stages(kernel: Kernel) -> list[Opt]:
     return found
 
 
-def threaded(kernel: Kernel, schedule: Schedule, threads: int) -> Schedule:
-    """The schedule with an outer loop shared by threads, if the work is worth it. IllegalOpt if it does not fit."""
-    return legal(kernel, schedule, _threads(kernel, schedule, threads))
+def threaded(kernel: Kernel, schedule: Schedule, threads: int, parts: int = PARTS_PER_THREAD) -> Schedule:
+    """The schedule with an outer loop shared by threads, if the work is worth it, in so many `parts` for each of them.
+
+    IllegalOpt if it does not fit.
+    """
+    return legal(kernel, schedule, _threads(kernel, schedule, threads, parts))
 
 
 def grouped(kernel: Kernel, schedule: Schedule) -> Schedule:
@@ -332,7 +336,7 @@ def _power_of_two(limit: int) -> int:
     return 1 << max(limit, 1).bit_length() - 1
 
 
-def _threads(kernel: Kernel, found: Schedule, threads: int) -> list[Opt]:
+def _threads(kernel: Kernel, found: Schedule, threads: int, parts: int) -> list[Opt]:
     """Of the loops that move every reduce the outermost that has a step for every thread, or else the longest."""
     scheduled = replay(kernel, found)
     scheduled = scheduled.combine or scheduled  # the parts of a reduce are shared as they are
@@ -344,4 +348,4 @@ def _threads(kernel: Kernel, found: Schedule, threads: int) -> list[Opt]:
         return []
     enough = [leaf for leaf in loops if leaf.extent >= threads]
     leaf = enough[0] if enough else max(loops, key=lambda leaf: leaf.extent)
-    return [_opt(OptKind.THREAD, leaf.axis, min(leaf.extent, threads * _PARTS_PER_THREAD))]
+    return [_opt(OptKind.THREAD, leaf.axis, min(leaf.extent, threads * parts))]

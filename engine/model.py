@@ -32,6 +32,8 @@ OVERLAP = 0.15
 # What a vector that lies across two cache lines costs of one that does not.
 UNALIGNED = 2.0
 JUMP_S = 15e-9
+# Memory gives less to more runs of lines at a time than this.
+RUNS, CROWDED = 2, 1.06
 # To begin the second phase of a kernel.
 PHASE_S = 1e-6
 # Cycles to begin and end one register tile, and to copy into a stage: a vector, or a single element.
@@ -274,9 +276,15 @@ class _Tile:
             at = _at(walk, depth)
             lines, _, rows = self._footprint(number, at)
             times = self._repeats(walk, at, lines <= cache.bytes / 2)
-            moved += lines * times * (self._store_weight if number == 0 else 1.0)
+            moved += lines * times * (self._store_weight if number == 0 else self._crowding(walk, cache))
             jumps += rows * times / self._joined(walk, at, lines, rows)
         return moved / cache.fill_bytes_per_s + jumps * cache.jump_s + past
+
+    def _crowding(self, walk: Walk, cache: Cache) -> float:
+        """What memory takes longer for a register tile that reads on in several places at a time."""
+        upcast = self.scheduled.of_type(RangeType.UPCAST)
+        apart = (leaf.extent for leaf in upcast if abs(walk.step(leaf) or 0) * walk.itemsize > LINE)
+        return CROWDED if cache is self.machine.caches[-1] and prod(apart) > RUNS else 1.0
 
     def _joined(self, walk: Walk, depth: int, lines: float, rows: float) -> float:
         """How many iterations outside `depth` go on where the one before ended: the prefetcher is there already."""
@@ -302,8 +310,17 @@ class _Tile:
         for number, walk in enumerate(self.walks):
             at = _at(walk, depth)
             pages = self._footprint(number, at)[1]
-            walks += pages * self._repeats(walk, at, pages <= self.machine.page_walks / 2)
+            times = self._repeats(walk, at, pages <= self.machine.page_walks / 2)
+            walks += pages * max(1.0, times / self._steps_of_a_page(walk, at))
         return walks * self.machine.page_walk_s
+
+    def _steps_of_a_page(self, walk: Walk, depth: int) -> float:
+        """How many iterations of the loop outside `depth` find the pages that the one before has looked up."""
+        if not depth:
+            return 1.0
+        leaf = self.loops[depth - 1]
+        moved = abs(walk.step(leaf) or 0) * walk.itemsize
+        return max(1.0, min(leaf.extent, PAGE / moved)) if moved else 1.0
 
     @property
     def _store_weight(self) -> float:

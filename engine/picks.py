@@ -43,6 +43,7 @@ class Plan:
     """A schedule in the making: a register tile, blocks in loop order, whether the inner loops are swapped, and so on.
 
     `blocks` are (axis, amount); `stages` has for each stageable value the number of loops it stands inside, or None.
+    `parts` is what each thread gets of it.
     """
 
     tile: Schedule
@@ -52,6 +53,7 @@ class Plan:
     padded: frozenset[Axis] = frozenset()
     streamed: bool = False
     group: Schedule = ()
+    parts: int = heuristic.PARTS_PER_THREAD
 
     @property
     def sums(self) -> tuple[object, ...]:
@@ -128,7 +130,9 @@ class _Judge:
     def complete(self, plan: Plan) -> Schedule:
         """The plan's schedule, shared by threads where there are several. IllegalOpt as `replay`."""
         schedule = plan.schedule(self.kernel)
-        return heuristic.threaded(self.kernel, schedule, self.threads) if self.threads > 1 else schedule
+        if self.threads == 1:
+            return schedule
+        return heuristic.threaded(self.kernel, schedule, self.threads, plan.parts)
 
     def best(self, plans: Iterable[Plan], start: Plan) -> Plan:
         """The first plan that the model likes best; `start` unless another gains something."""
@@ -186,7 +190,7 @@ def picks(kernel: Kernel, target: Target, threads: int = 1) -> tuple[Schedule, .
     first = _search(judge if threads == 1 else _Judge(kernel, target, 1)).in_parts(kernel)
     if threads > 1:
         sums = first.sums
-        judge.descend(first, lambda plan: (p for p in _changed(kernel, plan, []) if p.sums == sums))
+        judge.descend(first, lambda plan: (p for p in _shared(kernel, plan) if p.sums == sums))
         return tuple(judge.ranked())
     judge.score(first)
     return tuple(sorted(judge.ranked(), key=lambda schedule: schedule != judge.complete(first)))
@@ -279,8 +283,23 @@ def _changed(kernel: Kernel, plan: Plan, tiles: list[Plan]) -> Iterator[Plan]:
     for tile in tiles:
         if tile.tile != plan.tile:
             yield replace(plan, tile=tile.tile)
-    yield from (replace(plan, tile=tile) for tile in _unrolled(kernel, plan))
+    yield from (replace(plan, tile=tile) for tile in (*_narrower(plan), *_unrolled(kernel, plan)))
     yield from (replace(plan, blocks=blocks) for blocks in _other_blocks(kernel, plan))
+
+
+def _shared(kernel: Kernel, plan: Plan) -> Iterator[Plan]:
+    """Plans that differ in one thing, and may be shared among threads in other parts."""
+    yield from (replace(plan, parts=parts) for parts in (1, 2, 4) if parts != plan.parts)
+    yield from _changed(kernel, plan, [])
+
+
+def _narrower(plan: Plan) -> Iterator[Schedule]:
+    """Register tiles with fewer elements along one axis: of what memory binds, few rows at a time read faster."""
+    for number, opt in enumerate(plan.tile):
+        if opt.kind is OptKind.UPCAST:
+            for amount in sorted({1, 2, opt.amount // 2} - {opt.amount}):
+                narrower = (replace(opt, amount=amount),) if amount > 1 else ()
+                yield (*plan.tile[:number], *narrower, *plan.tile[number + 1 :])
 
 
 def _unrolled(kernel: Kernel, plan: Plan) -> Iterator[Schedule]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from engine.build import const, elementwise, matmul, param, permute, reduce
 from engine.kernel import Kernel
 from engine.model import estimate
 from engine.ops import Op
-from engine.opts import Opt, OptKind, Schedule
+from engine.opts import Opt, OptKind, RangeType, Schedule
 from engine.picks import ESTIMATES, MAX_BODY, Plan, body_size, pick, picks
 from engine.programs import program, random_inputs
 from engine.ranges import Axis
@@ -147,3 +148,27 @@ def test_the_order_of_sums_depends_on_that_of_two_loops_of_reduces() -> None:
     assert blocks.sums != replace(blocks, swapped=True).sums
     one = Plan((), ((Axis("out", 0, 64), 4), (second, 8)))
     assert one.sums == replace(one, swapped=True).sums
+
+
+# A machine of a usual size, the same wherever this is run.
+USUAL = Target("CPU", "any+l1d=48K+l2=2048K+l3=32768K", 2, "cc", (), "avx512")
+
+
+def test_of_rows_beyond_the_caches_few_are_read_at_a_time() -> None:
+    kernel = program("gemm", (8192, 1, 32768))
+    found = picks(kernel, USUAL)[0]
+    assert any(opt.kind is OptKind.VEC and opt.target == "r0" for opt in found)
+    assert prod(leaf.extent for leaf in replay(kernel, found).of_type(RangeType.UPCAST)) <= 2
+
+
+def test_what_each_thread_stages_for_itself_is_shared_in_few_parts() -> None:
+    """And what costs nothing to begin in many, so that a thread that is slow leaves some to the others."""
+    product, sums = program("gemm", (1024, 1024, 1024)), program("reduce", (4096, 4096))
+    staged = picks(product, USUAL, 2)[0]
+    assert any(opt.kind is OptKind.STAGE for opt in staged)
+    assert shared(staged) == [2]
+    assert shared(picks(sums, USUAL, 2)[0]) == [2 * heuristic.PARTS_PER_THREAD]
+
+
+def shared(found: Schedule) -> list[int]:
+    return [opt.amount for opt in found if opt.kind is OptKind.THREAD]
