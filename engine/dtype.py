@@ -26,9 +26,12 @@ class Category(IntEnum):
     FLOAT = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class DType:
-    """An element type. `itemsize` is in bytes; floats say the bits of exponent and of (stored) mantissa."""
+    """An element type. `itemsize` is in bytes; floats say the bits of exponent and of (stored) mantissa.
+
+    There is one of each name, also after copying and pickling: every node that is built asks for its hash.
+    """
 
     name: str
     itemsize: int
@@ -37,9 +40,8 @@ class DType:
     mantissa: int = 0
     has_infinity: bool = True
 
-    def __hash__(self) -> int:
-        """A name is a dtype; every node that is built asks."""
-        return hash(self.name)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _named, (self.name,)
 
     @property
     def numpy(self) -> np.dtype[Any]:
@@ -113,6 +115,12 @@ DTYPES: dict[str, DType] = {
         *(float8_e4m3fn, float8_e5m2, float16, bfloat16, float32, float64),
     )
 }
+
+
+def _named(name: str) -> DType:
+    return void if name == void.name else DTYPES[name]
+
+
 _NUMPY: dict[str, np.dtype[Any]] = {
     name: np.dtype(getattr(ml_dtypes, name) if name.startswith(("bfloat", "float8")) else name)
     for name in DTYPES

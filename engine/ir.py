@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from threading import RLock
 from typing import Any, ClassVar
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from engine.dtype import DType
 from engine.ops import Op
@@ -36,20 +36,26 @@ class UOp:
     dict keyed by nodes is a memo table. Never build one by any way but the constructor.
     """
 
-    __slots__ = ("__weakref__", "arg", "dtype", "op", "src")
+    __slots__ = ("__weakref__", "arg", "dtype", "lanes", "levels", "op", "src")
     op: Op
     dtype: DType
     src: tuple[UOp, ...]
     arg: Arg
+    # What was found out about the node, which never changes: engine.lanes (0: nothing yet), engine.spec (bits).
+    lanes: int
+    levels: int
 
     # Candidates are lowered in several threads at once; a node built twice would not be equal to itself.
     _interning: ClassVar[RLock] = RLock()
     _interned: ClassVar[WeakValueDictionary[tuple[Any, ...], UOp]] = WeakValueDictionary()
+    # What is in it, which is quicker to ask.
+    _known: ClassVar[dict[tuple[Any, ...], ref[UOp]]] = _interned.data  # type: ignore[attr-defined]
 
     def __new__(cls, op: Op, dtype: DType, src: tuple[UOp, ...] = (), arg: Arg = None) -> UOp:
         key = (op, dtype, tuple(map(id, src)), _identity(arg))
         with cls._interning:
-            found = cls._interned.get(key)
+            known = cls._known.get(key)
+            found = None if known is None else known()
             if found is not None:
                 return found
             node = super().__new__(cls)
@@ -57,11 +63,17 @@ class UOp:
             _set(node, "dtype", dtype)
             _set(node, "src", src)
             _set(node, "arg", arg)
+            _set(node, "lanes", 0)
+            _set(node, "levels", 0)
             cls._interned[key] = node
             return node
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"UOp is immutable: cannot set {name}")
+
+    def note(self, name: str, value: int) -> None:
+        """Keep what a pass has found out: `lanes` or `levels`."""
+        _set(self, name, value)
 
     def replace(
         self,
@@ -90,19 +102,20 @@ def toposort(*roots: UOp, enter: Callable[[UOp], bool] | None = None, bodies: bo
     graph a million deep works.
     """
     done: dict[UOp, None] = {}
-    stack: list[tuple[UOp, bool]] = [(root, False) for root in reversed(roots)]
+    stack = list(reversed(roots))
     while stack:
-        node, expanded = stack.pop()
+        node = stack[-1]
         if node in done:
+            stack.pop()
             continue
-        if expanded or not node.src or (enter is not None and not enter(node)):
-            done[node] = None
-            continue
-        stack.append((node, True))
         sources = node.src if bodies else read_outside(node)
-        for source in reversed(sources):
-            if source not in done:
-                stack.append((source, False))
+        missing = [source for source in sources if source not in done]
+        if missing and (enter is None or enter(node)):
+            missing.reverse()
+            stack += missing
+        else:
+            done[node] = None
+            stack.pop()
     return list(done)
 
 
@@ -132,11 +145,20 @@ def substitute_all(
     """`substitute` of several roots: what they share is rebuilt once. Without `bodies` those of FOLDs stay."""
     roots = tuple(roots)
     memo: dict[UOp, UOp] = dict(replacements)
-    for node in toposort(*roots, enter=lambda n: n not in replacements, bodies=bodies):
-        if node not in memo:
-            read = node.src if bodies else read_outside(node)
-            src = (*(memo[source] for source in read), *node.src[len(read) :])
-            memo[node] = node if src == node.src else node.replace(src=src)
+    stack = list(roots)
+    while stack:
+        node = stack[-1]
+        if node in memo:
+            stack.pop()
+            continue
+        read = node.src if bodies else read_outside(node)
+        missing = [source for source in read if source not in memo]
+        if missing:
+            stack += missing
+            continue
+        src = (*[memo[source] for source in read], *node.src[len(read) :])
+        memo[node] = node if src == node.src else node.replace(src=src)
+        stack.pop()
     return tuple(memo[root] for root in roots)
 
 

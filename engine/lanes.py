@@ -9,7 +9,6 @@ are not in a row has become L scalar ones: lanes of an offset that is data are t
 from __future__ import annotations
 
 from functools import reduce as fold
-from weakref import WeakKeyDictionary
 
 from engine import dtype as dt
 from engine import offsets
@@ -21,21 +20,18 @@ from engine.offsets import is_lanes, number
 from engine.ops import ELEMENTWISE, Op
 from engine.simplify import simplify
 
-_counted: WeakKeyDictionary[UOp, int] = WeakKeyDictionary()
-
 
 def lanes_of(root: UOp) -> int:
     """How many lanes a kernel-level node's value has; an INDEX's are the elements it means. Iterative, remembered."""
-    found = _counted.get(root)
-    if found is not None:
-        return found
-    if all(source in _counted for source in root.src):  # a graph is mostly asked about from its leaves on
-        found = _counted[root] = _rule(root)
-        return found
-    for node in toposort(root, enter=lambda n: n not in _counted):
-        if node not in _counted:
-            _counted[node] = _rule(node)
-    return _counted[root]
+    if root.lanes:
+        return root.lanes
+    if all(source.lanes for source in root.src):  # a graph is mostly asked about from its leaves on
+        root.note("lanes", _rule(root))
+        return root.lanes
+    for node in toposort(root, enter=lambda n: not n.lanes):
+        if not node.lanes:
+            node.note("lanes", _rule(node))
+    return root.lanes
 
 
 def _rule(node: UOp) -> int:
@@ -47,10 +43,10 @@ def _rule(node: UOp) -> int:
         case Op.LANE:
             return 1
         case Op.AFTER:  # what it waits for does not count
-            return _counted[node.src[0]]
+            return node.src[0].lanes
         case Op.INDEX if node.arg is not None:
             return int(node.arg)
-    return max((_counted[source] for source in node.src), default=1)
+    return max((source.lanes for source in node.src), default=1)
 
 
 def leading_lanes(mask: UOp) -> UOp | None:

@@ -123,6 +123,7 @@ class _Tile:
     stagings: tuple[Staging, ...] = ()
     keepings: dict[str, Keeping] = field(default_factory=dict)
     _dependent: dict[UOp, frozenset[Axis]] = field(default_factory=dict)
+    _placed: dict[tuple[Axis, int], UOp] = field(default_factory=dict)
     _rows: Totals = field(default_factory=dict)
     _ends: dict[str, UOp] = field(default_factory=dict)  # by target: when all of what is kept is there
 
@@ -212,10 +213,15 @@ class _Tile:
         found = {}
         for axis, range_ in self.body.ranges.items():
             fixed = sum(value * leaf.stride for leaf, value in registers.items() if leaf.axis == axis)
-            vec = self.scheduled.vec_of({axis})
-            lane = self.nest.ranges[vec] if vec else number(0)
-            found[range_] = offsets.add(offsets.add(self.nest.starts[axis], number(fixed)), lane)
+            found[range_] = self._placed.get((axis, fixed)) or self._place(axis, fixed)
         return found | {staging.place: staging.offset(registers) for staging in self.stagings}
+
+    def _place(self, axis: Axis, fixed: int) -> UOp:
+        vec = self.scheduled.vec_of({axis})
+        lane = self.nest.ranges[vec] if vec else number(0)
+        place = offsets.add(offsets.add(self.nest.starts[axis], number(fixed)), lane)
+        self._placed[axis, fixed] = place
+        return place
 
     def _valid(self, offset: UOp, version: Version) -> tuple[UOp, ...]:
         axes = sorted(self._axes_under(offset) & version.guarded, key=lambda axis: (axis.target, axis.index))

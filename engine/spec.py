@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from math import prod
-from weakref import WeakSet
 
 from engine import dtype as dt
 from engine.element_spec import constant, elementwise, is_numeric, same_dtype
@@ -386,8 +385,8 @@ _TESTS = {
     for level, checks in SPECS.items()
 }
 
-# Nodes never change, so what has been verified once stays so.
-_verified: dict[Level, WeakSet[UOp]] = {level: WeakSet() for level in Level}
+# Nodes never change, so what has been verified once stays so: each level's bit among a node's `levels`.
+_BITS = {level: 1 << number for number, level in enumerate(Level)}
 
 
 def problem(node: UOp, level: Level) -> str:
@@ -435,19 +434,19 @@ def _fold_shapes(node: UOp) -> str:
 
 def verify(root: UOp, level: Level, stage: str) -> None:
     """Check the whole graph under `root`. VerifyError names `stage` (the pass that made it), the op and why."""
-    known = _verified[level]
+    known = _BITS[level]
     holes: dict[UOp, Numbers] = {}
-    for node in toposort(root, enter=lambda n: n not in known):
-        if node in known:
+    for node in toposort(root, enter=lambda n: not n.levels & known):
+        if node.levels & known:
             continue
         found = problem(node, level)
         if not found and level in (Level.TENSOR, Level.DEFINITION):
             found = shape_problem(node)
         if found:
             raise VerifyError(stage, node.op.value, found)
-        if outside := open_holes(node, holes):
+        if (holes or node.op is Op.HOLE) and (outside := open_holes(node, holes)):
             holes[node] = outside  # right only inside a FOLD, so it is not known to be right
         else:
-            known.add(node)
+            node.note("levels", node.levels | known)
     if root in holes:
         raise VerifyError(stage, Op.HOLE.value, "stands outside the body of its FOLD")

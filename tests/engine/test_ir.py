@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from math import nan
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 
 from engine import dtype as dt
 from engine.build import const, param
+from engine.dtype import DType
 from engine.ir import UOp, consumers, print_graph, substitute, toposort
 from engine.ops import Op
 
@@ -104,3 +107,10 @@ def test_threads_that_build_the_same_nodes_get_the_same_objects() -> None:
     finally:
         sys.setswitchinterval(interval)
     assert all(len({id(node) for node in same}) == 1 for same in zip(*built, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [*dt.DTYPES.values(), dt.void], ids=str)
+def test_there_is_one_dtype_of_each_name(dtype: DType) -> None:
+    assert copy.deepcopy(dtype) is copy.copy(dtype) is dtype
+    # a process that is spawned gets its arguments so
+    assert ForkingPickler.loads(ForkingPickler.dumps(dtype)) is dtype
