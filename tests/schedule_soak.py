@@ -134,18 +134,26 @@ def main() -> int:
     left = [batch for batch in wanted if batch not in state.done]
     console = Console()
     columns = (TextColumn("batches"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    pool = ProcessPoolExecutor(
-        options.processes, get_context("spawn"), max_tasks_per_child=BATCHES_OF_A_PROCESS
-    )
-    with Progress(*columns, console=console) as progress, pool:
+    with Progress(*columns, console=console) as progress:
         bar = progress.add_task("batches", total=len(wanted), completed=len(wanted) - len(left))
-        for future in as_completed([pool.submit(soak, batch) for batch in left]):
-            found = future.result()
+        for found in soaked(left, options.processes):
             state.add(found)
             progress.advance(bar)
             for fault in found["faults"]:
                 console.print(f"WRONG {fault}")
     return report([state.done[batch] for batch in wanted], console)
+
+
+def soaked(left: list[Batch], processes: int, each: int = BATCHES_OF_A_PROCESS) -> Iterator[dict[str, Any]]:
+    """Each batch as it is done, by processes that do about `each` before others take their place.
+
+    An executor that replaces its own processes hangs in Python 3.11: it gets its share.
+    """
+    share = processes * each
+    for start in range(0, len(left), share):
+        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+            for future in as_completed([pool.submit(soak, batch) for batch in left[start : start + share]]):
+                yield future.result()
 
 
 def report(done: list[dict[str, Any]], console: Console) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from tests.engine.scheduling import KERNELS
-from tests.schedule_soak import BATCH, State, batches, report, soak
+from tests.schedule_soak import BATCH, State, batches, report, soak, soaked
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +43,12 @@ def test_a_batch_is_the_same_each_time_and_right() -> None:
     first = soak(next(batches()))
     assert first["faults"] == []
     assert first == soak(next(batches()))
+
+
+def test_processes_that_have_done_enough_are_replaced() -> None:
+    wanted = list(islice(batches(), 3))
+    found = list(soaked(wanted, processes=1, each=1))
+    assert {(each["kernel"], each["batch"]) for each in found} == set(wanted)
 
 
 def test_a_report_counts_actions_and_fails_for_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
