@@ -33,6 +33,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 GiB = 1 << 30
 WIDTH = 1 << 14  # of the matrix
 LOOPS_REACH, TORCH_REACH = 0.95, 1.0
+MEMORY_BINDS = "memory, and how many places at a time are read"
 # Outputs are looked at in so many pieces of so many elements: the first, the last, and others at random.
 PIECES, PIECE = 24, 1 << 20
 
@@ -242,8 +243,8 @@ def add_row(table: Table, work: Streaming, nbytes: float, threads: int, times: d
     rates = f"{nbytes / ours.median_s / 1e9:.1f} / {nbytes / ours.best_s / 1e9:.1f}"
     torch = Ratio.of(ours, times["PyTorch"]) if "PyTorch" in times else None
     row = (work.name.replace("fused", "relu(a*b+a)"), str(threads), rates, str(against), name)
-    reached = verdict(against, LOOPS_REACH), "missing" if torch is None else str(torch)
-    table.add_row(*row, *reached, "" if torch is None else verdict(torch, TORCH_REACH))
+    reached = verdict(against, LOOPS_REACH, MEMORY_BINDS), "missing" if torch is None else str(torch)
+    table.add_row(*row, *reached, "" if torch is None else verdict(torch, TORCH_REACH, MEMORY_BINDS))
 
 
 def fitting(nbytes: int) -> tuple[int, str]:

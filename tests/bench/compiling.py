@@ -88,7 +88,8 @@ class Stages:
 
 
 def _word(clock: float, processor: float, reach: float) -> str:
-    return "✓" if clock <= reach else "of processor only" if processor <= reach else "missed"
+    missed = "missed: thousands of nodes, each built, walked and verified in Python"
+    return "✓" if clock <= reach else "of processor only" if processor <= reach else missed
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

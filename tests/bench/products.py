@@ -113,7 +113,7 @@ def add_row(table: Table, work: Work, like: Work, threads: int, times: dict[str,
         like.name,
         shown[1],
         str(found),
-        verdict(found, REACH),
+        verdict(found, REACH, "" if more == 1 else f"its instructions do {1 / more:.2f} of the operations"),
         str(instructions),
         *compared,
     )

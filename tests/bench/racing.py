@@ -151,9 +151,13 @@ def load() -> str:
     return f"load {load:.1f} on {cores} cores{busy}"
 
 
-def verdict(found: Ratio, reach: float) -> str:
-    """Whether a ratio reaches what it should, by medians and by bests: other work of the machine may disturb either."""
+def verdict(found: Ratio, reach: float, binds: str = "") -> str:
+    """Whether a ratio reaches what it should, by medians and by bests: other work of the machine may disturb either.
+
+    `binds` is what keeps it from more, said only where it falls short.
+    """
     by_medians, by_bests = found.medians >= reach, found.bests >= reach
     if by_medians and by_bests:
         return f"≥ {reach:g} ✓"
-    return f"≥ {reach:g} " + ("in medians only" if by_medians else "in bests only" if by_bests else "missed")
+    found_in = "in medians only" if by_medians else "in bests only" if by_bests else "missed"
+    return f"≥ {reach:g} {found_in}" + (f": {binds}" if binds else "")
