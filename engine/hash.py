@@ -7,6 +7,7 @@ hashlib, and keccak_224 … keccak_512, the original padding that Ethereum uses.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias, overload
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from engine import dtype as dt
 from engine import keccak
 from engine.errors import InvalidGraph
+from engine.jit import Jit, jit
 from engine.keccak import SPONGES, Sponge
 from engine.tensor import Tensor
 
@@ -71,10 +73,20 @@ def digests(
     views = [memoryview(message).cast("B") for message in messages]
     blocks = [sponge.blocks(len(view)) for view in views]
     lanes = Tensor(_padded(views, sponge, max(blocks)), device=device)
-    counts = None if len(set(blocks)) == 1 else Tensor(blocks, dt.int64, device=device).node
-    state = keccak.absorb(lanes.node, counts)
-    rows = Tensor._of(keccak.squeeze(state, sponge.rate, size), lanes.device).numpy()
+    counts = None if len(set(blocks)) == 1 else Tensor(blocks, dt.int64, device=device)
+    rows = _replayed(sponge.rate, size)(lanes, counts).numpy()
     return [row.tobytes() for row in rows]
+
+
+@lru_cache(maxsize=32)
+def _replayed(rate: int, size: int) -> Jit[[Tensor, Tensor | None], Tensor]:
+    """The hash of padded lanes: for each number of messages and of blocks its kernels are only looked for once."""
+
+    def hashed(lanes: Tensor, counts: Tensor | None) -> Tensor:
+        state = keccak.absorb(lanes.node, None if counts is None else counts.node)
+        return Tensor._of(keccak.squeeze(state, rate, size), lanes.device)
+
+    return jit(hashed)
 
 
 def _padded(messages: Sequence[memoryview], sponge: Sponge, blocks: int) -> Array:
