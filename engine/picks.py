@@ -35,7 +35,7 @@ WORTH = 0.995
 # Bodies written out more often than this take long to compile and never won.
 MAX_BODY = 64
 # Below this many seconds, by the model, the heuristic's schedule is good enough not to look for a better one.
-WORTH_PICKING_S = 1e-3
+WORTH_PICKING_S = 5e-4
 
 
 @dataclass(frozen=True)
