@@ -111,9 +111,9 @@ class Client:
         """Who this client's token says is asking."""
         return self._get(WhoAmI, "/v1/whoami")
 
-    def join_token(self, ttl_s: float | None = None) -> JoinToken:
-        """A one-use secret with which one node enrolls, valid for `ttl_s` seconds."""
-        return self._post(JoinToken, "/v1/join-tokens", _given(ttl_s=ttl_s))
+    def join_token(self, ttl_s: float | None = None, pool: str | None = None) -> JoinToken:
+        """A one-use secret with which one node enrolls, into `pool`, valid for `ttl_s` seconds."""
+        return self._post(JoinToken, "/v1/join-tokens", _given(ttl_s=ttl_s, pool=pool))
 
     def tokens(self, after: int | None = None, limit: int | None = None) -> Page[Token]:
         """The bearer tokens, without secrets."""
@@ -154,6 +154,14 @@ class Client:
     def retire(self, node_id: int) -> Node:
         """Take the node out of the fleet; its identity is refused from now on."""
         return self._post(Node, f"/v1/nodes/{node_id}/retire")
+
+    def trust_node(self, node_id: int, trust: str, reason: str) -> Node:
+        """Say how far the node is trusted: sealed, shared or tainted, and why."""
+        return self._post(Node, f"/v1/nodes/{node_id}/trust", {"trust": trust, "reason": reason})
+
+    def readmit(self, node_id: int) -> Node:
+        """Let in a node whose identity two live agents used, after the copy was stopped."""
+        return self._post(Node, f"/v1/nodes/{node_id}/readmit")
 
     # ----------------------------------------------------------------------------------------------- jobs
 

@@ -79,6 +79,13 @@ class Node(Resource):
     state: str = Field(description="enrolled, ready, draining, drained or retired")
     cordoned: bool = Field(description="accepts nothing new, by an operator's wish")
     contact: str = Field(description="online, late, unreachable or lost")
+    pool: str = Field(default="", description="the pool that its join token was bound to")
+    trust: str = Field(default="sealed", description="sealed, shared or tainted: how far its results count")
+    trust_reason: str = ""
+    contested: bool = Field(
+        default=False,
+        description="two live agents used its identity: both are refused until it is readmitted",
+    )
     hostname: str
     agent_version: str
     os: str

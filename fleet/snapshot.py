@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session, load_only
 
-from fleet import documents, jobs, kernels
+from fleet import documents, jobs, kernels, trust
 from fleet.advance import RoundView, SearchView, StepJob
 from fleet.agents.protocol import (
     CandidateRef,
@@ -26,7 +26,7 @@ from fleet.agents.protocol import (
 from fleet.blobs import Blobs
 from fleet.errors import FleetError
 from fleet.lifecycle import AttemptState, JobState, NodeState, SearchState
-from fleet.models import Attempt, Device, Job, Lease, Node, Round, Search
+from fleet.models import Attempt, Device, Job, Lease, Node, Round, Search, Standing
 from fleet.nodes import Contact, contact
 from fleet.placement import DeviceView, Needs, NodeView, Waiting
 from fleet.plan import AttemptView, Limits, Snapshot
@@ -80,12 +80,24 @@ def _nodes(session: Session, now: float, timings: Timings, up_since: float) -> t
     devices: dict[int, list[DeviceView]] = defaultdict(list)
     for device in session.scalars(select(Device).order_by(Device.name)):
         devices[device.node_id].append(_device(device, holds[device.id]))
-    return tuple(_node(row, devices[row.id], contact(row, now, timings, up_since)) for row in rows)
+    standings = trust.standings(session, [row.id for row in rows])
+    return tuple(
+        _node(row, standings[row.id], devices[row.id], contact(row, now, timings, up_since)) for row in rows
+    )
 
 
-def _node(row: Node, devices: Sequence[DeviceView], where: Contact) -> NodeView:
+def _node(row: Node, standing: Standing, devices: Sequence[DeviceView], where: Contact) -> NodeView:
     return NodeView(
-        row.id, row.name, row.state, row.cordoned, str(where), row.cores, tuple(devices), row.contact
+        id=row.id,
+        name=row.name,
+        state=row.state,
+        cordoned=row.cordoned,
+        contact=str(where),
+        cores=row.cores,
+        devices=tuple(devices),
+        told_contact=row.contact,
+        contested=standing.contested_at is not None,
+        trust=standing.trust,
     )
 
 

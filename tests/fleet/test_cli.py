@@ -19,13 +19,14 @@ from typer.main import get_group
 from typer.testing import CliRunner
 
 from fleet import cli, command, db
-from fleet.agents.protocol import EnrollRequest
+from fleet.agents.keys import Key
 from fleet.blobs import Blobs
 from fleet.cli import connection
 from fleet.client import Client
 from fleet.settings import Settings
-from tests.fleet.acting import Agent, inventory
+from tests.fleet.acting import Agent
 from tests.serving import Served, serving
+from tests.signing import joining
 from tests.whole import ROOT
 
 pytestmark = pytest.mark.timeout(40)  # a made-up agent that fails would leave the command waiting
@@ -421,6 +422,8 @@ FOR_SCRIPTS = (
     "kernels show 1",
     "kernels show 1 --source",
     "kernels quarantined",
+    "nodes trust tiny1 shared --reason people",
+    "nodes readmit tiny1",
     "nodes drain tiny1",
     "nodes retire never-seen",
     "join-token create",
@@ -451,9 +454,10 @@ def test_every_verb_of_the_client_takes_json() -> None:
 
 @pytest.mark.slow
 def test_every_verb_prints_one_json_document(run: Cli, client: Client, agent: Agent) -> None:
-    joining = {"Authorization": f"Bearer {client.join_token().secret}"}
-    asked = EnrollRequest(name="never-seen", inventory=inventory()).model_dump(mode="json")
-    httpx.post(f"{client.base_url}/v1/agents/enroll", json=asked, headers=joining).raise_for_status()
+    secret = client.join_token().secret
+    asked = joining(secret, "never-seen", Key.made()).model_dump(mode="json")
+    bearer = {"Authorization": f"Bearer {secret}"}
+    httpx.post(f"{client.base_url}/v1/agents/enroll", json=asked, headers=bearer).raise_for_status()
     printed = {}
     for line in FOR_SCRIPTS:
         result = run(*line.split(), "--json")

@@ -13,7 +13,8 @@ from fleet.agents.client import ControlPlane
 from fleet.agents.journal import Journal, lease_left
 from fleet.agents.protocol import AttemptReport, DeviceReport, Inventory, Outcome
 from fleet.agents.worker import Link
-from tests.fleet.agents.far_end import NODE_TOKEN, FarEnd
+from tests.fleet.agents.far_end import FarEnd
+from tests.signing import Pen
 
 INVENTORY = Inventory(
     hostname="h",
@@ -27,7 +28,7 @@ INVENTORY = Inventory(
 @pytest.fixture
 def link(far_end: FarEnd, tmp_path: Path) -> Iterator[Link]:
     journal = Journal(tmp_path)
-    with ControlPlane(far_end.url, NODE_TOKEN) as control:
+    with ControlPlane(far_end.url, far_end.knows(Pen())) as control:
         yield Link(control, journal, INVENTORY)
     journal.close()
 
