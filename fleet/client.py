@@ -12,9 +12,11 @@ retries of what is safe to repeat, is `Unreachable`.
 from __future__ import annotations
 
 import codecs
+import ssl
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -71,7 +73,8 @@ class Unreachable(Exception):
 
 class Client:
     """A connection to one control plane. `transport` replaces the network; `retry_delays_s` are the pauses, in
-    seconds, before a request that is safe to repeat is sent again after a connection error."""
+    seconds, before a request that is safe to repeat is sent again after a connection error. `ca_file`: the only authority, in
+    PEM, that may vouch for the server; without it the system's count."""
 
     def __init__(
         self,
@@ -79,6 +82,7 @@ class Client:
         token: str,
         transport: httpx.BaseTransport | None = None,
         retry_delays_s: tuple[float, ...] = RETRY_DELAYS_S,
+        ca_file: Path | None = None,
     ) -> None:
         self._retry_delays_s = retry_delays_s
         self._http = httpx.Client(
@@ -86,6 +90,7 @@ class Client:
             headers={"Authorization": f"Bearer {token}"},
             timeout=TIMEOUT_S,
             transport=transport,
+            verify=_trusting(ca_file),
         )
 
     @property
@@ -388,6 +393,11 @@ class Client:
                 if not left or not isinstance(error, BROKEN):
                     raise Unreachable(self.base_url, str(error) or type(error).__name__) from error
             time.sleep(left.pop(0))
+
+
+def _trusting(ca_file: Path | None) -> ssl.SSLContext | bool:
+    """Believe this authority and no other, or else the system's."""
+    return True if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
 
 
 def _given(**fields: Any) -> dict[str, Any]:

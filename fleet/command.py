@@ -29,7 +29,10 @@ VERBS: dict[str, dict[str, str]] = {
         "join-token": "One-use tokens with which a node joins: create.",
         "whoami": "Who the server takes you for.",
     },
-    "server": {"serve": "Run the server: API, controllers and web console in one process."},
+    "server": {
+        "serve": "Run the server: API, controllers and web console in one process.",
+        "ca": "A lab's own certificate authority: init, issue.",
+    },
     "node": {
         "agent": "Run the agent on a node: enroll, take work, report.",
         "node": "Look at this machine as a node: doctor, rotate-key.",

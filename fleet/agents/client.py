@@ -96,7 +96,7 @@ class ControlPlane:
 
     def __init__(self, server: str, signer: Signer, ca_file: Path | None = None) -> None:
         self._signer = signer
-        verify = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+        verify = True if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
         self._http = httpx.Client(base_url=server, auth=Signed(signer), verify=verify, timeout=_PATIENCE_S)
 
     def __enter__(self) -> ControlPlane:

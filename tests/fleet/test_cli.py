@@ -129,15 +129,15 @@ def test_an_unknown_verb_is_a_usage_error_with_a_suggestion() -> None:
 def test_an_option_goes_before_the_environment_and_that_before_the_folder(tmp_path: Path) -> None:
     config = tmp_path / ".config" / "tinyfleet"
     config.mkdir(parents=True)
-    (config / "url").write_text("http://folder:1\n")
+    (config / "url").write_text("https://folder:1\n")
     (config / "token").write_text("tfu_folder\n")
     given = tmp_path / "given"
     given.write_text("tfu_given\n")
     environ = {"HOME": str(tmp_path)}
-    assert connection.address(None, None, environ) == connection.Address("http://folder:1", "tfu_folder")
+    assert connection.address(None, None, environ) == connection.Address("https://folder:1", "tfu_folder")
     assert connection.address(None, None, {**environ, "TINYFLEET_TOKEN": "tfu_env"}).token == "tfu_env"
-    assert connection.address("http://option:2", given, environ) == connection.Address(
-        "http://option:2", "tfu_given"
+    assert connection.address("https://option:2", given, environ) == connection.Address(
+        "https://option:2", "tfu_given"
     )
 
 
@@ -145,8 +145,8 @@ def test_the_token_of_a_server_started_here_is_sent_to_this_machine_only(tmp_pat
     (tmp_path / "admin-token").write_text("tfu_admin\n")
     environ = {"HOME": str(tmp_path / "home"), "TINYFLEET_DATA": str(tmp_path)}
     assert connection.address("http://127.0.0.1:8000", None, environ).token == "tfu_admin"
-    with pytest.raises(connection.Usage, match="no token for http://example"):
-        connection.address("http://example.org", None, environ)
+    with pytest.raises(connection.Usage, match="no token for https://example"):
+        connection.address("https://example.org", None, environ)
 
 
 def test_without_a_token_the_command_says_where_to_put_one(tmp_path: Path) -> None:
