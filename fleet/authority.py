@@ -184,9 +184,9 @@ def _domain(text: str, field: str) -> x509.DNSName:
 def _within(name: x509.GeneralName, limit: x509.GeneralName) -> bool:
     if isinstance(name, x509.DNSName) and isinstance(limit, x509.DNSName):
         return name.value == limit.value or name.value.endswith(f".{limit.value}")
-    return (
-        isinstance(name, x509.IPAddress) and isinstance(limit, x509.IPAddress) and name.value in limit.value
-    )
+    if not (isinstance(name, x509.IPAddress) and isinstance(limit, x509.IPAddress)):
+        return False
+    return ipaddress.ip_address(str(name.value)) in ipaddress.ip_network(str(limit.value))
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -33,6 +33,7 @@ from fleet.resources import (
     MintedToken,
     Node,
     Page,
+    Purged,
     QuarantinedCandidate,
     Round,
     Search,
@@ -283,6 +284,11 @@ class Client:
     def kernel_source(self, kernel_id: int) -> str:
         """The C source of a tuned kernel."""
         return self._send("GET", f"/v1/kernels/{kernel_id}/source", repeatable=True).text
+
+    def purge_kernels(self, node_id: int, since: float = 0.0, dry_run: bool = False) -> Purged:
+        """Take out the tuned kernels that rest on a node's word since then (epoch seconds), or only say which."""
+        body = {"node": node_id, "since": since, "dry_run": dry_run}
+        return self._post(Purged, "/v1/kernels/purge", body)
 
     def quarantine(self, after: int | None = None, limit: int | None = None) -> Page[QuarantinedCandidate]:
         """Candidates set aside because they crashed, hung or lied."""

@@ -24,7 +24,7 @@ VERBS: dict[str, dict[str, str]] = {
         "nodes": "The nodes: list, show, cordon, uncordon, drain, trust, readmit, retire.",
         "jobs": "Jobs: submit, list, show, logs, cancel.",
         "searches": "BEAM searches for fast kernels: run, list, show, cancel.",
-        "kernels": "The best kernels found so far: list, show, quarantined.",
+        "kernels": "The best kernels found so far: list, show, quarantined, purge.",
         "tokens": "Bearer tokens: list, create, revoke.",
         "join-token": "One-use tokens with which a node joins: create.",
         "whoami": "Who the server takes you for.",

@@ -286,7 +286,11 @@ class KernelAlias(Table):
 
 
 class TunedKernel(Table):
-    """The best confirmed candidate for a cache key (kernel, target, threads)."""
+    """The best candidate for a cache key (kernel, target, threads): one that a second node has confirmed, and beside
+    it one for each tenant whose search has found a better one that nobody has confirmed.
+
+    `node_id` timed it last, `found_by` measured it first; nobody but `tenant` is served it before `confirmed_at`.
+    """
 
     __tablename__ = "tuned_kernels"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -306,7 +310,31 @@ class TunedKernel(Table):
     search_id: Mapped[int] = mapped_column(ForeignKey("searches.id"))
     node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id"))
     created_at: Mapped[float]
-    __table_args__ = (UniqueConstraint("kernel_hash", "target_id", "threads"),)
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name"))
+    found_by: Mapped[int | None] = mapped_column(ForeignKey("nodes.id"))
+    confirmed_at: Mapped[float | None]
+    confirmed_by: Mapped[int | None] = mapped_column(ForeignKey("nodes.id"))
+    confirm_job_id: Mapped[int | None]
+    confirm_tries: Mapped[int] = mapped_column(default=0)
+    __table_args__ = (
+        partial_index(
+            "uq_tuned_kernels_confirmed",
+            "kernel_hash",
+            "target_id",
+            "threads",
+            where="confirmed_at IS NOT NULL",
+            unique=True,
+        ),
+        partial_index(
+            "uq_tuned_kernels_claimed",
+            "kernel_hash",
+            "target_id",
+            "threads",
+            "tenant",
+            where="confirmed_at IS NULL",
+            unique=True,
+        ),
+    )
 
 
 class Quarantine(Table):

@@ -229,8 +229,14 @@ class TunedKernel(Resource):
         description="its C source, by SHA3-256: also the address of the blob",
     )
     search_id: int
-    node_id: int
+    node_id: int = Field(description="the node that timed it")
     created_at: Timestamp
+    confirmed_at: Timestamp | None = Field(
+        default=None,
+        description="when a second sealed node found it right (in a fleet of one: a second run with another seed); "
+        "before, nobody but its finder's tenant is served it",
+    )
+    confirmed_by: int | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -243,6 +249,13 @@ class TunedKernel(Resource):
     def gbps(self) -> float:
         """10⁹ bytes of inputs and output a second."""
         return self.bytes / self.time_s / 1e9
+
+
+class Purged(Resource):
+    """Tuned kernels that were taken out, or would be."""
+
+    dry_run: bool
+    kernels: list[TunedKernel]
 
 
 class QuarantinedCandidate(Resource):

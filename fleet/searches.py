@@ -77,7 +77,7 @@ def _find_or_insert(session: Session, request: SearchRequest, principal: Princip
     target_id = choose_target(session, request.arch, request.threads, now)
     tuned = None
     if kernel_hash and not request.refresh:
-        tuned = kernels.lookup(session, kernel_hash, target_id, request.threads)
+        tuned = kernels.lookup(session, kernel_hash, target_id, request.threads, principal.tenant)
     if tuned is not None:
         search = _insert(session, request, principal, now, kernel_hash, target_id, answered=True)
         hit(session, search, tuned, now)

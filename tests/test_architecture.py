@@ -46,6 +46,7 @@ OWNERS = {
 # Modules that decide: no I/O, no clock, no randomness.
 PURE = (
     "fleet/advance.py",
+    "fleet/confirming.py",
     "fleet/lifecycle.py",
     "fleet/placement.py",
     "fleet/plan.py",

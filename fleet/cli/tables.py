@@ -297,9 +297,16 @@ def kernel(row: TunedKernel) -> Table:
             ("error", f"{text.error_size(row.max_error)}, tolerance {text.error_size(row.tolerance)}"),
             ("architecture", row.arch),
             ("found", f"by search {row.search_id}, {text.ago(row.created_at)}"),
+            ("confirmed", _confirmed(row)),
             ("hash", row.kernel_hash),
         ]
     )
+
+
+def _confirmed(row: TunedKernel) -> str:
+    if row.confirmed_at is None:
+        return "not yet: served to nobody but its finder"
+    return f"by node {row.confirmed_by}, {text.ago(row.confirmed_at)}"
 
 
 def quarantine(rows: Sequence[QuarantinedCandidate]) -> Table:

@@ -422,6 +422,7 @@ FOR_SCRIPTS = (
     "kernels show 1",
     "kernels show 1 --source",
     "kernels quarantined",
+    "kernels purge --node tiny1 --since 2h --dry-run",
     "nodes trust tiny1 shared --reason people",
     "nodes readmit tiny1",
     "nodes drain tiny1",
