@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import ssl
 from collections.abc import Generator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -203,6 +204,16 @@ class ControlPlane:
         if not response.is_success:
             raise _error(method, path, response)
         return response
+
+
+def server_clock(server: str, ca_file: Path | None) -> float | None:
+    """The server's time as its answers are dated, epoch seconds, to the second; None when it does not answer."""
+    verify = True if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
+    try:
+        said = httpx.get(f"{server}/livez", verify=verify, timeout=5.0).headers.get("date", "")
+        return parsedate_to_datetime(said).timestamp()
+    except (httpx.HTTPError, ValueError):
+        return None
 
 
 def backoff(failures: int, chance: float) -> float:
