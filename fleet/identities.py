@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from fleet import events, trust
 from fleet.agents.signature import WINDOW_S, Signature, key_id, rotation_text
 from fleet.errors import InvalidSpec, NotPermitted
-from fleet.models import Node, NodeKey, Nonce, Standing
+from fleet.models import Node, NodeKey, Nonce, Standing, Token
 from fleet.principals import Principal
 from fleet.standing_rows import Trust
 
@@ -83,11 +83,18 @@ def spend(session: Session, signed: Signature, now: float) -> None:
 # ------------------------------------------------------------------------------------------------- keys
 
 
-def establish(session: Session, node: Node, public_key: str, pool: str, now: float) -> None:
+def establish(session: Session, node: Node, public_key: str, join: Token, now: float) -> None:
     """The identity of a node that has just been enrolled: its standing and its first key."""
-    session.add(Standing(node_id=node.id, pool=pool, trust_at=now))
+    session.add(Standing(node_id=node.id, pool=join.pool or "", trust_at=now, join_token_id=join.id))
     session.flush()
     _add(session, node.id, public_key, now)
+
+
+def joined(session: Session, public_key: str, join: Token) -> Node | None:
+    """The node that has joined with this token and this key: its answer got lost, and it asks again."""
+    query = select(Node).join(Standing, Standing.node_id == Node.id).join(NodeKey, NodeKey.node_id == Node.id)
+    with_both = (Standing.join_token_id == join.id) & (NodeKey.public_key == public_key)
+    return session.scalars(query.where(with_both, NodeKey.expires_at.is_(None))).first()
 
 
 def _add(session: Session, node_id: int, public_key: str, now: float) -> NodeKey:

@@ -79,16 +79,28 @@ def enroll(session: Session, join_secret: str, request: EnrollRequest, now: floa
     text = enrolment_text(join_secret, request.name, request.public_key)
     if not identities.right(request.public_key, request.proof, text):
         raise InvalidSpec("proof", "is not the key's signature of this join token and name")
+    again = _again(session, join_secret, request)
+    if again is not None:
+        return again
     join = tenants.spend_join(session, join_secret, now)
     if session.scalars(_live_named(request.name)).first() is not None:
         raise AlreadyExists("node", request.name, "choose another name, or retire the old node first")
     node = _insert(session, request, now)
     observe(session, node, request.inventory, now)
-    identities.establish(session, node, request.public_key, join.pool or "", now)
+    identities.establish(session, node, request.public_key, join, now)
     data = {"name": node.name, "hostname": node.hostname, "join_token": join.id, "pool": join.pool or ""}
     events.append(session, "node.enrolled", f"node:{node.id}", data, now)
     principal = Principal("node", node.id, node.name, join.tenant, "node")
     events.audit(session, principal, "node.enroll", f"node:{node.id}", data, now)
+    return EnrollResponse(node_id=node.id, name=node.name, pool=join.pool or "")
+
+
+def _again(session: Session, join_secret: str, request: EnrollRequest) -> EnrollResponse | None:
+    """The answer that a node has had already, when the very same one asks for it again."""
+    join = tenants.join_token(session, join_secret)
+    node = None if join is None else identities.joined(session, request.public_key, join)
+    if join is None or node is None or node.name != request.name:
+        return None
     return EnrollResponse(node_id=node.id, name=node.name, pool=join.pool or "")
 
 

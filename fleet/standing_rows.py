@@ -59,4 +59,5 @@ class Standing(Table):
     boot_signed_at: Mapped[float | None]
     contested_at: Mapped[float | None]
     rotate: Mapped[bool] = mapped_column(default=False)
+    join_token_id: Mapped[int | None]  # with which it joined
     __table_args__ = (one_of("trust", Trust),)

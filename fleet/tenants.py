@@ -138,6 +138,12 @@ def mint_join(
     return secret
 
 
+def join_token(session: Session, secret: str) -> Token | None:
+    """The row of a join token, spent or not; None when there is none."""
+    query = select(Token).where(Token.digest == _digest(secret), Token.kind == "join")
+    return session.scalars(query).one_or_none()
+
+
 def spend_join(session: Session, secret: str, now: float) -> Token:
     """Spend a join token by one conditional UPDATE; NotPermitted when it is spent, expired or unknown."""
     digest = _digest(secret)

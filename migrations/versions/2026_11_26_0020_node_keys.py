@@ -42,6 +42,7 @@ def upgrade() -> None:
         sa.Column("boot_signed_at", sa.Double(), nullable=True),
         sa.Column("contested_at", sa.Double(), nullable=True),
         sa.Column("rotate", sa.Boolean(), nullable=False),
+        sa.Column("join_token_id", sa.Integer(), nullable=True),
         sa.CheckConstraint("trust IN ('sealed', 'shared', 'tainted')", name=op.f("ck_node_standings_trust")),
         sa.ForeignKeyConstraint(["node_id"], ["nodes.id"], name="fk_node_standings_node_id_nodes"),
         sa.PrimaryKeyConstraint("node_id", name="pk_node_standings"),

@@ -8,14 +8,15 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from fleet import db, events, jobs, kernels, nodes, trust
+from fleet import db, events, jobs, kernels, nodes, searches, trust
 from fleet.agents.protocol import CandidateOutcome
 from fleet.blobs import Blobs
 from fleet.errors import InvalidSpec, NotFound, NotPermitted
-from fleet.models import Quarantine, Search, TunedKernel
+from fleet.models import Quarantine, Search, Tenant, TunedKernel
 from fleet.principals import Principal
+from fleet.searches import SearchRequest
 from fleet.standing_rows import Trust
-from tests.fleet.acting import KERNEL_HASH, TARGET_ID, Agent
+from tests.fleet.acting import GEMM, KERNEL_HASH, TARGET_ID, Agent
 from tests.fleet.stepping import Fleet, Submit
 
 OTHERS = "another tenant"
@@ -242,3 +243,18 @@ def test_trust_falls_by_itself_and_is_raised_by_an_administrator_with_a_reason(
     assert told == ["shared", "tainted", "sealed"]
     audited = [row for row in events.audit_page(session, limit=1000) if row.action == "node.trust"]
     assert [row.data["reason"] for row in audited] == ["new image"]
+
+
+def test_a_search_in_flight_is_joined_by_its_own_tenant_only(
+    sessions: sessionmaker[Session], agent: Agent, admin: Principal, now: float
+) -> None:
+    request = SearchRequest(kernel=GEMM)
+    with sessions.begin() as session:
+        session.add(Tenant(name=OTHERS, created_at=now))
+        other = Principal("user", 9, "eve", OTHERS, "user")
+        found = [
+            searches.submit(session, request, principal=who, now=now).id
+            for who in (admin, admin, other, other)
+        ]
+    assert (found[0], found[2]) == (found[1], found[3])
+    assert found[0] != found[2]

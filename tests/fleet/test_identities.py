@@ -135,3 +135,18 @@ def test_a_report_of_an_earlier_boot_is_a_clone_only_when_it_was_signed_after_th
     assert identities.contest(session, node, "boot-0", now + 0.001, now + 5)
     with pytest.raises(NotPermitted, match="readmit"):
         identities._check_standing(session, node, now + 6)
+
+
+def test_a_node_whose_answer_got_lost_asks_again_and_is_told_the_same(
+    sessions: sessionmaker[Session], admin: Principal, key: Key, now: float
+) -> None:
+    with sessions.begin() as session:
+        secret = tenants.mint_join(session, now=now, by=admin, pool="red")
+    asked = joining(secret, "tiny1", key)
+    answers = []
+    for _ in range(3):
+        with sessions.begin() as session:
+            answers.append(nodes.enroll(session, secret, asked, now))
+    assert answers == [answers[0]] * 3
+    with sessions.begin() as session, pytest.raises(NotPermitted, match="used already"):
+        nodes.enroll(session, secret, joining(secret, "tiny1", Key.made()), now)
