@@ -16,7 +16,7 @@ from api import auth, errors
 from api.body import Bodies, BodyLimit
 from api.controllers import Controllers
 from api.deps import Parts
-from api.routes import agents, blobs, document, events, health, jobs, kernels, nodes, searches, tokens
+from api.routes import agents, blobs, document, events, health, jobs, kernels, nodes, searches, tokens, trust
 from api.routes.console import Console
 from api.schemas import MEDIA_TYPE
 from api.settings import Settings
@@ -29,6 +29,7 @@ from fleet.db import engine_for, now, reading, session_factory, upgrade, writing
 ROUTERS = (
     agents.router,
     nodes.router,
+    trust.router,
     jobs.router,
     searches.router,
     kernels.router,

@@ -1,4 +1,4 @@
-"""Bearer token → principal, and what each role may reach.
+"""Bearer token or a node's signature → principal, and what each role may reach.
 
 Every route declares who may use it by one of the annotations below; the application refuses to start with a route
 that declares nothing and is not on the list of public ones (`api.app`).
@@ -14,20 +14,25 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from api.deps import PartsDep
+from api.deps import Parts, PartsDep
 from api.errors import Unauthenticated
+from api.signed import SigningNode
 from fleet.db import now
 from fleet.errors import NotPermitted
 from fleet.tenants import Principal, identify, principal_of
 
 _bearer = HTTPBearer(
-    auto_error=False, description="a token of this server: tfu_…, tfs_… or, for a node, tfn_…"
+    auto_error=False, description="a token of this server: tfu_… or tfs_…; nodes sign instead"
 )
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 async def bearer_secret(credentials: Credentials) -> str:
     """The secret of the Authorization header. Raises Unauthenticated without one."""
+    return _secret(credentials)
+
+
+def _secret(credentials: HTTPAuthorizationCredentials | None) -> str:
     if credentials is None:
         raise Unauthenticated("send the token in the header Authorization: Bearer TOKEN")
     return credentials.credentials
@@ -46,8 +51,15 @@ class Allow:
     def __init__(self, *roles: str) -> None:
         self.roles = frozenset(roles)
 
-    def __call__(self, parts: PartsDep, secret: Secret) -> Principal:
+    def __call__(self, parts: PartsDep, node: SigningNode, credentials: Credentials) -> Principal:
         """Raises Unauthenticated (401) and NotPermitted (403)."""
+        principal = self._holder(parts, _secret(credentials)) if node is None else node
+        if principal.role not in self.roles:
+            needed = " or ".join(sorted(self.roles))
+            raise NotPermitted(f"this takes the role {needed}; yours is {principal.role}")
+        return principal
+
+    def _holder(self, parts: Parts, secret: str) -> Principal:
         with parts.read() as session:
             at = now(session)
             try:
@@ -55,11 +67,7 @@ class Allow:
             except NotPermitted as error:
                 raise Unauthenticated(error.reason) from error
         parts.uses.note(token, at)
-        principal = principal_of(token)
-        if principal.role not in self.roles:
-            needed = " or ".join(sorted(self.roles))
-            raise NotPermitted(f"this takes a token of role {needed}; yours has the role {principal.role}")
-        return principal
+        return principal_of(token)
 
 
 reader = Allow("viewer", "user", "admin")

@@ -9,15 +9,17 @@ from typing import Annotated
 
 import typer
 
+from api import authority_verbs
 from api.server import serve as run_server
 from api.settings import Settings, is_loopback
 from fleet.errors import InvalidSpec
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(authority_verbs.app, name="ca")
 
-INSECURE = (
-    "Warning: listening on {host} without TLS. Tokens and results cross the network in clear text, and whoever "
-    "reads them can do what you can. Use this only on a network that you trust."
+PROXIED = (
+    "Warning: listening on {host} without TLS, as you said because a proxy in front of it ends TLS. Whoever reaches this "
+    "address past the proxy reads tokens in clear text: let nobody but the proxy connect to it."
 )
 
 
@@ -34,8 +36,15 @@ def serve(
     ready_file: Annotated[
         Path | None, typer.Option(help="Write the URL there, as JSON, once the server listens.")
     ] = None,
-    insecure_listen: Annotated[
-        bool, typer.Option("--insecure-listen", help="Allow an address that others can reach, without TLS.")
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="The server's certificate, in PEM, with those that vouch for it.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key, in PEM, mode 0600.")] = None,
+    behind_tls_proxy: Annotated[
+        bool,
+        typer.Option(
+            "--behind-tls-proxy", help="Listen off loopback without TLS: a proxy in front of it ends TLS."
+        ),
     ] = False,
     access_log: Annotated[bool, typer.Option("--access-log", help="Print a line for each request.")] = False,
 ) -> None:
@@ -46,10 +55,15 @@ def serve(
     try:
         settings = _settings(host, port, data)
         settings = dataclasses.replace(
-            settings, ready_file=ready_file, insecure_listen=insecure_listen, access_log=access_log
+            settings,
+            ready_file=ready_file,
+            behind_tls_proxy=behind_tls_proxy,
+            access_log=access_log,
+            tls_cert=tls_cert or settings.tls_cert,
+            tls_key=tls_key or settings.tls_key,
         )
-        if insecure_listen and not is_loopback(settings.host):
-            typer.echo(INSECURE.format(host=settings.host), err=True)
+        if behind_tls_proxy and settings.tls_cert is None and not is_loopback(settings.host):
+            typer.echo(PROXIED.format(host=settings.host), err=True)
         run_server(settings, typer.echo)
     except InvalidSpec as error:
         typer.echo(f"tinyfleet serve: {error}", err=True)

@@ -40,7 +40,8 @@ class Server(uvicorn.Server):
         """Listen, then say where."""
         await super().startup(sockets)
         host, port = self.servers[0].sockets[0].getsockname()[:2]
-        self._listening(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+        scheme = "https" if self.config.is_ssl else "http"
+        self._listening(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Wake every parked poll and stream, then end as uvicorn does, and leave no connection open."""
@@ -58,6 +59,8 @@ def make_server(parts: Parts, listening: Callable[[str], None], run_controllers:
         create_app(parts, run_controllers),
         host=parts.settings.host,
         port=parts.settings.port,
+        ssl_certfile=parts.settings.tls_cert,
+        ssl_keyfile=parts.settings.tls_key,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
         access_log=parts.settings.access_log,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ class Settings:
     fleet: FleetSettings
     host: str = "127.0.0.1"
     port: int = 8000
-    insecure_listen: bool = False
+    behind_tls_proxy: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     ready_file: Path | None = None
     access_log: bool = False
     max_body_bytes: int = 1 << 20
@@ -26,22 +29,43 @@ class Settings:
 
     @staticmethod
     def from_env(environ: Mapping[str, str]) -> Settings:
-        """Read TINYFLEET_HOST, TINYFLEET_PORT and what `fleet.settings` reads."""
+        """Read TINYFLEET_HOST, _PORT, _TLS_CERT, _TLS_KEY and what `fleet.settings` reads."""
         return Settings(
             fleet=FleetSettings.from_env(environ),
             host=environ.get("TINYFLEET_HOST", "127.0.0.1"),
             port=_port(environ.get("TINYFLEET_PORT", "8000")),
+            tls_cert=Path(environ["TINYFLEET_TLS_CERT"]) if environ.get("TINYFLEET_TLS_CERT") else None,
+            tls_key=Path(environ["TINYFLEET_TLS_KEY"]) if environ.get("TINYFLEET_TLS_KEY") else None,
         )
 
     def check_listening(self) -> None:
-        """Refuse to offer tokens in clear text to a network. Raises InvalidSpec."""
-        if not self.insecure_listen and not is_loopback(self.host):
+        """Refuse to offer tokens in clear text to a network, and a certificate that cannot be used. Raises
+        InvalidSpec."""
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise InvalidSpec("--tls-cert", "goes with --tls-key: give both, or neither")
+        if self.tls_cert is not None and self.tls_key is not None:
+            _check_certificate(self.tls_cert, self.tls_key)
+        elif not self.behind_tls_proxy and not is_loopback(self.host):
             raise InvalidSpec(
                 "host",
-                f"{self.host} is not a loopback address, and this server has no TLS yet: tokens would cross the "
-                "network in clear text. Listen on 127.0.0.1 behind a TLS proxy, or accept that with "
-                "--insecure-listen",
+                f"{self.host} is not a loopback address, and without TLS tokens would cross the network in clear "
+                "text: give --tls-cert and --tls-key (tinyfleet ca makes them for a lab), listen on 127.0.0.1, or say "
+                "--behind-tls-proxy when a proxy in front of it ends TLS",
             )
+
+
+def _check_certificate(certificate: Path, key: Path) -> None:
+    for option, path in (("--tls-cert", certificate), ("--tls-key", key)):
+        if not path.is_file():
+            raise InvalidSpec(option, f"there is no file {path}")
+    if key.stat().st_mode & 0o077:
+        raise InvalidSpec("--tls-key", f"{key} can be read by others: chmod 600 it")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise InvalidSpec(
+            "--tls-cert", f"{certificate} and {key} are no certificate and its key: {error}"
+        ) from error
 
 
 def is_loopback(host: str) -> bool:

@@ -12,9 +12,11 @@ retries of what is safe to repeat, is `Unreachable`.
 from __future__ import annotations
 
 import codecs
+import ssl
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -31,6 +33,7 @@ from fleet.resources import (
     MintedToken,
     Node,
     Page,
+    Purged,
     QuarantinedCandidate,
     Round,
     Search,
@@ -71,7 +74,8 @@ class Unreachable(Exception):
 
 class Client:
     """A connection to one control plane. `transport` replaces the network; `retry_delays_s` are the pauses, in
-    seconds, before a request that is safe to repeat is sent again after a connection error."""
+    seconds, before a request that is safe to repeat is sent again after a connection error. `ca_file`: the only authority, in
+    PEM, that may vouch for the server; without it the system's count."""
 
     def __init__(
         self,
@@ -79,6 +83,7 @@ class Client:
         token: str,
         transport: httpx.BaseTransport | None = None,
         retry_delays_s: tuple[float, ...] = RETRY_DELAYS_S,
+        ca_file: Path | None = None,
     ) -> None:
         self._retry_delays_s = retry_delays_s
         self._http = httpx.Client(
@@ -86,6 +91,7 @@ class Client:
             headers={"Authorization": f"Bearer {token}"},
             timeout=TIMEOUT_S,
             transport=transport,
+            verify=_trusting(ca_file),
         )
 
     @property
@@ -111,9 +117,9 @@ class Client:
         """Who this client's token says is asking."""
         return self._get(WhoAmI, "/v1/whoami")
 
-    def join_token(self, ttl_s: float | None = None) -> JoinToken:
-        """A one-use secret with which one node enrolls, valid for `ttl_s` seconds."""
-        return self._post(JoinToken, "/v1/join-tokens", _given(ttl_s=ttl_s))
+    def join_token(self, ttl_s: float | None = None, pool: str | None = None) -> JoinToken:
+        """A one-use secret with which one node enrolls, into `pool`, valid for `ttl_s` seconds."""
+        return self._post(JoinToken, "/v1/join-tokens", _given(ttl_s=ttl_s, pool=pool))
 
     def tokens(self, after: int | None = None, limit: int | None = None) -> Page[Token]:
         """The bearer tokens, without secrets."""
@@ -154,6 +160,14 @@ class Client:
     def retire(self, node_id: int) -> Node:
         """Take the node out of the fleet; its identity is refused from now on."""
         return self._post(Node, f"/v1/nodes/{node_id}/retire")
+
+    def trust_node(self, node_id: int, trust: str, reason: str) -> Node:
+        """Say how far the node is trusted: sealed, shared or tainted, and why."""
+        return self._post(Node, f"/v1/nodes/{node_id}/trust", {"trust": trust, "reason": reason})
+
+    def readmit(self, node_id: int) -> Node:
+        """Let in a node whose identity two live agents used, after the copy was stopped."""
+        return self._post(Node, f"/v1/nodes/{node_id}/readmit")
 
     # ----------------------------------------------------------------------------------------------- jobs
 
@@ -271,6 +285,11 @@ class Client:
         """The C source of a tuned kernel."""
         return self._send("GET", f"/v1/kernels/{kernel_id}/source", repeatable=True).text
 
+    def purge_kernels(self, node_id: int, since: float = 0.0, dry_run: bool = False) -> Purged:
+        """Take out the tuned kernels that rest on a node's word since then (epoch seconds), or only say which."""
+        body = {"node": node_id, "since": since, "dry_run": dry_run}
+        return self._post(Purged, "/v1/kernels/purge", body)
+
     def quarantine(self, after: int | None = None, limit: int | None = None) -> Page[QuarantinedCandidate]:
         """Candidates set aside because they crashed, hung or lied."""
         return self._get(Page[QuarantinedCandidate], "/v1/quarantine", _given(after=after, limit=limit))
@@ -380,6 +399,11 @@ class Client:
                 if not left or not isinstance(error, BROKEN):
                     raise Unreachable(self.base_url, str(error) or type(error).__name__) from error
             time.sleep(left.pop(0))
+
+
+def _trusting(ca_file: Path | None) -> ssl.SSLContext | bool:
+    """Believe this authority and no other, or else the system's."""
+    return True if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
 
 
 def _given(**fields: Any) -> dict[str, Any]:

@@ -21,18 +21,21 @@ GROUP = "tinyfleet.commands"
 # Entry point → the verbs its app puts at the top level, with the line that --help shows.
 VERBS: dict[str, dict[str, str]] = {
     "client": {
-        "nodes": "The nodes: list, show, cordon, uncordon, drain, retire.",
+        "nodes": "The nodes: list, show, cordon, uncordon, drain, trust, readmit, retire.",
         "jobs": "Jobs: submit, list, show, logs, cancel.",
         "searches": "BEAM searches for fast kernels: run, list, show, cancel.",
-        "kernels": "The best kernels found so far: list, show, quarantined.",
+        "kernels": "The best kernels found so far: list, show, quarantined, purge.",
         "tokens": "Bearer tokens: list, create, revoke.",
         "join-token": "One-use tokens with which a node joins: create.",
         "whoami": "Who the server takes you for.",
     },
-    "server": {"serve": "Run the server: API, controllers and web console in one process."},
+    "server": {
+        "serve": "Run the server: API, controllers and web console in one process.",
+        "ca": "A lab's own certificate authority: init, issue.",
+    },
     "node": {
         "agent": "Run the agent on a node: enroll, take work, report.",
-        "node": "Look at this machine as a node: doctor.",
+        "node": "Look at this machine as a node: doctor, rotate-key.",
     },
 }
 # Files that keep their verbs to themselves: one group under the entry point's name.

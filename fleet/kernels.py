@@ -1,4 +1,4 @@
-"""Kernels the fleet has seen, the cache of tuned ones, and the quarantine of candidates that misbehaved.
+"""Kernels the fleet has seen, the cache of tuned ones (who is served which), and the quarantine of candidates.
 
 The cache key is (kernel hash, target id, threads); a target id covers architecture, compiler and flags. Two
 references may mean one kernel: an alias leads from a reference's key to the kernel's hash.
@@ -10,8 +10,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql import ColumnElement
 
 from fleet import events
 from fleet.agents.protocol import (
@@ -20,8 +21,9 @@ from fleet.agents.protocol import (
     KernelRef,
     KernelSpec,
 )
-from fleet.errors import InvalidSpec, NotFound
+from fleet.errors import InvalidSpec, NotFound, NotPermitted
 from fleet.models import Blob, Kernel, KernelAlias, Quarantine, Search, TunedKernel
+from fleet.principals import Principal
 
 # ------------------------------------------------------------------------------------------- kernels
 
@@ -67,11 +69,11 @@ def with_document(session: Session, kernel: KernelRef) -> KernelRef:
     return kernel if row is None else KernelRef(json=row.document)
 
 
-def resolve(session: Session, spec: KernelSpec, target_id: str | None) -> KernelSpec:
+def resolve(session: Session, spec: KernelSpec, target_id: str | None, tenant: str) -> KernelSpec:
     """A kernel job's spec for one device: the document filled in, and the tuned schedule where it is wanted."""
     changes: dict[str, Any] = {"kernel": with_document(session, spec.kernel)}
     if spec.schedule == "tuned" or "tuned" in spec.compare:
-        found = lookup(session, spec.kernel, target_id, spec.threads)
+        found = lookup(session, spec.kernel, target_id, spec.threads, tenant)
         changes["tuned"] = found.schedule if found else None
     return spec.model_copy(update=changes)
 
@@ -80,30 +82,37 @@ def resolve(session: Session, spec: KernelSpec, target_id: str | None) -> Kernel
 
 
 def lookup(
-    session: Session, kernel: KernelRef | str, target_id: str | None, threads: int
+    session: Session, kernel: KernelRef | str, target_id: str | None, threads: int, tenant: str
 ) -> TunedKernel | None:
-    """The tuned kernel of a reference (or kernel hash) for this target and thread count."""
+    """The fastest tuned kernel of a reference (or kernel hash) for this target and thread count that this tenant is
+    served: a confirmed one, or one that its own search has found."""
     kernel_hash = kernel if isinstance(kernel, str) else hash_of(session, kernel)
     if kernel_hash is None or target_id is None:
         return None
-    return session.scalars(
-        select(TunedKernel).where(
-            TunedKernel.kernel_hash == kernel_hash,
-            TunedKernel.target_id == target_id,
-            TunedKernel.threads == threads,
-        )
-    ).one_or_none()
+    query = select(TunedKernel).where(
+        TunedKernel.kernel_hash == kernel_hash,
+        TunedKernel.target_id == target_id,
+        TunedKernel.threads == threads,
+        _served(tenant),
+    )
+    return session.scalars(query.order_by(TunedKernel.time_s, TunedKernel.id).limit(1)).first()
 
 
-def page(session: Session, after: int | None = None, limit: int = 50) -> Sequence[TunedKernel]:
-    """Tuned kernels, newest first, with ids below the cursor `after`."""
-    query = select(TunedKernel).order_by(TunedKernel.id.desc()).limit(limit)
+def _served(tenant: str) -> ColumnElement[bool]:
+    return or_(TunedKernel.confirmed_at.is_not(None), TunedKernel.tenant == tenant)
+
+
+def page(
+    session: Session, after: int | None = None, limit: int = 50, tenant: str = "default"
+) -> Sequence[TunedKernel]:
+    """The tuned kernels that a tenant is served, newest first, with ids below the cursor `after`."""
+    query = select(TunedKernel).where(_served(tenant)).order_by(TunedKernel.id.desc()).limit(limit)
     return session.scalars(query if after is None else query.where(TunedKernel.id < after)).all()
 
 
-def get(session: Session, tuned_id: int) -> TunedKernel:
-    """The tuned kernel, or NotFound."""
-    row = session.get(TunedKernel, tuned_id)
+def get(session: Session, tuned_id: int, tenant: str = "default") -> TunedKernel:
+    """The tuned kernel, or NotFound, also for one that this tenant is not served."""
+    row = session.scalars(select(TunedKernel).where(TunedKernel.id == tuned_id, _served(tenant))).first()
     if row is None:
         raise NotFound("tuned kernel", tuned_id)
     return row
@@ -124,26 +133,98 @@ def record(
     node_id: int,
     source_blob: str | None,
     now: float,
+    found_by: int | None = None,
+    confirmed: bool = False,
 ) -> TunedKernel:
-    """Keep a search's confirmed winner; a faster one that is known already stays."""
+    """Keep a search's winner, timed by `node_id` and measured first by `found_by`; a faster one that its tenant is
+    served already stays. `confirmed`: `node_id` is the second opinion."""
     if search.kernel_hash is None or search.target_id is None or winner.time_s is None:
         raise InvalidSpec("winner", "a tuned kernel needs a kernel hash, a target and a time")
-    known = lookup(session, search.kernel_hash, search.target_id, search.threads)
+    key = (search.kernel_hash, search.target_id, search.threads)
+    known = lookup(session, *key, search.tenant)
     if known is not None and known.time_s <= winner.time_s:
         return known
-    row = known or TunedKernel(
-        kernel_hash=search.kernel_hash, target_id=search.target_id, threads=search.threads
+    row = _claim(session, *key, search.tenant) or TunedKernel(
+        kernel_hash=key[0], target_id=key[1], threads=key[2], tenant=search.tenant
     )
     row.kernel, row.arch, row.created_at = search.kernel, arch, now
     row.schedule, row.schedule_hash, row.time_s = winner.schedule, winner.hash, winner.time_s
     row.flops, row.bytes = search.flops or 0.0, search.bytes or 0.0
     row.max_error, row.tolerance, row.source_blob = winner.max_error, winner.tolerance, source_blob
-    row.search_id, row.node_id = search.id, node_id
+    row.search_id, row.node_id, row.found_by = search.id, node_id, found_by
+    row.confirm_job_id, row.confirm_tries = None, 0
     session.add(row)
     session.flush()
     data = {"kernel_hash": row.kernel_hash, "time_s": row.time_s, "search": search.id}
     events.append(session, "kernel.tuned", f"kernel:{row.id}", data, now)
+    return confirm(session, row, by=node_id, time_s=row.time_s, now=now) if confirmed else row
+
+
+def _claim(
+    session: Session, kernel_hash: str, target_id: str, threads: int, tenant: str
+) -> TunedKernel | None:
+    key = {"kernel_hash": kernel_hash, "target_id": target_id, "threads": threads, "tenant": tenant}
+    query = select(TunedKernel).filter_by(**key).where(TunedKernel.confirmed_at.is_(None))
+    return session.scalars(query).one_or_none()
+
+
+def confirm(session: Session, row: TunedKernel, *, by: int, time_s: float, now: float) -> TunedKernel:
+    """A second opinion has found the kernel right, at its own time: everybody is served it, unless a faster one was
+    confirmed before. The row that stays is returned; searches of the other one lead to it."""
+    known = session.scalars(
+        select(TunedKernel).where(
+            TunedKernel.kernel_hash == row.kernel_hash,
+            TunedKernel.target_id == row.target_id,
+            TunedKernel.threads == row.threads,
+            TunedKernel.confirmed_at.is_not(None),
+        )
+    ).one_or_none()
+    if known is not None and known.time_s <= time_s:
+        _replace(session, row, known)
+        return known
+    if known is not None:
+        _replace(session, known, row)
+    claimed_s, row.time_s = row.time_s, time_s
+    row.confirmed_at, row.confirmed_by, row.confirm_job_id = now, by, None
+    session.flush()
+    data = {"by": by, "time_s": time_s, "claimed_s": claimed_s}
+    events.append(session, "kernel.confirmed", f"kernel:{row.id}", data, now)
     return row
+
+
+def _replace(session: Session, old: TunedKernel, new: TunedKernel | None) -> None:
+    """Take a row away; searches that led to it lead to the other one, or nowhere."""
+    leads = update(Search).where(Search.tuned_kernel_id == old.id)
+    session.execute(leads.values(tuned_kernel_id=None if new is None else new.id))
+    session.delete(old)
+    session.flush()
+
+
+def drop(session: Session, row: TunedKernel, kind: str, data: Mapping[str, Any], now: float) -> None:
+    """Take a tuned kernel out of the cache, with the event that says why."""
+    about = {"kernel_hash": row.kernel_hash, "schedule_hash": row.schedule_hash, "node": row.node_id}
+    _replace(session, row, None)
+    events.append(session, kind, f"kernel:{row.id}", about | dict(data), now)
+
+
+def purge(
+    session: Session, node_id: int, since: float, principal: Principal, now: float, dry_run: bool
+) -> list[TunedKernel]:
+    """Take out every tuned kernel that rests on a node's word since then (epoch seconds), confirmed or not; a dry run
+    only says which. NotPermitted for anybody but an administrator."""
+    if principal.role != "admin":
+        raise NotPermitted(f"a token of role {principal.role} cannot purge kernels: an admin can")
+    said = or_(
+        TunedKernel.node_id == node_id, TunedKernel.found_by == node_id, TunedKernel.confirmed_by == node_id
+    )
+    recent = or_(TunedKernel.created_at >= since, TunedKernel.confirmed_at >= since)
+    rows = list(session.scalars(select(TunedKernel).where(said, recent).order_by(TunedKernel.id)))
+    if not dry_run:
+        for row in rows:
+            drop(session, row, "kernel.purged", {"purged_node": node_id}, now)
+        data = {"node": node_id, "since": since, "kernels": [row.id for row in rows]}
+        events.audit(session, principal, "kernel.purge", f"node:{node_id}", data, now)
+    return rows
 
 
 # ------------------------------------------------------------------------------------------ quarantine

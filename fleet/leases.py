@@ -105,7 +105,7 @@ def _spec(session: Session, job: Job, device: Device) -> dict[str, Any]:
     spec = _SPEC.validate_python(job.spec)
     if not isinstance(spec, KernelSpec):
         return job.spec
-    return kernels.resolve(session, spec, device.target_id).model_dump(mode="json", by_alias=True)
+    return kernels.resolve(session, spec, device.target_id, job.tenant).model_dump(mode="json", by_alias=True)
 
 
 def _inputs(spec: Mapping[str, Any]) -> list[str]:

@@ -59,7 +59,7 @@ class NodeState(StrEnum):
     READY = "ready"  # takes work, unless cordoned
     DRAINING = "draining"  # takes nothing new; what runs may finish
     DRAINED = "drained"  # runs nothing and takes nothing
-    RETIRED = "retired"  # final; its token is revoked
+    RETIRED = "retired"  # final; its keys are ended
 
 
 class NodeEvent(StrEnum):

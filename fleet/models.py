@@ -6,42 +6,18 @@ Large sets, such as the candidates of a round, are JSON in one row: never a row 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, MetaData, UniqueConstraint, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
 
 from fleet.agents.protocol import CandidateOutcome, JobKind, Outcome
 from fleet.lifecycle import ATTEMPT, JOB, NODE, SEARCH
-
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-
-class Table(DeclarativeBase):
-    """The tables of the control plane; `Table.metadata` is the schema."""
-
-    metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own declaration
-        dict[str, Any]: JSON(none_as_null=True),
-        list[Any]: JSON(none_as_null=True),
-    }
-
-
-def one_of(column: str, values: Iterable[str]) -> CheckConstraint:
-    """A CHECK that `column` is NULL or holds one of `values`."""
-    return CheckConstraint(f"{column} IN ({', '.join(repr(str(value)) for value in values)})", name=column)
-
-
-def partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
-    """An index over the rows that match `where`; a unique one is a rule that the database holds."""
-    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
+from fleet.schema import Table as Table
+from fleet.schema import one_of, partial_index
+from fleet.standing_rows import NodeKey as NodeKey
+from fleet.standing_rows import Nonce as Nonce
+from fleet.standing_rows import Standing as Standing
 
 
 class Tenant(Table):
@@ -66,6 +42,7 @@ class Token(Table):
     created_at: Mapped[float]
     created_by: Mapped[str]
     expires_at: Mapped[float | None]
+    pool: Mapped[str | None]  # of a join token: the pool that its node is in
     used_at: Mapped[float | None]
     last_used_at: Mapped[float | None]  # of a bearer token; written at most once a minute
     revoked_at: Mapped[float | None]
@@ -309,7 +286,11 @@ class KernelAlias(Table):
 
 
 class TunedKernel(Table):
-    """The best confirmed candidate for a cache key (kernel, target, threads)."""
+    """The best candidate for a cache key (kernel, target, threads): one that a second node has confirmed, and beside
+    it one for each tenant whose search has found a better one that nobody has confirmed.
+
+    `node_id` timed it last, `found_by` measured it first; nobody but `tenant` is served it before `confirmed_at`.
+    """
 
     __tablename__ = "tuned_kernels"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -329,7 +310,31 @@ class TunedKernel(Table):
     search_id: Mapped[int] = mapped_column(ForeignKey("searches.id"))
     node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id"))
     created_at: Mapped[float]
-    __table_args__ = (UniqueConstraint("kernel_hash", "target_id", "threads"),)
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name"))
+    found_by: Mapped[int | None] = mapped_column(ForeignKey("nodes.id"))
+    confirmed_at: Mapped[float | None]
+    confirmed_by: Mapped[int | None] = mapped_column(ForeignKey("nodes.id"))
+    confirm_job_id: Mapped[int | None]
+    confirm_tries: Mapped[int] = mapped_column(default=0)
+    __table_args__ = (
+        partial_index(
+            "uq_tuned_kernels_confirmed",
+            "kernel_hash",
+            "target_id",
+            "threads",
+            where="confirmed_at IS NOT NULL",
+            unique=True,
+        ),
+        partial_index(
+            "uq_tuned_kernels_claimed",
+            "kernel_hash",
+            "target_id",
+            "threads",
+            "tenant",
+            where="confirmed_at IS NULL",
+            unique=True,
+        ),
+    )
 
 
 class Quarantine(Table):

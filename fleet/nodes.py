@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from fleet import events, tenants
+from fleet import events, identities, tenants
 from fleet.agents.protocol import (
     PROTOCOL_VERSION,
     DeviceReport,
@@ -18,6 +18,7 @@ from fleet.agents.protocol import (
     Inventory,
     canonical_hash,
 )
+from fleet.agents.signature import enrolment_text
 from fleet.errors import AlreadyExists, InvalidSpec, NotFound, NotPermitted
 from fleet.firing import amend
 from fleet.firing import fire as fire_row
@@ -69,22 +70,38 @@ def fire(session: Session, node: Node, event: NodeEvent, now: float, **changes: 
 
 
 def enroll(session: Session, join_secret: str, request: EnrollRequest, now: float) -> EnrollResponse:
-    """Trade a join token for a node's identity; NotPermitted when the token is spent, AlreadyExists for the name.
+    """Trade a join token for a node's identity, which is the key that it sends the public half of.
 
-    The caller rolls back on AlreadyExists, so that the join token is not spent by it.
+    NotPermitted when the token is spent, AlreadyExists for the name, InvalidSpec when it does not hold the key. The
+    caller rolls back on these, so that the join token is not spent by them.
     """
     _check_inventory(request.inventory)
+    text = enrolment_text(join_secret, request.name, request.public_key)
+    if not identities.right(request.public_key, request.proof, text):
+        raise InvalidSpec("proof", "is not the key's signature of this join token and name")
+    again = _again(session, join_secret, request)
+    if again is not None:
+        return again
     join = tenants.spend_join(session, join_secret, now)
     if session.scalars(_live_named(request.name)).first() is not None:
         raise AlreadyExists("node", request.name, "choose another name, or retire the old node first")
     node = _insert(session, request, now)
     observe(session, node, request.inventory, now)
-    secret = tenants.mint_node(session, node.id, node.name, now)
-    data = {"name": node.name, "hostname": node.hostname, "join_token": join.id}
+    identities.establish(session, node, request.public_key, join, now)
+    data = {"name": node.name, "hostname": node.hostname, "join_token": join.id, "pool": join.pool or ""}
     events.append(session, "node.enrolled", f"node:{node.id}", data, now)
     principal = Principal("node", node.id, node.name, join.tenant, "node")
     events.audit(session, principal, "node.enroll", f"node:{node.id}", data, now)
-    return EnrollResponse(node_id=node.id, name=node.name, token=secret)
+    return EnrollResponse(node_id=node.id, name=node.name, pool=join.pool or "")
+
+
+def _again(session: Session, join_secret: str, request: EnrollRequest) -> EnrollResponse | None:
+    """The answer that a node has had already, when the very same one asks for it again."""
+    join = tenants.join_token(session, join_secret)
+    node = None if join is None else identities.joined(session, request.public_key, join)
+    if join is None or node is None or node.name != request.name:
+        return None
+    return EnrollResponse(node_id=node.id, name=node.name, pool=join.pool or "")
 
 
 def _check_inventory(inventory: Inventory) -> None:
@@ -271,11 +288,11 @@ def drain(session: Session, node_id: int, principal: Principal, now: float) -> N
 
 
 def retire(session: Session, node_id: int, principal: Principal, now: float) -> Node:
-    """Take a drained (or never seen) node out of the fleet: its token is revoked and its name is free."""
+    """Take a drained (or never seen) node out of the fleet: its keys end and its name is free."""
     _require_admin(principal)
     node = get(session, node_id)
     fire(session, node, NodeEvent.RETIRE, now)
-    tenants.revoke_node(session, node_id, now)
+    identities.end(session, node_id, now)
     events.audit(session, principal, "node.retire", f"node:{node_id}", {}, now)
     return node
 

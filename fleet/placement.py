@@ -72,6 +72,8 @@ class NodeView:
     cores: int
     devices: tuple[DeviceView, ...]
     told_contact: str = "online"  # what the last event about it said
+    contested: bool = False  # two live agents use its identity
+    trust: str = "sealed"
 
     def unavailable(self) -> str:
         """Why nothing new goes to this node; empty when it takes work."""
@@ -79,6 +81,8 @@ class NodeView:
             return f"is {self.state}"
         if self.cordoned:
             return "is cordoned"
+        if self.contested:
+            return "is used by two live agents: an operator has to decide"
         return "" if self.contact == "online" else f"is {self.contact}"
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from fleet.advance import SearchView, Start, Step, advance
 from fleet.agents.protocol import Outcome
+from fleet.confirming import ClaimView, ConfirmingStep, confirming
 from fleet.lifecycle import AttemptState, NodeState, SearchState
 from fleet.placement import Delay, NodeView, Placement, Waiting, place
 
@@ -58,6 +59,7 @@ class Snapshot:
     searches: tuple[SearchView, ...]
     limits: Limits
     up_since: float = 0.0
+    claims: tuple[ClaimView, ...] = ()  # tuned kernels that nobody has confirmed
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,14 @@ class Plan:
     emptied: tuple[Empty, ...] = ()
     contacts: tuple[Contacted, ...] = ()
     steps: tuple[Step, ...] = ()
+    confirmations: tuple[ConfirmingStep, ...] = ()
     placements: tuple[Placement, ...] = ()
     delays: tuple[Delay, ...] = ()
 
     @property
     def frees_or_makes_work(self) -> bool:
         """True when there may be something to place right after this plan is written."""
-        return bool(self.ends or self.steps)
+        return bool(self.ends or self.steps or self.confirmations)
 
 
 def plan(snapshot: Snapshot, now: float) -> Plan:
@@ -111,6 +114,7 @@ def plan(snapshot: Snapshot, now: float) -> Plan:
         emptied=_emptied(snapshot),
         contacts=_contacts(snapshot.nodes),
         steps=_steps(snapshot, now),
+        confirmations=confirming(snapshot.claims, snapshot.nodes),
         placements=tuple(placements),
         delays=tuple(delay for delay in delays if delay.reason != reasons[delay.job_id]),
     )

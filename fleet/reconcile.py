@@ -13,7 +13,7 @@ from functools import partial
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from fleet import artifacts, db, events, jobs, leases, nodes, rounds, snapshot
+from fleet import artifacts, confirmations, db, events, jobs, leases, nodes, rounds, snapshot
 from fleet.blobs import Blobs
 from fleet.errors import InvalidTransition, StaleWrite
 from fleet.firing import amend
@@ -99,6 +99,7 @@ def _actions(decided: Plan, blobs: Blobs, now: float) -> Iterator[Action]:
     yield from (partial(_contact, contacted=each, now=now) for each in decided.contacts)
     for each in decided.steps:
         yield partial(rounds.apply, step=each, kept=artifacts.keep(blobs, each), now=now)
+    yield from (partial(confirmations.apply, step=each, now=now) for each in decided.confirmations)
     yield from (partial(leases.grant, placement=each, now=now) for each in decided.placements)
     yield from (partial(_delay, delay=each) for each in decided.delays)
 

@@ -79,6 +79,13 @@ class Node(Resource):
     state: str = Field(description="enrolled, ready, draining, drained or retired")
     cordoned: bool = Field(description="accepts nothing new, by an operator's wish")
     contact: str = Field(description="online, late, unreachable or lost")
+    pool: str = Field(default="", description="the pool that its join token was bound to")
+    trust: str = Field(default="sealed", description="sealed, shared or tainted: how far its results count")
+    trust_reason: str = ""
+    contested: bool = Field(
+        default=False,
+        description="two live agents used its identity: both are refused until it is readmitted",
+    )
     hostname: str
     agent_version: str
     os: str
@@ -222,8 +229,14 @@ class TunedKernel(Resource):
         description="its C source, by SHA3-256: also the address of the blob",
     )
     search_id: int
-    node_id: int
+    node_id: int = Field(description="the node that timed it")
     created_at: Timestamp
+    confirmed_at: Timestamp | None = Field(
+        default=None,
+        description="when a second sealed node found it right (in a fleet of one: a second run with another seed); "
+        "before, nobody but its finder's tenant is served it",
+    )
+    confirmed_by: int | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -236,6 +249,13 @@ class TunedKernel(Resource):
     def gbps(self) -> float:
         """10⁹ bytes of inputs and output a second."""
         return self.bytes / self.time_s / 1e9
+
+
+class Purged(Resource):
+    """Tuned kernels that were taken out, or would be."""
+
+    dry_run: bool
+    kernels: list[TunedKernel]
 
 
 class QuarantinedCandidate(Resource):

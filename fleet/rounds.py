@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fleet import blobs, events, jobs, kernels, searches
+from fleet import blobs, confirmations, events, jobs, kernels, searches, snapshot
 from fleet.advance import (
     Close,
     Conclude,
@@ -72,7 +72,7 @@ def apply(session: Session, step: Step, kept: Kept, now: float) -> None:
 
 
 def _start(session: Session, search: Search, step: Start, now: float) -> None:
-    tuned = kernels.lookup(session, search.kernel_hash or "", step.target_id, search.threads)
+    tuned = kernels.lookup(session, search.kernel_hash or "", step.target_id, search.threads, search.tenant)
     if tuned is not None and not search.refresh:  # found by another search while this one waited
         searches.hit(session, search, tuned, now)
         return
@@ -110,7 +110,7 @@ def _submit(
 
 def _propose(session: Session, search: Search, step: Propose, kept: Kept, now: float) -> None:
     _learn(session, search, step.found, kept, now)
-    tuned = kernels.lookup(session, step.found.kernel_hash, search.target_id, search.threads)
+    tuned = kernels.lookup(session, step.found.kernel_hash, search.target_id, search.threads, search.tenant)
     if (
         search.round == 1 and tuned is not None and not search.refresh
     ):  # only now do we know which kernel was meant
@@ -207,7 +207,10 @@ def _confirmed(session: Session, search: Search, step: Confirmed, kept: Kept, no
 def _crown(
     session: Session, search: Search, job: StepJob, winner: CandidateResult, kept: Kept, now: float
 ) -> None:
-    """The winner becomes the tuned kernel, unless another search has found a faster one meanwhile."""
+    """The winner becomes the tuned kernel, unless another search has found a faster one meanwhile. For others than
+    its tenant it is one when this run was its second opinion, or else once there is one."""
+    found_on = confirmations.measured_on(session, search, winner.hash)
+    nodes, target_id = snapshot.nodes(session, now), search.target_id or ""
     tuned = kernels.record(
         session,
         search,
@@ -216,6 +219,8 @@ def _crown(
         node_id=job.node_id or 0,
         source_blob=_source(session, winner, kept, now),
         now=now,
+        found_by=min(found_on, default=None),
+        confirmed=confirmations.confirmed_by(nodes, target_id, found_on, job.node_id or 0),
     )
     searches.fire(
         session,

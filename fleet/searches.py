@@ -77,25 +77,26 @@ def _find_or_insert(session: Session, request: SearchRequest, principal: Princip
     target_id = choose_target(session, request.arch, request.threads, now)
     tuned = None
     if kernel_hash and not request.refresh:
-        tuned = kernels.lookup(session, kernel_hash, target_id, request.threads)
+        tuned = kernels.lookup(session, kernel_hash, target_id, request.threads, principal.tenant)
     if tuned is not None:
         search = _insert(session, request, principal, now, kernel_hash, target_id, answered=True)
         hit(session, search, tuned, now)
         return search
-    same = _in_flight(session, request, kernel_hash, target_id)
+    same = _in_flight(session, request, principal.tenant, kernel_hash, target_id)
     return same or _insert(session, request, principal, now, kernel_hash, target_id)
 
 
 def _in_flight(
-    session: Session, request: SearchRequest, kernel_hash: str | None, target_id: str | None
+    session: Session, request: SearchRequest, tenant: str, kernel_hash: str | None, target_id: str | None
 ) -> Search | None:
-    """The live search that answers this request, the oldest one first, whatever it has learnt since it was submitted.
+    """The tenant's live search that answers this request, the oldest one first, whatever it has learnt since it was submitted.
 
     Two names of a kernel that were both unknown when they were submitted make two searches. The one that is expanded
     later goes on; it ends as soon as the other has found a tuned kernel before.
     """
     limits = request.model_dump(exclude={"kernel", "arch"})
     query = select(Search).where(Search.state.in_([SearchState.QUEUED, SearchState.RUNNING]))
+    query = query.where(Search.tenant == tenant)  # what it finds is its finder's alone at first
     query = query.where(_means(request, kernel_hash)).filter_by(**limits).order_by(Search.id)
     return next((row for row in session.scalars(query) if _goes_where(row, request, target_id)), None)
 
@@ -132,10 +133,11 @@ def choose_target(session: Session, arch: str | None, threads: int, now: float) 
     return max(sorted(votes), key=lambda target: votes[target], default=None)
 
 
-def _join_key(request: SearchRequest, answered: bool) -> str:
-    """What no two live searches may share: all that was asked, and nothing that is learnt later. One that is answered
+def _join_key(request: SearchRequest, tenant: str, answered: bool) -> str:
+    """What no two live searches may share: who asked, all that was asked, and nothing that is learnt later. One that is answered
     at once is live only until then, and may be so beside one that is still searching."""
-    return canonical_hash([request.model_dump(mode="json", by_alias=True), "cache" if answered else "search"])
+    asked = request.model_dump(mode="json", by_alias=True)
+    return canonical_hash([asked, tenant, "cache" if answered else "search"])
 
 
 def _insert(
@@ -153,7 +155,7 @@ def _insert(
         kernel=kernel.model_dump(mode="json", by_alias=True, exclude_none=True),
         ref_key=request.kernel.key(),
         kernel_hash=kernel_hash,
-        join_key=_join_key(request, answered),
+        join_key=_join_key(request, principal.tenant, answered),
         target_id=target_id,
         state=SEARCH.initial,
         state_at=now,

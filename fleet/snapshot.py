@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session, load_only
 
-from fleet import documents, jobs, kernels
+from fleet import confirmations, documents, jobs, kernels, trust
 from fleet.advance import RoundView, SearchView, StepJob
 from fleet.agents.protocol import (
     CandidateRef,
@@ -26,7 +26,7 @@ from fleet.agents.protocol import (
 from fleet.blobs import Blobs
 from fleet.errors import FleetError
 from fleet.lifecycle import AttemptState, JobState, NodeState, SearchState
-from fleet.models import Attempt, Device, Job, Lease, Node, Round, Search
+from fleet.models import Attempt, Device, Job, Lease, Node, Round, Search, Standing
 from fleet.nodes import Contact, contact
 from fleet.placement import DeviceView, Needs, NodeView, Waiting
 from fleet.plan import AttemptView, Limits, Snapshot
@@ -53,19 +53,23 @@ _PLACED_BY = load_only(
 def load(session: Session, blobs: Blobs, now: float, timings: Timings, up_since: float = 0.0) -> Snapshot:
     """The fleet as the planner sees it; `up_since` is when the control plane started."""
     return Snapshot(
-        nodes=_nodes(session, now, timings, up_since),
+        nodes=nodes(session, now, timings, up_since),
         attempts=_attempts(session),
         waiting=_waiting(session),
         searches=_searches(session, blobs),
         limits=Limits(timings.lease_s, timings.grace_s),
         up_since=up_since,
+        claims=confirmations.views(session, blobs),
     )
 
 
 # ----------------------------------------------------------------------------------------------- nodes
 
 
-def _nodes(session: Session, now: float, timings: Timings, up_since: float) -> tuple[NodeView, ...]:
+def nodes(
+    session: Session, now: float, timings: Timings | None = None, up_since: float = 0.0
+) -> tuple[NodeView, ...]:
+    """Every node that is not retired, with its devices and what holds them."""
     rows = session.scalars(select(Node).where(Node.state != NodeState.RETIRED).order_by(Node.id)).all()
     holds: dict[int, list[tuple[bool, float]]] = defaultdict(list)
     ends_by = func.coalesce(Attempt.started_at, Attempt.created_at) + Job.timeout_s
@@ -80,12 +84,24 @@ def _nodes(session: Session, now: float, timings: Timings, up_since: float) -> t
     devices: dict[int, list[DeviceView]] = defaultdict(list)
     for device in session.scalars(select(Device).order_by(Device.name)):
         devices[device.node_id].append(_device(device, holds[device.id]))
-    return tuple(_node(row, devices[row.id], contact(row, now, timings, up_since)) for row in rows)
+    standings = trust.standings(session, [row.id for row in rows])
+    return tuple(
+        _node(row, standings[row.id], devices[row.id], contact(row, now, timings, up_since)) for row in rows
+    )
 
 
-def _node(row: Node, devices: Sequence[DeviceView], where: Contact) -> NodeView:
+def _node(row: Node, standing: Standing, devices: Sequence[DeviceView], where: Contact) -> NodeView:
     return NodeView(
-        row.id, row.name, row.state, row.cordoned, str(where), row.cores, tuple(devices), row.contact
+        id=row.id,
+        name=row.name,
+        state=row.state,
+        cordoned=row.cordoned,
+        contact=str(where),
+        cores=row.cores,
+        devices=tuple(devices),
+        told_contact=row.contact,
+        contested=standing.contested_at is not None,
+        trust=standing.trust,
     )
 
 
@@ -175,7 +191,7 @@ def _avoid(session: Session, job_ids: Sequence[int]) -> Mapping[int, frozenset[i
     query = select(Attempt.job_id, Attempt.node_id).where(Attempt.job_id.in_(job_ids))
     for job_id, node_id in session.execute(query):
         found[job_id].add(node_id)
-    return {job_id: frozenset(nodes) for job_id, nodes in found.items()}
+    return {job_id: frozenset(tried) for job_id, tried in found.items()}
 
 
 # -------------------------------------------------------------------------------------------- searches
@@ -226,7 +242,7 @@ def _known(session: Session, row: Search, kernel_hash: str | None) -> tuple[Cand
     """The schedule to beat, for a search that runs although one is known."""
     if not row.refresh or row.round != 1 or kernel_hash is None:
         return ()
-    tuned = kernels.lookup(session, kernel_hash, row.target_id, row.threads)
+    tuned = kernels.lookup(session, kernel_hash, row.target_id, row.threads, row.tenant)
     return () if tuned is None else (CandidateRef(hash=tuned.schedule_hash, schedule=tuned.schedule),)
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, or_, select, update
 from sqlalchemy.orm import Session
 
-from fleet import events, leases, nodes
+from fleet import events, identities, leases, nodes
 from fleet.agents.protocol import AttemptSpec, Desired, Observed
 from fleet.errors import NotPermitted, StaleWrite
 from fleet.lifecycle import AttemptState, JobState, NodeEvent, NodeState
@@ -77,8 +77,7 @@ def generation(session: Session, node_id: int) -> int:
 
 
 def desired(session: Session, node_id: int, now: float, timings: Timings | None = None) -> Desired:
-    """Everything this node should be running; what is not listed is to be stopped."""
-    del now  # the set depends on rows only; deadlines are the planner's
+    """Everything this node should be running; what is not listed is to be stopped. Only `rotate_key` depends on `now`."""
     timings = timings or Timings()
     node = nodes.get(session, node_id)
     query = (
@@ -100,6 +99,7 @@ def desired(session: Session, node_id: int, now: float, timings: Timings | None 
         settled=node.settled,
         lease_s=timings.lease_s,
         poll_s=timings.poll_s,
+        rotate_key=identities.due(session, node_id, now),
     )
 
 

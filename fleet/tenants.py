@@ -1,6 +1,6 @@
 """Tenants, tokens and principals: who may ask. Secrets are shown once; only their sha256 is stored.
 
-A secret is `tfu_` (people), `tfs_` (services), `tfn_` (nodes) or `tfj_` (join), 43 base62 characters of 256
+A secret is `tfu_` (people), `tfs_` (services) or `tfj_` (join), 43 base62 characters of 256
 random bits and 6 of a CRC, so that a scanner finds a leaked one without asking the server.
 """
 
@@ -83,7 +83,6 @@ def _insert(
     now: float,
     ttl_s: float | None,
     by: str,
-    node_id: int | None = None,
 ) -> tuple[Token, str]:
     if session.get(Tenant, DEFAULT_TENANT) is None:
         session.add(Tenant(name=DEFAULT_TENANT, created_at=now))
@@ -95,7 +94,6 @@ def _insert(
         name=name,
         role=role,
         digest=_digest(secret),
-        node_id=node_id,
         created_at=now,
         created_by=by,
         expires_at=None if ttl_s is None else now + ttl_s,
@@ -126,18 +124,24 @@ def mint(
     return token, secret
 
 
-def mint_node(session: Session, node_id: int, name: str, now: float) -> str:
-    """The secret of a node's own token."""
-    return _insert(session, "node", name, "node", now, None, "enrolment", node_id)[1]
-
-
-def mint_join(session: Session, *, now: float, ttl_s: float = 3600.0, by: Principal) -> str:
-    """A join token's secret: it enrols one node, once, within `ttl_s` seconds."""
+def mint_join(
+    session: Session, *, now: float, ttl_s: float = 3600.0, by: Principal, pool: str | None = None
+) -> str:
+    """A join token's secret: it enrols one node, once, within `ttl_s` seconds, into `pool`."""
     if by.role != "admin":
         raise NotPermitted(f"a token of role {by.role} cannot mint join tokens: an admin can")
     token, secret = _insert(session, "join", "join", "join", now, ttl_s, str(by))
-    events.audit(session, by, "token.mint_join", f"token:{token.id}", {"ttl_s": ttl_s}, now)
+    token.pool = pool
+    session.flush()
+    data = {"ttl_s": ttl_s, "pool": pool}
+    events.audit(session, by, "token.mint_join", f"token:{token.id}", data, now)
     return secret
+
+
+def join_token(session: Session, secret: str) -> Token | None:
+    """The row of a join token, spent or not; None when there is none."""
+    query = select(Token).where(Token.digest == _digest(secret), Token.kind == "join")
+    return session.scalars(query).one_or_none()
 
 
 def spend_join(session: Session, secret: str, now: float) -> Token:
@@ -164,9 +168,9 @@ def authenticate(session: Session, secret: str, now: float) -> Principal:
 def identify(session: Session, secret: str, now: float) -> Token:
     """The row of this bearer token; NotPermitted when it is malformed, unknown, revoked or expired."""
     if not well_formed(secret):
-        raise NotPermitted("the bearer token is malformed: expected tfu_, tfs_ or tfn_ and 49 characters")
+        raise NotPermitted("the bearer token is malformed: expected tfu_ or tfs_ and 49 characters")
     token = session.scalars(select(Token).where(Token.digest == _digest(secret))).one_or_none()
-    if token is None or token.kind == "join":
+    if token is None or token.kind in ("join", "node"):  # nodes sign; their tokens were of earlier versions
         raise NotPermitted("the bearer token is unknown here")
     if token.revoked_at is not None:
         raise NotPermitted("the bearer token is revoked")
@@ -208,13 +212,6 @@ def revoke(session: Session, token_id: int, principal: Principal, now: float) ->
         _end(session, token, now)
         events.audit(session, principal, "token.revoke", f"token:{token_id}", {"name": token.name}, now)
     return token
-
-
-def revoke_node(session: Session, node_id: int, now: float) -> None:
-    """Revoke the tokens of a node that is retired."""
-    live = (Token.node_id == node_id) & Token.revoked_at.is_(None)
-    for token in session.scalars(select(Token).where(live)).all():
-        _end(session, token, now)
 
 
 def _end(session: Session, token: Token, now: float) -> None:

@@ -200,6 +200,9 @@ def run_search(stage: Stage, client: Client, budget_s: float) -> TunedKernel:
         name for name in ("wrong", "out_of_bounds", "crashed", "hung") for _ in outcomes(client, search, name)
     ]
     tried = f"{search.measured} candidates in {search.rounds} rounds, {len(bad)} quarantined"
+    tried += (
+        ", confirmed by a second run" if tuned.confirmed_at is not None else ", not confirmed by others yet"
+    )
     stage.say("BEAM search", f"{tuned.gflops:.1f} GFLOP/s", tried, began_s)
     return tuned
 

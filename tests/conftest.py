@@ -12,12 +12,14 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
 from fleet import db, nodes, sync, tenants
-from fleet.agents.protocol import EnrollRequest, Inventory, Observed
+from fleet.agents.keys import Key
+from fleet.agents.protocol import Inventory, Observed
 from fleet.blobs import Blobs
 from fleet.models import Node
 from fleet.principals import Principal
 from fleet.settings import Settings
 from tests.fleet.acting import Agent, inventory
+from tests.signing import joining
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +120,7 @@ def enroll(sessions: sessionmaker[Session], admin: Principal, now: float) -> Cal
         found = found or inventory()
         with sessions.begin() as writer:
             secret = tenants.mint_join(writer, now=now, by=admin)
-            answer = nodes.enroll(writer, secret, EnrollRequest(name=name, inventory=found), now)
+            answer = nodes.enroll(writer, secret, joining(secret, name, Key.made(), found), now)
             first = Observed(boot_id="boot-1", sequence=1, inventory=found)
             sync.record(writer, answer.node_id, first, now)
         return answer.node_id

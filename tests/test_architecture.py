@@ -23,8 +23,8 @@ MAY_IMPORT = {
     "engine": ("engine",),
     "fleet/agents": ("fleet.agents", "engine"),
     "fleet/remote.py": ("fleet", "engine.device"),
-    "fleet": ("fleet", "!fleet.agents", "fleet.agents.protocol"),
-    "api": ("api", "fleet", "!fleet.agents", "fleet.agents.protocol"),
+    "fleet": ("fleet", "!fleet.agents", "fleet.agents.protocol", "fleet.agents.signature"),
+    "api": ("api", "fleet", "!fleet.agents", "fleet.agents.protocol", "fleet.agents.signature"),
     "migrations": ("migrations", "fleet", "!fleet.agents"),
     "infra": ("infra", "fleet", "!fleet.agents", "fleet.agents.protocol"),
 }
@@ -38,6 +38,7 @@ OWNERS = {
     "alembic": ("fleet/db.py", "migrations/"),
     "httpx": ("fleet/client.py", "fleet/agents/client.py"),
     "typer": ("fleet/cli", "fleet/command.py", "fleet/agents/cli.py", "api/", "engine/cli.py"),
+    "cryptography": ("fleet/identities.py", "fleet/authority.py", "fleet/agents/keys.py"),
     "numpy": ("engine/",),
     "llvmlite": ("engine/",),
     "safetensors": ("engine/nn/checkpoint.py",),
@@ -45,10 +46,12 @@ OWNERS = {
 # Modules that decide: no I/O, no clock, no randomness.
 PURE = (
     "fleet/advance.py",
+    "fleet/confirming.py",
     "fleet/lifecycle.py",
     "fleet/placement.py",
     "fleet/plan.py",
     "fleet/agents/plan.py",
+    "fleet/agents/signature.py",
     "engine/dtype.py",
     "engine/gradient.py",
     "engine/holes.py",

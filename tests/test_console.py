@@ -189,6 +189,7 @@ def tuned(source: str, now: float) -> models.TunedKernel:
         search_id=1,
         node_id=1,
         created_at=now,
+        tenant="default",
         **keys,
         **speed,
     )

@@ -15,8 +15,10 @@ import pytest
 
 from engine.programs import program
 from engine.serialize import kernel_hash, kernel_to_json
+from fleet.agents.keys import Key
 from fleet.client import ApiError, Client
 from fleet.resources import Job, Search
+from tests.signing import joining
 from tests.whole import Fleet, gemm, running_fleet, until
 
 pytestmark = pytest.mark.real
@@ -222,12 +224,10 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(fleet: Fleet) -> 
 def test_a_join_token_works_once(fleet: Fleet, client: Client) -> None:
     secret = client.join_token().secret
     node = client.nodes().items[0]
-    device = {"name": "cpu", "kind": "cpu", "model": "test", "arch": "test"}
-    inventory = {"hostname": "h", "agent_version": "0", "cores": 1, "memory_bytes": 1, "devices": [device]}
     answers = [
         httpx.post(
             f"{fleet.url}/v1/agents/enroll",
-            json={"name": name, "inventory": inventory},
+            json=joining(secret, name, Key.made()).model_dump(mode="json"),
             headers={"Authorization": f"Bearer {secret}"},
         ).status_code
         for name in ("once", "twice")

@@ -13,10 +13,20 @@ from api.body import StrictRoute
 from api.deps import Parts, PartsDep, RawBody, Writing
 from api.pages import LARGEST_ID, RowId
 from api.schemas import binary, problems
+from api.signed import Signed
 from api.waits import job_key, node_key
-from fleet import jobs, leases, nodes, sync
-from fleet.agents.protocol import Desired, EnrollRequest, EnrollResponse, LogAck, Observed
+from fleet import identities, jobs, leases, nodes, sync
+from fleet.agents.protocol import (
+    Desired,
+    EnrollRequest,
+    EnrollResponse,
+    LogAck,
+    Observed,
+    RotateRequest,
+    RotateResponse,
+)
 from fleet.db import now
+from fleet.errors import NotPermitted
 
 router = APIRouter(
     prefix="/v1/agents", tags=["agents"], route_class=StrictRoute, responses=problems(401, 403, 413, 422, 503)
@@ -30,18 +40,32 @@ router = APIRouter(
     responses=problems(409, 415),
 )
 def enroll(secret: Secret, session: Writing, request: EnrollRequest, response: Response) -> EnrollResponse:
-    """Spends the join token and answers with the node's own token, shown this once."""
+    """Spends the join token; from then on the node is who signs with the key that it brought."""
     response.headers["Cache-Control"] = "no-store"
     return nodes.enroll(session, secret, request, now(session))
+
+
+@router.post("/keys", summary="Bring the node's next key", responses=problems(409, 415))
+def rotate_key(
+    principal: NodeIdentity, signed: Signed, session: Writing, request: RotateRequest
+) -> RotateResponse:
+    """Signed with the present key, which is good for another hour; the new one at once. Sent again, it changes
+    nothing."""
+    assert signed is not None, "a node is known by its signature"
+    key = identities.rotate(
+        session, principal.id, signed.key, request.public_key, request.proof, now(session)
+    )
+    return RotateResponse(key=key.id)
 
 
 @router.post(
     "/sync", summary="Report all that is observed; get all that is desired", responses=problems(409, 415)
 )
-async def sync_node(principal: NodeIdentity, parts: PartsDep, observed: Observed) -> Desired:
+async def sync_node(principal: NodeIdentity, signed: Signed, parts: PartsDep, observed: Observed) -> Desired:
     """Records at once; then parks, for at most `wait_s`, until there is a newer generation than the one that
     the agent has applied. An older (boot id, sequence) is refused."""
-    await run_in_threadpool(_record, parts, principal.id, observed)
+    assert signed is not None, "a node is known by its signature"
+    await run_in_threadpool(_record, parts, principal.id, observed, signed.at)
     look = partial(_generation, parts, principal.id)
     await parts.waits.look_until(
         node_key(principal.id), observed.wait_s, look, lambda newest: newest > observed.generation
@@ -73,11 +97,16 @@ def append_log(
     return LogAck(offset=known)
 
 
-def _record(parts: Parts, node_id: int, observed: Observed) -> None:
+def _record(parts: Parts, node_id: int, observed: Observed, signed_at: float) -> None:
+    """Record a report, unless it is one of two live agents with the node's identity: that is told, and refused."""
     with parts.write() as session:
-        decide = sync.record(session, node_id, observed, now(session))
+        node, moment = nodes.get(session, node_id), now(session)
+        contested = identities.contest(session, node, observed.boot_id, signed_at, moment)
+        decide = contested or sync.record(session, node_id, observed, moment)
     if decide:
         parts.controllers.changed()
+    if contested:
+        raise NotPermitted(f"node {node.name} is used by two live agents: an operator has to decide")
 
 
 def _generation(parts: Parts, node_id: int) -> int:

@@ -21,15 +21,15 @@ router = APIRouter(
 
 @router.get("/kernels", summary="List tuned kernels, newest first")
 def list_kernels(principal: Reader, session: Reading, page: PageDep) -> Page[TunedKernel]:
-    """One for each kernel, target and thread count."""
-    rows = kernels.page(session, page.after, page.limit)
+    """One for each kernel, target and thread count; one that no second node has confirmed is its finder's alone."""
+    rows = kernels.page(session, page.after, page.limit, principal.tenant)
     return Page(items=[TunedKernel.model_validate(row) for row in rows], next=next_cursor(rows, page))
 
 
 @router.get("/kernels/{kernel_id}", summary="Get a tuned kernel", responses=problems(404))
 def get_kernel(principal: Reader, session: Reading, kernel_id: RowId) -> TunedKernel:
     """With its schedule, its time and what its check found."""
-    return TunedKernel.model_validate(kernels.get(session, kernel_id))
+    return TunedKernel.model_validate(kernels.get(session, kernel_id, principal.tenant))
 
 
 @router.get(
@@ -42,7 +42,7 @@ def get_kernel_source(
     principal: Reader, session: Reading, parts: PartsDep, kernel_id: RowId
 ) -> PlainTextResponse:
     """C, as it was compiled when it was measured."""
-    row = kernels.get(session, kernel_id)
+    row = kernels.get(session, kernel_id, principal.tenant)
     if row.source_blob is None:
         raise NotFound("source of tuned kernel", kernel_id)
     source = parts.blobs.get(row.source_blob).decode("utf-8", "replace")

@@ -12,7 +12,7 @@ from api.body import StrictRoute
 from api.deps import Parts, PartsDep, Reading, Writing
 from api.pages import PageDep, RowId, next_cursor
 from api.schemas import problems
-from fleet import leases, models, nodes
+from fleet import leases, models, nodes, trust
 from fleet.db import Session, now
 from fleet.lifecycle import NodeState
 from fleet.resources import Device, Node, Page
@@ -83,11 +83,19 @@ def _node_resources(session: Session, rows: Sequence[models.Node], parts: Parts)
     devices, held = nodes.devices_of(session, ids), leases.held(session, *ids)
     timings, up_since = parts.settings.fleet.timings, parts.up_since
     contacts = [nodes.contact(row, at, timings, up_since) for row in rows]
-    return [_node(row, devices[row.id], held, contact) for row, contact in zip(rows, contacts, strict=True)]
+    standings = trust.standings(session, ids)
+    return [
+        _node(row, standings[row.id], devices[row.id], held, contact)
+        for row, contact in zip(rows, contacts, strict=True)
+    ]
 
 
 def _node(
-    node: models.Node, devices: Sequence[models.Device], held: Sequence[models.Lease], contact: str
+    node: models.Node,
+    standing: models.Standing,
+    devices: Sequence[models.Device],
+    held: Sequence[models.Lease],
+    contact: str,
 ) -> Node:
     return Node(
         id=node.id,
@@ -95,6 +103,10 @@ def _node(
         state=node.state,
         cordoned=node.cordoned,
         contact=contact,
+        pool=standing.pool,
+        trust=standing.trust,
+        trust_reason=standing.trust_reason,
+        contested=standing.contested_at is not None,
         hostname=node.hostname,
         agent_version=node.agent_version,
         os=node.os,

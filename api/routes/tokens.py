@@ -39,6 +39,7 @@ class JoinTokenRequest(Request):
     ttl_s: Annotated[StrictFloat, Field(gt=0, le=7 * 86400, description="seconds until it expires")] = (
         JOIN_LIFETIME_S
     )
+    pool: Name | None = Field(default=None, description="the pool that its node will be in")
 
 
 @router.get("/whoami", summary="Who the bearer token says is asking")
@@ -83,8 +84,9 @@ def mint_join_token(
     principal: Operator, session: Writing, response: Response, request: JoinTokenRequest | None = None
 ) -> JoinToken:
     """With its secret one node enrolls, once."""
-    ttl_s = (request or JoinTokenRequest()).ttl_s
+    asked = request or JoinTokenRequest()
+    ttl_s = asked.ttl_s
     moment = now(session)
-    secret = tenants.mint_join(session, now=moment, ttl_s=ttl_s, by=principal)
+    secret = tenants.mint_join(session, now=moment, ttl_s=ttl_s, by=principal, pool=asked.pool)
     response.headers["Cache-Control"] = "no-store"
     return JoinToken.model_validate({"secret": secret, "expires_at": moment + ttl_s})

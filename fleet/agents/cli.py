@@ -14,12 +14,14 @@ from typing import Annotated
 
 import typer
 
-from fleet.agents.client import ControlPlane, Refused, Rejected
+from fleet.agents.authorities import pin, pinned
+from fleet.agents.client import ControlPlane, Refused, Rejected, Unreachable
 from fleet.agents.doctor import Finding, examine, usable
 from fleet.agents.enrolment import check_can_join, identity
 from fleet.agents.hints import Hints
 from fleet.agents.inventory import inventory
-from fleet.agents.journal import AlreadyRunning, Identity, Journal, Unusable
+from fleet.agents.journal import AlreadyRunning, Identity, Journal, Unusable, identity_in
+from fleet.agents.keys import BadKey, Signer
 from fleet.agents.protocol import Inventory
 from fleet.agents.runner import Runner
 from fleet.agents.settings import Settings, SettingsError, settings
@@ -31,7 +33,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 node = typer.Typer(no_args_is_help=True, help="Look at this machine as a node.")
 app.add_typer(node, name="node")
 
-_USAGE, _REFUSED = 2, 3
+_USAGE, _REFUSED, _UNREACHABLE = 2, 3, 4
 _log = logging.getLogger(__name__)
 
 
@@ -43,6 +45,13 @@ def agent(
         Path | None, typer.Option(help="File with the one-use join token; else TINYFLEET_JOIN_TOKEN.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="The node's name; else the host's.")] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(help="The only authority that may vouch for the server, in PEM; kept from the join on."),
+    ] = None,
+    ca_sha256: Annotated[
+        str | None, typer.Option(help="Or that authority's sha256, as `tinyfleet ca init` printed it.")
+    ] = None,
     setup: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the agent on a node: enrol, take work, report.
@@ -54,10 +63,17 @@ def agent(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         told = settings(
-            os.environ, server=server, state=state, name=name, join_token_file=join_token_file, setup=setup
+            os.environ,
+            server=server,
+            state=state,
+            name=name,
+            join_token_file=join_token_file,
+            setup=setup,
+            ca_file=ca_file,
+            ca_sha256=ca_sha256,
         )
         serve(told)
-    except (SettingsError, AlreadyRunning) as error:
+    except (SettingsError, AlreadyRunning, BadKey) as error:
         raise _exit(str(error), _USAGE) from error
     except Unusable as error:
         raise _exit(f"--state {error}", _USAGE) from error
@@ -74,6 +90,7 @@ def serve(told: Settings) -> None:
     """Be the agent until SIGTERM or SIGINT."""
     with closing(Journal(told.state)) as journal:
         check_can_join(told, journal)
+        pin(told)
         with closing(Hints(told.state)) as hints:
             _serve(told, journal, hints)
 
@@ -87,10 +104,11 @@ def _serve(told: Settings, journal: Journal, hints: Hints) -> None:
         for device in here.devices:
             if device.problem:
                 _log.warning("device %s cannot be used: %s", device.name, device.problem)
-        who = identity(told, journal, here, stop.wait)
+        signer = Signer(told.state)
+        who = identity(told, journal, signer, here, stop.wait)
         if who is not None and not stop.is_set():
             runner = Runner(told.state, starter, told.limits, told.start_s)
-            _work(told, journal, hints, here, who, runner, stop)
+            _work(told, journal, hints, here, who, signer, runner, stop)
     _log.info("stopped; attempts that run go on until their lease ends")
 
 
@@ -109,13 +127,14 @@ def _work(
     hints: Hints,
     here: Inventory,
     who: Identity,
+    signer: Signer,
     runner: Runner,
     stop: threading.Event,
 ) -> None:
     _log.info("node %d, %s, at %s", who.node_id, who.name, told.server)
-    with ControlPlane(told.server, who.token) as control:
+    with ControlPlane(told.server, signer, pinned(told.state)) as control:
         transfers = Transfers(control, runner, told.state / "blobs", told.blob_cache_bytes, hints.hint)
-        Worker(Link(control, journal, here), journal, runner, transfers, hints, stop).run()
+        Worker(Link(control, journal, here, who.node_id), journal, runner, transfers, hints, stop).run()
 
 
 @node.command()
@@ -134,6 +153,30 @@ def doctor(
         _print_table(findings)
     if not usable(findings):
         raise typer.Exit(1)
+
+
+@node.command("rotate-key")
+def rotate_key(
+    state: Annotated[Path, typer.Option(help="Where the agent keeps its files.")] = Path(
+        "/var/lib/tinyfleet"
+    ),
+) -> None:
+    """Give the node a new key, beside its running agent, which signs with it from then on.
+
+    The old key is accepted for another hour. A new one comes by itself every 30 days.
+    """
+    try:
+        who = identity_in(state)
+        if who is None:
+            raise _exit(f"--state {state}: no node has joined from here", _USAGE)
+        with ControlPlane(who.server, Signer(state), pinned(state)) as control:
+            typer.echo(f"{who.name} signs with the key {control.rotate_key(who.node_id)}")
+    except (Unusable, BadKey) as error:
+        raise _exit(f"--state {error}", _USAGE) from error
+    except Unreachable as error:
+        raise _exit(str(error), _UNREACHABLE) from error
+    except (Refused, Rejected) as error:
+        raise _exit(f"the control plane did not accept the new key: {error}", _REFUSED) from error
 
 
 def _print_table(findings: list[Finding]) -> None:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import math
+import ssl
+from collections.abc import Generator
+from email.utils import parsedate_to_datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from fleet.agents.keys import Key, Signer
 from fleet.agents.protocol import (
     Desired,
     EnrollRequest,
     EnrollResponse,
+    Inventory,
     LogAck,
     Observed,
+    RotateRequest,
+    RotateResponse,
     blob_address,
 )
+from fleet.agents.signature import SERVER_TIME, enrolment_text, rotation_text
 
 # How long past the promised wait an answer may take before the connection counts as dead.
 _PATIENCE_S = 15.0
@@ -44,12 +54,51 @@ class Rejected(ControlPlaneError):
         self.status = status
 
 
-class ControlPlane:
-    """One server. Methods may be called from several threads; each parked call has a connection of its own."""
+class Signed(httpx.Auth):
+    """Signs each request. One that was refused for the time is signed again by the server's; one that was refused
+    although its key was good, with the key that was to follow it."""
 
-    def __init__(self, server: str, token: str = "") -> None:
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=server, headers=headers, timeout=_PATIENCE_S)
+    requires_request_body = True
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """One request, and at most two repetitions of it."""
+        key = self._signer.key
+        response = yield self._signed(request, key)
+        if response.status_code == httpx.codes.UNAUTHORIZED and self._signer.correct(_server_time(response)):
+            response = yield self._signed(request, key)
+        following = self._signer.following()
+        if response.status_code == httpx.codes.UNAUTHORIZED and following is not None:
+            response = yield self._signed(request, following)
+            if response.status_code != httpx.codes.UNAUTHORIZED:
+                self._signer.promote(following)
+
+    def _signed(self, request: httpx.Request, key: Key) -> httpx.Request:
+        target = request.url.raw_path.decode("ascii")
+        request.headers["Authorization"] = key.request(
+            request.method, target, request.content, self._signer.now()
+        )
+        return request
+
+
+def _server_time(response: httpx.Response) -> float:
+    """The server's clock as it says itself, epoch seconds; not a number when it does not."""
+    text = response.headers.get(SERVER_TIME, "")
+    return int(text) / 1000 if text.isascii() and text.isdigit() else math.nan
+
+
+class ControlPlane:
+    """One server. Methods may be called from several threads; each parked call has a connection of its own.
+
+    `ca_file`: the only authority that may vouch for the server; without it, the system's.
+    """
+
+    def __init__(self, server: str, signer: Signer, ca_file: Path | None = None) -> None:
+        self._signer = signer
+        verify = True if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
+        self._http = httpx.Client(base_url=server, auth=Signed(signer), verify=verify, timeout=_PATIENCE_S)
 
     def __enter__(self) -> ControlPlane:
         return self
@@ -63,15 +112,38 @@ class ControlPlane:
         """Drop all connections."""
         self._http.close()
 
-    def enroll(self, join_token: str, request: EnrollRequest) -> EnrollResponse:
-        """Join the fleet with a one-use token."""
+    def enroll(self, join_token: str, name: str, inventory: Inventory) -> EnrollResponse:
+        """Join the fleet with a one-use token; the node's key is the one that the signer has."""
+        key = self._signer.key
+        proof = key.sign(enrolment_text(join_token, name, key.public))
+        request = EnrollRequest(name=name, inventory=inventory, public_key=key.public, proof=proof)
         answer = self._call(
             "POST",
             "/v1/agents/enroll",
             content=request.model_dump_json(by_alias=True),
             headers={"authorization": f"Bearer {join_token}", "content-type": "application/json"},
+            auth=None,
         )
         return _parsed(EnrollResponse, answer)
+
+    def rotate_key(self, node_id: int) -> str:
+        """Bring a new key and sign with it from then on; returns its id. Safe to repeat, whatever got lost."""
+        following = self._signer.prepare()
+        proof = following.sign(rotation_text(node_id, following.public))
+        request = RotateRequest(public_key=following.public, proof=proof)
+        answer = self._call(
+            "POST",
+            "/v1/agents/keys",
+            content=request.model_dump_json(),
+            headers={"content-type": "application/json"},
+        )
+        accepted = _parsed(RotateResponse, answer).key
+        self._signer.promote(following)
+        return accepted
+
+    def rotation_pending(self) -> bool:
+        """Whether a rotation was begun whose answer has not been seen."""
+        return self._signer.following() is not None
 
     def sync(self, observed: Observed) -> Desired:
         """Say all that is so, hear all that should be. Parks at the server for up to `observed.wait_s`."""
@@ -132,6 +204,16 @@ class ControlPlane:
         if not response.is_success:
             raise _error(method, path, response)
         return response
+
+
+def server_clock(server: str, ca_file: Path | None) -> float | None:
+    """The server's time as its answers are dated, epoch seconds, to the second; None when it does not answer."""
+    verify = True if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
+    try:
+        said = httpx.get(f"{server}/livez", verify=verify, timeout=5.0).headers.get("date", "")
+        return parsedate_to_datetime(said).timestamp()
+    except (httpx.HTTPError, ValueError):
+        return None
 
 
 def backoff(failures: int, chance: float) -> float:

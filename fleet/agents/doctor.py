@@ -6,27 +6,17 @@ import ctypes
 import os
 import platform
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from fleet.agents.findings import Finding as Finding
 from fleet.agents.inventory import cores, cpu_device, memory_bytes
+from fleet.agents.posture_probes import examine_posture
 from fleet.agents.protocol import DeviceReport
 
 _LANDLOCK_CREATE_RULESET = 444  # the same number on every architecture
 _LANDLOCK_VERSION = 1
 _ENOUGH_DISK = 5 << 30
 _ENOUGH_SHM = 64 << 20
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. `missing` stops the node from working; `weak` only makes it worse."""
-
-    subject: str
-    verdict: Literal["ok", "weak", "missing"]
-    found: str
-    fix: str = ""
 
 
 def examine(state: Path) -> list[Finding]:
@@ -40,6 +30,7 @@ def examine(state: Path) -> list[Finding]:
         _disk("/dev/shm", Path("/dev/shm"), _ENOUGH_SHM, "mount a tmpfs there"),
         _cgroup(Path("/sys/fs/cgroup")),
         _landlock(),
+        *examine_posture(state),
     ]
 
 

@@ -1,4 +1,4 @@
-"""How a node becomes known: its join token is exchanged once for an identity, which it keeps."""
+"""How a node becomes known: with its join token, once, it makes its own key the node's identity."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import logging
 import random
 from collections.abc import Callable
 
+from fleet.agents.authorities import pinned
 from fleet.agents.client import ControlPlane, Unreachable, backoff
 from fleet.agents.journal import Identity, Journal
-from fleet.agents.protocol import EnrollRequest, Inventory
+from fleet.agents.keys import Signer
+from fleet.agents.protocol import Inventory
 from fleet.agents.settings import Settings, SettingsError
 
 _log = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ def check_can_join(settings: Settings, journal: Journal) -> None:
 
 
 def identity(
-    settings: Settings, journal: Journal, inventory: Inventory, pause: Callable[[float], bool]
+    settings: Settings, journal: Journal, signer: Signer, inventory: Inventory, pause: Callable[[float], bool]
 ) -> Identity | None:
     """Who this node is, enrolled now if it never was; None when `pause(seconds)` says to stop waiting for a server.
 
@@ -33,21 +35,22 @@ def identity(
     known = journal.identity()
     if known is not None:
         return known
-    new = _enroll(settings, inventory, pause)
+    new = _enroll(settings, signer, inventory, pause)
     if new is not None:
         journal.enrolled(new)
         _log.info("enrolled at %s as node %d, %s", new.server, new.node_id, new.name)
     return new
 
 
-def _enroll(settings: Settings, inventory: Inventory, pause: Callable[[float], bool]) -> Identity | None:
-    request = EnrollRequest(name=settings.name, inventory=inventory)
+def _enroll(
+    settings: Settings, signer: Signer, inventory: Inventory, pause: Callable[[float], bool]
+) -> Identity | None:
     failures = 0
-    with ControlPlane(settings.server) as control:
+    with ControlPlane(settings.server, signer, pinned(settings.state)) as control:
         while True:
             try:
-                answer = control.enroll(settings.join_token, request)
-                return Identity(answer.node_id, answer.name, settings.server, answer.token)
+                answer = control.enroll(settings.join_token, settings.name, inventory)
+                return Identity(answer.node_id, answer.name, settings.server)
             except Unreachable as error:
                 failures += 1
                 _log.warning("enrolment: %s", error)

@@ -1,7 +1,7 @@
 """What this node was told and who it is, on disk: identity, sequence, lease. One agent per state directory.
 
 lock             held while an agent runs here
-identity.json    node id, name and token (0600)
+identity.json    node id, name and server; the key is in node.key (0600)
 sequence.json    how many times the agent has started, and the highest sequence number it may have used
 lease.json       until when this node may work without hearing from the control plane
 desired.json     the last desired state that was applied
@@ -14,7 +14,7 @@ import fcntl
 import os
 import secrets
 import threading
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fleet.agents.durable import read_json, write_json
@@ -41,7 +41,6 @@ class Identity:
     node_id: int
     name: str
     server: str
-    token: str = field(repr=False)
 
 
 class Journal:
@@ -85,9 +84,8 @@ class Journal:
             return self._sequence
 
     def identity(self) -> Identity | None:
-        """Who this node is; None before it has enrolled."""
-        recorded = read_json(self.state / "identity.json")
-        return None if recorded is None else Identity(**recorded)
+        """Who this node is; None before it has enrolled. Unusable when an earlier version of the agent wrote it."""
+        return identity_in(self.state)
 
     def enrolled(self, identity: Identity) -> None:
         """Remember who this node is."""
@@ -110,6 +108,17 @@ class Journal:
     def close(self) -> None:
         """Let another agent have the directory."""
         os.close(self._hold)
+
+
+def identity_in(state: Path) -> Identity | None:
+    """Who the node of this state folder is; None before it has enrolled. May be asked beside a running agent."""
+    recorded = read_json(state / "identity.json")
+    if recorded is not None and "token" in recorded:
+        raise Unusable(
+            f"{state} is of an earlier version, whose node token is accepted no more: retire the node at the "
+            "server, remove this folder, and join again with a new join token"
+        )
+    return None if recorded is None else Identity(**recorded)
 
 
 def lease_left(state: Path) -> float:

@@ -24,10 +24,12 @@ from pydantic import (
     model_validator,
 )
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 # A blob's address, a kernel's content hash, a schedule's hash: hex SHA3-256.
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+PublicKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+SignatureHex = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 # Every client's numbers hold an integer of this size exactly, and so does every column of the database.
 LARGEST_INT = (1 << 53) - 1
 Count = Annotated[StrictInt, Field(ge=0, le=LARGEST_INT)]
@@ -380,21 +382,42 @@ class Desired(Wire):
     settled: list[Positive] = Field(default_factory=list, description="exited attempts recorded: forget them")
     lease_s: StrictFloat = 60.0
     poll_s: StrictFloat = 30.0
+    rotate_key: StrictBool = Field(
+        default=False, description="bring a new key: this one is old, or called back"
+    )
 
 
 class EnrollRequest(Wire):
-    """A node asks to join, with its join token as the bearer."""
+    """A node asks to join, with its join token as the bearer and the key that it will sign with from then on.
+
+    `public_key`: the 32 bytes of an ed25519 key; `proof`: its signature of `signature.enrolment_text`. Both hex.
+    """
 
     name: Name
     inventory: Inventory
+    public_key: PublicKey
+    proof: SignatureHex
 
 
 class EnrollResponse(Wire):
-    """The node's identity. The token is shown once and stored 0600 by the agent."""
+    """Who the node is from now on; `pool` is what its join token was bound to."""
 
     node_id: Positive
     name: Name
-    token: str
+    pool: str = ""
+
+
+class RotateRequest(Wire):
+    """A node brings its next key; `proof`: that key's signature of `signature.rotation_text`. Signed with the old."""
+
+    public_key: PublicKey
+    proof: SignatureHex
+
+
+class RotateResponse(Wire):
+    """The id of the key that is accepted now."""
+
+    key: Hash
 
 
 class LogAck(Wire):

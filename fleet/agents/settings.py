@@ -25,6 +25,8 @@ class Settings:
     state: Path
     name: str
     join_token: str = field(default="", repr=False)
+    ca_file: Path | None = None
+    ca_sha256: str = ""
     setup: str = ""
     limits: Limits = field(default_factory=Limits)
     start_s: float = 30.0
@@ -39,6 +41,8 @@ def settings(
     name: str | None = None,
     join_token_file: Path | None = None,
     setup: str | None = None,
+    ca_file: Path | None = None,
+    ca_sha256: str | None = None,
 ) -> Settings:
     """Settings from options, where given, and TINYFLEET_URL, TINYFLEET_STATE, TINYFLEET_NODE_NAME otherwise.
 
@@ -53,8 +57,24 @@ def settings(
         name=_name(name or environ.get("TINYFLEET_NODE_NAME") or socket.gethostname().split(".")[0]),
         join_token=_join_token(environ, join_token_file),
         setup=setup or "",
+        ca_file=ca_file or _path(environ, "TINYFLEET_CA_FILE"),
+        ca_sha256=_fingerprint(ca_sha256 or environ.get("TINYFLEET_CA_SHA256", "")),
         start_s=_seconds(environ, "TINYFLEET_START_S", 30.0),
     )
+
+
+def _path(environ: Mapping[str, str], name: str) -> Path | None:
+    return Path(environ[name]) if environ.get(name) else None
+
+
+def _fingerprint(text: str) -> str:
+    """A sha256 as people write it: colons and capitals are allowed; empty when none is given."""
+    plain = text.replace(":", "").lower()
+    if text and not re.fullmatch(r"[0-9a-f]{64}", plain):
+        raise SettingsError(
+            f"--ca-sha256 {text!r} is no sha256: give the 64 hex digits that `tinyfleet ca init` printed"
+        )
+    return plain
 
 
 def _name(name: str) -> str:

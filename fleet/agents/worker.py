@@ -46,8 +46,12 @@ class _Said:
 class Link:
     """What was said to the server and what it answered. All of it is guarded: two threads exchange."""
 
-    def __init__(self, control: ControlPlane, journal: Journal, inventory: Inventory) -> None:
+    def __init__(
+        self, control: ControlPlane, journal: Journal, inventory: Inventory, node_id: int = 0
+    ) -> None:
         self._control = control
+        self._node_id = node_id
+        self._rotating = threading.Lock()
         self._journal = journal
         self._guard = threading.Lock()
         self._applied = 0
@@ -128,7 +132,20 @@ class Link:
             return False
         self._journal.renew(sent, desired.lease_s)
         self._succeeded(desired)
+        if desired.rotate_key or self._control.rotation_pending():
+            self._rotate()
         return True
+
+    def _rotate(self) -> None:
+        """Bring a new key; one that fails is tried again after the next exchange."""
+        if not self._rotating.acquire(blocking=False):
+            return  # the other thread is at it
+        try:
+            _log.info("signing with a new key, %s", self._control.rotate_key(self._node_id)[:16])
+        except ControlPlaneError as error:
+            _log.warning("the node's key could not be changed: %s", error)
+        finally:
+            self._rotating.release()
 
     def _succeeded(self, desired: Desired) -> None:
         with self._guard:

@@ -60,16 +60,17 @@ class Usage(Exception):
 
 @dataclass(frozen=True)
 class Address:
-    """A server and the token to show it."""
+    """A server, the token to show it, and the only authority that may vouch for it; None: the system's."""
 
     url: str
     token: str
+    ca_file: Path | None = None
 
 
 def address(url: str | None, token_file: Path | None, environ: Mapping[str, str]) -> Address:
     """The options, else the environment, else ~/.config/tinyfleet, else a server started in this folder.
 
-    Raises Usage for what is no URL, when no token is found, and when the file named cannot be read.
+    Raises Usage for what is no URL or plain HTTP off this machine, when no token is found, and when the file named cannot be read.
     """
     folder = _config_folder(environ)
     found = _checked_url(url or _optional(folder / "url") or DEFAULT_URL)
@@ -81,7 +82,18 @@ def address(url: str | None, token_file: Path | None, environ: Mapping[str, str]
         )
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise Usage("the token is none: it has characters that no token has; is the right file named?")
-    return Address(found, token)
+    return Address(found, token, _ca_file(folder, environ))
+
+
+def _ca_file(folder: Path, environ: Mapping[str, str]) -> Path | None:
+    """TINYFLEET_CA_FILE, else ca.pem beside the token."""
+    named = environ.get("TINYFLEET_CA_FILE")
+    if named:
+        if not Path(named).is_file():
+            raise Usage(f"TINYFLEET_CA_FILE: there is no file {named}")
+        return Path(named)
+    kept = folder / "ca.pem"
+    return kept if kept.is_file() else None
 
 
 def _checked_url(url: str) -> str:
@@ -93,6 +105,10 @@ def _checked_url(url: str) -> str:
     if not usable or not url.isprintable() or " " in url:
         raise Usage(
             f"the server's address {url!r} is not an http:// or https:// URL: give --url or set TINYFLEET_URL"
+        )
+    if parts.scheme == "http" and not _is_loopback(url):
+        raise Usage(
+            f"{url} would be shown the token in plain HTTP, which anybody on the way can read: use https://"
         )
     return url
 
@@ -138,7 +154,7 @@ def connected(url: str | None, token_file: Path | None) -> Iterator[Client]:
     """A client of the server; a failure ends the command with its exit code and a message on stderr."""
     try:
         where = address(url, token_file, os.environ)
-        with Client(where.url, where.token) as client:
+        with Client(where.url, where.token, ca_file=where.ca_file) as client:
             yield client
     except Usage as error:
         raise fail(str(error), code=EXIT_USAGE) from None

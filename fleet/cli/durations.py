@@ -1,8 +1,10 @@
-"""Options that are seconds: float() takes "nan" and "inf" too, which no request can carry."""
+"""Options that are seconds or times: float() takes "nan" and "inf" too, which no request can carry."""
 
 from __future__ import annotations
 
 import math
+import time
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -27,6 +29,24 @@ def duration(given: str | float) -> float:
     if value < 0:
         raise typer.BadParameter(f"{given} is less than zero")
     return value
+
+
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def moment(given: str | None, now: float | None = None) -> float:
+    """Epoch seconds of an RFC 3339 time, or of so long ago (90s, 30m, 2h, 7d); 0 when none is given."""
+    if given is None:
+        return 0.0
+    unit = _UNITS_S.get(given[-1:])
+    if unit is not None and given[:-1].isdecimal():
+        return max(0.0, (time.time() if now is None else now) - int(given[:-1]) * unit)
+    try:
+        return max(0.0, datetime.fromisoformat(given).timestamp())
+    except ValueError:
+        raise typer.BadParameter(
+            f"{given!r} is neither a time, as 2026-11-26T10:00:00Z, nor as 2h ago"
+        ) from None
 
 
 WaitTimeout = Annotated[

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from fleet.cli import tables
-from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, connected
+from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, connected, stderr
+from fleet.cli.durations import moment
+from fleet.cli.nodes import find_node
 from fleet.cli.printing import show, show_page
 
 app = typer.Typer(no_args_is_help=True, help="The best kernels found so far.")
@@ -47,6 +50,31 @@ def show_kernel(
         found = client.kernel(kernel)
     document = found.model_dump(mode="json") | ({} if text is None else {"source": text})
     show(document, tables.kernel(found), as_json)
+
+
+@app.command("purge")
+def purge_kernels(
+    node: Annotated[str, typer.Option(help="The node, by name or id, whose word is taken back.")],
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Since when: 2026-11-26T10:00:00Z, or so long ago, as 2h. Else always."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which kernels it would be.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Take out the tuned kernels that a node found, timed or confirmed."""
+    with connected(url, token_file) as client:
+        purged = client.purge_kernels(find_node(client, node).id, moment(since), dry_run)
+    if as_json:
+        show(purged, "", as_json)
+        return
+    verb = "would go" if dry_run else "are gone"
+    show(purged, tables.kernels(purged.kernels), as_json)
+    stderr().print(Text(f"{len(purged.kernels)} tuned kernels {verb}"))
 
 
 @app.command("quarantined")

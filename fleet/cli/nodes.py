@@ -86,6 +86,31 @@ def drain_node(
     show(changed, Text(f"{changed.name} is {changed.state}"), as_json)
 
 
+@app.command("trust")
+def trust_node(
+    node: NodeName,
+    trust: Annotated[str, typer.Argument(help="sealed, shared or tainted.")],
+    reason: Annotated[str, typer.Option(help="Why; it stands beside the trust from then on.")],
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Say how far the node is trusted; only a sealed node's results count for everybody."""
+    with connected(url, token_file) as client:
+        changed = client.trust_node(find_node(client, node).id, trust, reason)
+    show(changed, Text(f"{changed.name} is {changed.trust}"), as_json)
+
+
+@app.command("readmit")
+def readmit_node(
+    node: NodeName, as_json: AsJson = False, url: Url = None, token_file: TokenFile = None
+) -> None:
+    """Let in a node whose identity two live agents used. Stop the copy first: who reports next is the node."""
+    with connected(url, token_file) as client:
+        changed = client.readmit(find_node(client, node).id)
+    show(changed, Text(f"{changed.name} is let in again, and is asked for a new key"), as_json)
+
+
 @app.command("retire")
 def retire_node(
     node: NodeName, as_json: AsJson = False, url: Url = None, token_file: TokenFile = None

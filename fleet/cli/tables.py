@@ -75,6 +75,8 @@ def nodes(rows: Sequence[Node]) -> Table:
     for node in rows:
         seen = _faint(text.ago(node.last_seen_at))
         shown = state("cordoned" if node.cordoned and node.state == "ready" else node.state)
+        if node.contested:
+            shown = Text("contested", style="bold red")
         devices = Text(
             printable(", ".join(f"{device.name} {device.model}".strip() for device in node.devices))
         )
@@ -97,6 +99,9 @@ def node(row: Node) -> RenderableType:
         ("state", state(row.state)),
         ("contact", state(row.contact)),
         ("cordoned", "yes: it takes nothing new" if row.cordoned else ""),
+        ("contested", "yes: two live agents, both refused; see nodes readmit" if row.contested else ""),
+        ("trust", f"{row.trust}: {printable(row.trust_reason)}" if row.trust_reason else row.trust),
+        ("pool", printable(row.pool)),
         ("host", f"{row.hostname}, {row.os}"),
         ("size", f"{row.cores} cores, {text.size(row.memory_bytes)}"),
         ("agent", row.agent_version),
@@ -297,9 +302,16 @@ def kernel(row: TunedKernel) -> Table:
             ("error", f"{text.error_size(row.max_error)}, tolerance {text.error_size(row.tolerance)}"),
             ("architecture", row.arch),
             ("found", f"by search {row.search_id}, {text.ago(row.created_at)}"),
+            ("confirmed", _confirmed(row)),
             ("hash", row.kernel_hash),
         ]
     )
+
+
+def _confirmed(row: TunedKernel) -> str:
+    if row.confirmed_at is None:
+        return "not yet: served to nobody but its finder"
+    return f"by node {row.confirmed_by}, {text.ago(row.confirmed_at)}"
 
 
 def quarantine(rows: Sequence[QuarantinedCandidate]) -> Table:

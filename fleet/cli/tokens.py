@@ -75,6 +75,7 @@ def revoke_token(
 @join_app.command("create")
 def create_join_token(
     ttl_s: Lifetime = None,
+    pool: Annotated[str | None, typer.Option(help="The pool that its node will be in.")] = None,
     output: Output = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -82,7 +83,7 @@ def create_join_token(
 ) -> None:
     """Make a join token; with it one node enrolls, once."""
     with connected(url, token_file) as client:
-        minted = client.join_token(ttl_s)
+        minted = client.join_token(ttl_s, pool)
         _keep(minted.secret, output)
     show(minted, Text(minted.secret if output is None else f"written to {output}"), as_json)
 

@@ -6,8 +6,10 @@ from typing import Any, Protocol
 
 import httpx
 
+from fleet.agents.client import Signed
 from fleet.agents.protocol import AttemptSpec, Desired
 from tests.fleet.acting import inventory
+from tests.signing import Pen, joining
 
 
 class Http(Protocol):
@@ -19,9 +21,11 @@ class Http(Protocol):
 class Agent:
     """One enrolled node: each call is one request."""
 
-    def __init__(self, http: Http, token: str, node_id: int = 0) -> None:
+    def __init__(self, http: Http, pen: Pen, node_id: int = 0, boot_id: str = "boot-1") -> None:
         self.node_id = node_id
-        self.headers = {"Authorization": f"Bearer {token}"}
+        self.boot_id = boot_id
+        self.pen = pen
+        self.auth = Signed(pen)
         self.sequence = 0
         self.generation = 0
         self._http = http
@@ -29,17 +33,18 @@ class Agent:
     @classmethod
     def enrolled(cls, http: Http, join_secret: str, name: str = "tiny1") -> Agent:
         """Join with a join token, and report the inventory."""
-        reply = enroll(http, join_secret, name)
+        pen = Pen()
+        reply = enroll(http, join_secret, name, pen)
         assert reply.status_code == 201, reply.text
-        agent = cls(http, reply.json()["token"], reply.json()["node_id"])
+        agent = cls(http, pen, reply.json()["node_id"])
         agent.sync(inventory=inventory().model_dump(mode="json"))
         return agent
 
     def observe(self, **said: Any) -> httpx.Response:
         """One report; the answer as it comes."""
         self.sequence += 1
-        observed = {"boot_id": "boot-1", "sequence": self.sequence, "generation": self.generation, **said}
-        return self._http.request("POST", "/v1/agents/sync", json=observed, headers=self.headers)
+        observed = {"boot_id": self.boot_id, "sequence": self.sequence, "generation": self.generation, **said}
+        return self._http.request("POST", "/v1/agents/sync", json=observed, auth=self.auth)
 
     def sync(self, **said: Any) -> Desired:
         """One report; what the answer wants is applied at once."""
@@ -58,16 +63,17 @@ class Agent:
             f"/v1/agents/attempts/{attempt.attempt_id}/logs",
             params={"offset": offset, "fence": attempt.fence if fence is None else fence},
             content=content,
-            headers=self.headers,
+            auth=self.auth,
         )
 
 
-def enroll(http: Http, join_secret: str, name: str = "tiny1") -> httpx.Response:
+def enroll(http: Http, join_secret: str, name: str = "tiny1", pen: Pen | None = None) -> httpx.Response:
     """A request to join."""
+    request = joining(join_secret, name, (pen or Pen()).key)
     return http.request(
         "POST",
         "/v1/agents/enroll",
-        json={"name": name, "inventory": inventory().model_dump(mode="json")},
+        json=request.model_dump(mode="json"),
         headers={"Authorization": f"Bearer {join_secret}"},
     )
 

@@ -19,7 +19,6 @@ from api.settings import Settings
 from fleet import tenants
 from fleet.client import Client
 from fleet.db import now
-from fleet.models import Node
 from fleet.settings import Settings as FleetSettings
 from tests.api.agent import Agent
 from tests.api.searching import GEMM, work
@@ -125,13 +124,6 @@ def served(parts: Parts) -> Iterator[Served]:
     """A real server that ticks only by hand."""
     with serving(parts, run_controllers=False) as found:
         yield found
-
-
-@pytest.fixture
-def node_secret(parts: Parts, node: Node) -> str:
-    """The secret of a node that is enrolled."""
-    with parts.write() as session:
-        return tenants.mint_node(session, node.id, node.name, now(session))
 
 
 @pytest.fixture

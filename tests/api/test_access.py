@@ -13,22 +13,28 @@ from starlette.testclient import TestClient
 from api.app import JOINING, PUBLIC, ROUTERS, UndeclaredAccess, api_routes, check_declared
 from api.auth import allowed_roles
 from api.deps import Parts
+from fleet.agents.client import Signed
+from tests.api.agent import Agent
 
 ROUTES = {f"{method} {route.path}": route for route in api_routes(ROUTERS) for method in route.methods or ()}
-AGENTS_ONLY = {"POST /v1/agents/sync", "PUT /v1/agents/attempts/{attempt_id}/logs"}
+AGENTS_ONLY = {
+    "POST /v1/agents/sync",
+    "POST /v1/agents/keys",
+    "PUT /v1/agents/attempts/{attempt_id}/logs",
+}
 NODES_TOO = {"GET /v1/whoami", "GET /v1/blobs/{hash}", "HEAD /v1/blobs/{hash}", "PUT /v1/blobs/{hash}"}
 GUARDED = {name for name, route in ROUTES.items() if route.path not in PUBLIC}
 JOIN = {name for name, route in ROUTES.items() if route.path in JOINING}
 READS = {name for name in GUARDED if name.startswith(("GET", "HEAD"))} - {"GET /v1/tokens"}
 
 
-def status(http: TestClient, name: str, headers: dict[str, str]) -> int:
+def status(http: TestClient, name: str, headers: dict[str, str], auth: Signed | None = None) -> int:
     """The status of a request to a route with nothing right about it but, perhaps, the permission."""
     method, path = name.split(" ")
     path = re.sub(r"{\w+}", "999", path.replace("{hash}", "0" * 64))  # no such thing: nothing is changed
     body = {} if method in ("POST", "PUT") else None
     return http.request(
-        method, path, headers=headers, json=body, params={"offset": 0, "fence": 0}
+        method, path, headers=headers, json=body, params={"offset": 0, "fence": 0}, auth=auth
     ).status_code
 
 
@@ -77,8 +83,9 @@ def test_an_administrator_is_no_node(http: TestClient, secret: Callable[[str], s
     assert refused(http, secret("admin")) == AGENTS_ONLY
 
 
-def test_a_node_reaches_its_own_routes_only(http: TestClient, node_secret: str) -> None:
-    assert refused(http, node_secret) == GUARDED - JOIN - AGENTS_ONLY - NODES_TOO
+def test_a_node_reaches_its_own_routes_only(http: TestClient, agent: Agent) -> None:
+    found = {name for name in GUARDED - JOIN if status(http, name, {}, agent.auth) == 403}
+    assert found == GUARDED - JOIN - AGENTS_ONLY - NODES_TOO
 
 
 def test_a_permitted_request_is_never_taken_for_a_bug(http: TestClient, secret: Callable[[str], str]) -> None:

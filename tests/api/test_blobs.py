@@ -11,6 +11,7 @@ from api.deps import Parts
 from fleet.agents.protocol import blob_address
 from fleet.client import ApiError, Client
 from fleet.db import now
+from tests.api.agent import Agent
 from tests.fleet.acting import Watchful
 
 CONTENT = bytes(range(256)) * 16
@@ -32,12 +33,11 @@ def test_a_blob_is_never_taken_for_a_page(
     assert reply.headers["content-disposition"] == "attachment"
 
 
-def test_a_node_may_ask_before_it_uploads(http: TestClient, client: Client, node_secret: str) -> None:
-    headers = {"Authorization": f"Bearer {node_secret}"}
+def test_a_node_may_ask_before_it_uploads(http: TestClient, agent: Agent) -> None:
     address = blob_address(CONTENT)
-    assert http.head(f"/v1/blobs/{address}", headers=headers).status_code == 404
-    assert http.put(f"/v1/blobs/{address}", content=CONTENT, headers=headers).status_code == 200
-    known = http.head(f"/v1/blobs/{address}", headers=headers)
+    assert http.head(f"/v1/blobs/{address}", auth=agent.auth).status_code == 404
+    assert http.put(f"/v1/blobs/{address}", content=CONTENT, auth=agent.auth).status_code == 200
+    known = http.head(f"/v1/blobs/{address}", auth=agent.auth)
     assert (known.status_code, known.headers["content-length"]) == (200, str(len(CONTENT)))
 
 

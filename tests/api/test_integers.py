@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -16,6 +17,7 @@ from fleet.agents.protocol import LARGEST_INT
 from fleet.client import Client
 from tests.api.agent import Agent, exited
 from tests.fleet.acting import inventory
+from tests.signing import Bearer
 
 Place = tuple[str | int, ...]
 Hole = tuple[Place, Any]  # where an integer is, and a document with one beyond all bounds there
@@ -61,20 +63,19 @@ def addresses(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 @pytest.fixture
-def headers(
-    client: Client, agent: Agent, bearer: Callable[[str], dict[str, str]]
-) -> dict[str, dict[str, str]]:
-    """By path, the headers of who may use it; the administrator's are under ''."""
-    joining = {"Authorization": f"Bearer {client.join_token().secret}"}
-    return {"": bearer("admin"), "/v1/agents/enroll": joining, "/v1/agents/sync": agent.headers}
+def who(client: Client, agent: Agent, secret: Callable[[str], str]) -> dict[str, httpx.Auth]:
+    """By path, who may use it; the administrator is under ''."""
+    joining = Bearer(client.join_token().secret)
+    signed = dict.fromkeys(("/v1/agents/sync", "/v1/agents/keys"), agent.auth)
+    return {"": Bearer(secret("admin")), "/v1/agents/enroll": joining, **signed}
 
 
 def test_an_integer_beyond_all_bounds_is_refused_by_the_name_of_its_field(
-    app: FastAPI, http: TestClient, headers: dict[str, dict[str, str]]
+    app: FastAPI, http: TestClient, who: dict[str, httpx.Auth]
 ) -> None:
     tried = set()
     for method, path, place, body in bodies(app.openapi()):
-        reply = http.request(method, path, json=body, headers=headers.get(path, headers[""]))
+        reply = http.request(method, path, json=body, auth=who.get(path, who[""]))
         field = documents.path(place)
         assert reply.status_code == 422, (path, field, reply.text)
         assert field in [error["field"] for error in reply.json()["errors"]], (path, field, reply.text)
@@ -89,12 +90,12 @@ def test_an_integer_beyond_all_bounds_is_refused_by_the_name_of_its_field(
 
 
 def test_an_integer_beyond_all_bounds_in_an_address_is_refused_by_the_name_of_the_parameter(
-    app: FastAPI, http: TestClient, headers: dict[str, dict[str, str]]
+    app: FastAPI, http: TestClient, who: dict[str, httpx.Auth]
 ) -> None:
-    node = headers["/v1/agents/sync"]
+    node = who["/v1/agents/sync"]
     tried = set()
     for method, address, field in addresses(app.openapi()):
-        reply = http.request(method, address, headers=node if "/agents/" in address else headers[""])
+        reply = http.request(method, address, auth=node if "/agents/" in address else who[""])
         assert reply.status_code == 422, (address, reply.text)
         assert [error["field"] for error in reply.json()["errors"]].count(field) == 1, (address, reply.text)
         tried.add(field)
@@ -108,12 +109,16 @@ def test_the_largest_integer_is_kept_as_it_is(client: Client, agent: Agent) -> N
 
 @pytest.mark.parametrize("path", ["/v1/agents/enroll", "/v1/agents/sync"])
 def test_a_device_that_is_listed_twice_is_refused(
-    http: TestClient, headers: dict[str, dict[str, str]], path: str
+    http: TestClient, who: dict[str, httpx.Auth], path: str
 ) -> None:
     reported = inventory().model_dump(mode="json")
     reported["devices"] *= 2
-    about = {"name": "tiny9"} if path.endswith("enroll") else {"boot_id": "boot-1", "sequence": 99}
-    reply = http.post(path, json={**about, "inventory": reported}, headers=headers[path])
+    about = (
+        {"name": "tiny9", "public_key": "0" * 64, "proof": "0" * 128}
+        if path.endswith("enroll")
+        else {"boot_id": "boot-1", "sequence": 99}
+    )
+    reply = http.post(path, json={**about, "inventory": reported}, auth=who[path])
     assert reply.status_code == 422
     assert reply.json()["errors"] == [
         {"field": "inventory.devices", "message": "device cpu is listed more than once"}

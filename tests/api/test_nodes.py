@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from starlette.testclient import TestClient
 
 from api.deps import Parts
 from fleet import leases, nodes
@@ -60,3 +61,27 @@ def test_a_server_that_was_down_for_long_does_not_blame_the_node(
     parts.controllers.tick()
     assert client.node(agent.node_id).contact == "online"
     assert client.job(job.id).state == "running"
+
+
+def test_an_administrator_says_how_far_a_node_is_trusted(client: Client, agent: Agent) -> None:
+    node = client.trust_node(agent.node_id, "shared", "people log in")
+    assert (node.trust, node.trust_reason, node.contested) == ("shared", "people log in", False)
+    with pytest.raises(ApiError, match="trust"):
+        client.trust_node(agent.node_id, "golden", "no such thing")
+    with pytest.raises(ApiError, match="404"):
+        client.trust_node(999, "sealed", "new image")
+
+
+def test_a_nodes_pool_is_that_of_its_join_token(http: TestClient, client: Client) -> None:
+    joined = Agent.enrolled(http, client.join_token(pool="red").secret, "tiny7")
+    assert client.node(joined.node_id).pool == "red"
+
+
+def test_what_a_node_found_is_purged(client: Client, agent: Agent, finished: int) -> None:
+    kernel_id = client.search(finished).tuned_kernel_id
+    assert [row.id for row in client.purge_kernels(agent.node_id, dry_run=True).kernels] == [kernel_id]
+    assert client.kernels().items
+    purged = client.purge_kernels(agent.node_id)
+    assert [row.id for row in purged.kernels] == [kernel_id]
+    assert client.kernels().items == []
+    assert client.search(finished).tuned_kernel_id is None

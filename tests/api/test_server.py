@@ -88,7 +88,7 @@ def test_the_first_start_prints_the_admin_token_once_and_keeps_it_private(tmp_pa
 def test_a_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "server.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        outcome = CliRunner().invoke(verbs, ["--port", "0", "--data", str(tmp_path)])
+        outcome = CliRunner().invoke(verbs, ["serve", "--port", "0", "--data", str(tmp_path)])
     assert outcome.exit_code == 2
     assert "another server" in outcome.output
 
@@ -96,7 +96,7 @@ def test_a_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
 def test_a_busy_port_is_said_before_anything_is_made_or_printed(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
-        outcome = CliRunner().invoke(verbs, ["--port", port, "--data", str(tmp_path / "data")])
+        outcome = CliRunner().invoke(verbs, ["serve", "--port", port, "--data", str(tmp_path / "data")])
     assert outcome.exit_code == 2
     assert f"--port: {port} is taken" in outcome.output
     assert "tfu_" not in outcome.output
@@ -104,7 +104,16 @@ def test_a_busy_port_is_said_before_anything_is_made_or_printed(tmp_path: Path) 
 
 
 def test_an_address_that_is_not_here_is_refused(tmp_path: Path) -> None:
-    options = ["--host", "192.0.2.1", "--insecure-listen", "--port", "0", "--data", str(tmp_path / "data")]
+    options = [
+        "serve",
+        "--host",
+        "192.0.2.1",
+        "--behind-tls-proxy",
+        "--port",
+        "0",
+        "--data",
+        str(tmp_path / "data"),
+    ]
     outcome = CliRunner().invoke(verbs, options)
     assert outcome.exit_code == 2
     assert "--host: '192.0.2.1' is no address of this machine" in outcome.output
@@ -120,7 +129,7 @@ def test_every_address_of_a_name_has_the_same_port() -> None:
 @pytest.mark.parametrize("option", ["--data", "--ready-file"])
 def test_a_path_that_cannot_be_used_names_its_option(tmp_path: Path, option: str) -> None:
     given = {"--data": str(tmp_path / "data"), option: "/dev/null/x"}
-    outcome = CliRunner().invoke(verbs, ["--port", "0", *itertools.chain(*given.items())])
+    outcome = CliRunner().invoke(verbs, ["serve", "--port", "0", *itertools.chain(*given.items())])
     assert outcome.exit_code == 2
     assert f"{option}: /dev/null/x" in outcome.output
     assert not (tmp_path / "data").exists()
@@ -189,9 +198,11 @@ def test_the_controllers_in_the_server_wake_a_poll_that_has_work(parts: Parts) -
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "fleet.example", ""])
 def test_a_network_is_not_listened_on_by_accident(tmp_path: Path, host: str) -> None:
-    outcome = CliRunner().invoke(verbs, ["--host", host, "--port", "0", "--data", str(tmp_path / "data")])
+    outcome = CliRunner().invoke(
+        verbs, ["serve", "--host", host, "--port", "0", "--data", str(tmp_path / "data")]
+    )
     assert outcome.exit_code == 2
-    assert "--insecure-listen" in outcome.output
+    assert "--behind-tls-proxy" in outcome.output
     assert not (tmp_path / "data").exists()
 
 

@@ -19,13 +19,14 @@ from typer.main import get_group
 from typer.testing import CliRunner
 
 from fleet import cli, command, db
-from fleet.agents.protocol import EnrollRequest
+from fleet.agents.keys import Key
 from fleet.blobs import Blobs
 from fleet.cli import connection
 from fleet.client import Client
 from fleet.settings import Settings
-from tests.fleet.acting import Agent, inventory
+from tests.fleet.acting import Agent
 from tests.serving import Served, serving
+from tests.signing import joining
 from tests.whole import ROOT
 
 pytestmark = pytest.mark.timeout(40)  # a made-up agent that fails would leave the command waiting
@@ -128,15 +129,15 @@ def test_an_unknown_verb_is_a_usage_error_with_a_suggestion() -> None:
 def test_an_option_goes_before_the_environment_and_that_before_the_folder(tmp_path: Path) -> None:
     config = tmp_path / ".config" / "tinyfleet"
     config.mkdir(parents=True)
-    (config / "url").write_text("http://folder:1\n")
+    (config / "url").write_text("https://folder:1\n")
     (config / "token").write_text("tfu_folder\n")
     given = tmp_path / "given"
     given.write_text("tfu_given\n")
     environ = {"HOME": str(tmp_path)}
-    assert connection.address(None, None, environ) == connection.Address("http://folder:1", "tfu_folder")
+    assert connection.address(None, None, environ) == connection.Address("https://folder:1", "tfu_folder")
     assert connection.address(None, None, {**environ, "TINYFLEET_TOKEN": "tfu_env"}).token == "tfu_env"
-    assert connection.address("http://option:2", given, environ) == connection.Address(
-        "http://option:2", "tfu_given"
+    assert connection.address("https://option:2", given, environ) == connection.Address(
+        "https://option:2", "tfu_given"
     )
 
 
@@ -144,8 +145,8 @@ def test_the_token_of_a_server_started_here_is_sent_to_this_machine_only(tmp_pat
     (tmp_path / "admin-token").write_text("tfu_admin\n")
     environ = {"HOME": str(tmp_path / "home"), "TINYFLEET_DATA": str(tmp_path)}
     assert connection.address("http://127.0.0.1:8000", None, environ).token == "tfu_admin"
-    with pytest.raises(connection.Usage, match="no token for http://example"):
-        connection.address("http://example.org", None, environ)
+    with pytest.raises(connection.Usage, match="no token for https://example"):
+        connection.address("https://example.org", None, environ)
 
 
 def test_without_a_token_the_command_says_where_to_put_one(tmp_path: Path) -> None:
@@ -421,6 +422,9 @@ FOR_SCRIPTS = (
     "kernels show 1",
     "kernels show 1 --source",
     "kernels quarantined",
+    "kernels purge --node tiny1 --since 2h --dry-run",
+    "nodes trust tiny1 shared --reason people",
+    "nodes readmit tiny1",
     "nodes drain tiny1",
     "nodes retire never-seen",
     "join-token create",
@@ -451,9 +455,10 @@ def test_every_verb_of_the_client_takes_json() -> None:
 
 @pytest.mark.slow
 def test_every_verb_prints_one_json_document(run: Cli, client: Client, agent: Agent) -> None:
-    joining = {"Authorization": f"Bearer {client.join_token().secret}"}
-    asked = EnrollRequest(name="never-seen", inventory=inventory()).model_dump(mode="json")
-    httpx.post(f"{client.base_url}/v1/agents/enroll", json=asked, headers=joining).raise_for_status()
+    secret = client.join_token().secret
+    asked = joining(secret, "never-seen", Key.made()).model_dump(mode="json")
+    bearer = {"Authorization": f"Bearer {secret}"}
+    httpx.post(f"{client.base_url}/v1/agents/enroll", json=asked, headers=bearer).raise_for_status()
     printed = {}
     for line in FOR_SCRIPTS:
         result = run(*line.split(), "--json")

@@ -56,12 +56,12 @@ def test_the_cache_key_is_kernel_target_and_threads(
     session: Session, search: Search, node: Node, now: float
 ) -> None:
     kernels.record(session, search, candidate(0.5), arch="acme", node_id=node.id, source_blob=None, now=now)
-    assert kernels.lookup(session, KERNEL_HASH, TARGET_ID, 1) is not None
-    assert kernels.lookup(session, KERNEL_HASH, TARGET_ID, 2) is None
-    assert kernels.lookup(session, KERNEL_HASH, "0" * 64, 1) is None
-    assert kernels.lookup(session, GEMM, TARGET_ID, 1) is None  # nobody has said yet what gemm is
+    assert kernels.lookup(session, KERNEL_HASH, TARGET_ID, 1, "default") is not None
+    assert kernels.lookup(session, KERNEL_HASH, TARGET_ID, 2, "default") is None
+    assert kernels.lookup(session, KERNEL_HASH, "0" * 64, 1, "default") is None
+    assert kernels.lookup(session, GEMM, TARGET_ID, 1, "default") is None  # nobody has said yet what gemm is
     kernels.learn(session, GEMM.key(), KERNEL_HASH, None, now)
-    assert kernels.lookup(session, GEMM, TARGET_ID, 1) is not None
+    assert kernels.lookup(session, GEMM, TARGET_ID, 1, "default") is not None
 
 
 def test_a_kernel_by_hash_becomes_its_document_for_agents(session: Session, now: float) -> None:

@@ -425,6 +425,7 @@ def _tuned(world: World, agent: Agent, search: Search, schedule: list[Any]) -> T
         search_id=search.id,
         node_id=agent.node_id,
         created_at=world.now,
+        tenant="default",
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from fleet import db, events, nodes, reconcile, sync, tenants
+from fleet.agents.keys import Key
 from fleet.agents.protocol import EnrollRequest, Observed
 from fleet.blobs import Blobs
 from fleet.errors import (
@@ -20,39 +21,39 @@ from fleet.errors import (
     StaleWrite,
 )
 from fleet.lifecycle import NodeEvent
-from fleet.models import Node
+from fleet.models import Node, NodeKey
 from fleet.nodes import Contact, contact
 from fleet.principals import Principal
 from fleet.settings import Timings
 from tests.fleet.acting import inventory
+from tests.signing import joining
 
 
-def request(name: str) -> EnrollRequest:
+def request(secret: str, name: str) -> EnrollRequest:
     """A node asks to join."""
-    return EnrollRequest(name=name, inventory=inventory())
+    return joining(secret, name, Key.made())
 
 
 def test_enrolment_gives_a_node_its_own_identity(session: Session, admin: Principal, now: float) -> None:
     secret = tenants.mint_join(session, now=now, by=admin)
-    answer = nodes.enroll(session, secret, request("tiny1"), now)
-    found = tenants.authenticate(session, answer.token, now)
-    assert (found.kind, found.id, found.role) == ("node", answer.node_id, "node")
+    answer = nodes.enroll(session, secret, request(secret, "tiny1"), now)
+    assert [key.node_id for key in session.query(NodeKey)] == [answer.node_id]
     assert nodes.get(session, answer.node_id).state == "enrolled"
     assert [device.name for device in nodes.devices(session, answer.node_id)] == ["cpu"]
 
 
 def test_a_join_token_is_used_once(session: Session, admin: Principal, now: float) -> None:
     secret = tenants.mint_join(session, now=now, by=admin)
-    nodes.enroll(session, secret, request("tiny1"), now)
+    nodes.enroll(session, secret, request(secret, "tiny1"), now)
     with pytest.raises(NotPermitted, match="used already"):
-        nodes.enroll(session, secret, request("tiny2"), now)
+        nodes.enroll(session, secret, request(secret, "tiny2"), now)
     assert len(nodes.page(session)) == 1
 
 
 def test_a_join_token_expires(session: Session, admin: Principal, now: float) -> None:
     secret = tenants.mint_join(session, now=now, ttl_s=60.0, by=admin)
     with pytest.raises(NotPermitted):
-        nodes.enroll(session, secret, request("tiny1"), now + 61.0)
+        nodes.enroll(session, secret, request(secret, "tiny1"), now + 61.0)
 
 
 def test_of_sixteen_racers_with_one_join_token_exactly_one_joins(
@@ -66,7 +67,7 @@ def test_of_sixteen_racers_with_one_join_token_exactly_one_joins(
         gate.wait()
         try:
             with sessions.begin() as session:
-                joined.append(nodes.enroll(session, secret, request(f"tiny{number}"), now))
+                joined.append(nodes.enroll(session, secret, request(secret, f"tiny{number}"), now))
         except NotPermitted:
             refused.append(number)
 
@@ -86,14 +87,14 @@ def test_a_taken_name_does_not_spend_the_join_token(
     with sessions.begin() as session:
         secret = tenants.mint_join(session, now=now, by=admin)
     with pytest.raises(AlreadyExists, match="choose another name"), sessions.begin() as session:
-        nodes.enroll(session, secret, request(node.name), now)
+        nodes.enroll(session, secret, request(secret, node.name), now)
     with sessions.begin() as session:
-        nodes.enroll(session, secret, request("tiny2"), now)
+        nodes.enroll(session, secret, request(secret, "tiny2"), now)
 
 
 def test_an_agent_of_another_protocol_is_refused(session: Session, admin: Principal, now: float) -> None:
     secret = tenants.mint_join(session, now=now, by=admin)
-    future = request("tiny1").model_copy(
+    future = request(secret, "tiny1").model_copy(
         update={"inventory": inventory().model_copy(update={"protocol": 99})}
     )
     with pytest.raises(InvalidSpec, match="version 99"):
@@ -163,7 +164,7 @@ def test_an_idle_node_drains_at_the_next_tick_and_may_come_back(
         assert (back.state, back.cordoned) == ("ready", False)
 
 
-def test_a_retired_node_loses_its_token_and_frees_its_name(
+def test_a_retired_node_loses_its_key_and_frees_its_name(
     sessions: sessionmaker[Session],
     blobs: Blobs,
     admin: Principal,
@@ -172,15 +173,13 @@ def test_a_retired_node_loses_its_token_and_frees_its_name(
 ) -> None:
     node_id = enroll("tiny1")
     with sessions.begin() as session:
-        secret = tenants.mint_node(session, node_id, "tiny1", now)
         with pytest.raises(InvalidTransition, match="it accepts drain"):
             nodes.retire(session, node_id, admin, now)
         nodes.drain(session, node_id, admin, now)
     reconcile.tick(sessions, blobs, now)
     with sessions.begin() as session:
         nodes.retire(session, node_id, admin, now)
-        with pytest.raises(NotPermitted, match="revoked"):
-            tenants.authenticate(session, secret, now)
+        assert [key.expires_at for key in session.query(NodeKey)] == [now]
         assert nodes.page(session) == []
         assert [node.id for node in nodes.page(session, state="retired")] == [node_id]
     assert enroll("tiny1") != node_id
@@ -216,7 +215,7 @@ def test_a_target_under_another_targets_id_is_refused(
     liar = inventory(target={"arch": "another"})
     secret = tenants.mint_join(session, now=now, by=admin)
     with pytest.raises(InvalidSpec, match="is not its target's hash") as caught:
-        nodes.enroll(session, secret, EnrollRequest(name="liar", inventory=liar), now)
+        nodes.enroll(session, secret, joining(secret, "liar", Key.made(), liar), now)
     assert caught.value.field == "inventory.devices.cpu.target_id"
     report = Observed(boot_id="boot-1", sequence=2, inventory=liar)
     with pytest.raises(InvalidSpec, match="is not its target's hash"):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from fleet.agents.keys import Signer
 from fleet.agents.protocol import (
     AttemptReport,
     AttemptSpec,
@@ -18,11 +20,14 @@ from fleet.agents.protocol import (
     EnrollResponse,
     LogAck,
     Observed,
+    RotateRequest,
+    RotateResponse,
     blob_address,
 )
+from fleet.agents.signature import SERVER_TIME, Malformed, body_digest, key_id, parse
+from fleet.identities import right
 
 JOIN_TOKEN = "tfj_join-canary"
-NODE_TOKEN = "tfn_node-canary"
 DEADLINE_S = 25.0
 
 
@@ -38,6 +43,9 @@ class FarEnd:
         self.settled: list[int] = []
         self.settles = True
         self.enrolments: list[EnrollRequest] = []
+        self.keys: dict[str, str] = {}  # id → public key: whose signatures are accepted
+        self.ahead_s = 0.0  # how far its clock is from the machine's
+        self.rotate = False  # ask for a new key
         self.observed: list[Observed] = []
         self.logs: dict[tuple[int, int], bytearray] = {}
         self.log_chunks: list[tuple[int, int]] = []  # (offset, length)
@@ -132,10 +140,36 @@ class FarEnd:
 
     # ------------------------------------------------------------------------------------- the exchanges
 
+    def knows(self, signer: Signer) -> Signer:
+        """Accept what this signer signs."""
+        self.keys[signer.key.id] = signer.key.public
+        return signer
+
+    def time(self) -> float:
+        """Its clock."""
+        return time.time() + self.ahead_s
+
+    def accepts(self, method: str, target: str, body: bytes, header: str) -> bool:
+        """Whether this request is signed by a key that is known, now."""
+        try:
+            signed = parse(header)
+        except Malformed:
+            return False
+        fresh = abs(signed.at - self.time()) <= 60 and signed.digest == body_digest(body)
+        public = self.keys.get(signed.key)
+        return fresh and public is not None and right(public, signed.signature, signed.text(method, target))
+
+    def rotated(self, request: RotateRequest) -> RotateResponse:
+        """Accept the next key, and no other."""
+        name = key_id(bytes.fromhex(request.public_key))
+        self.keys, self.rotate = {name: request.public_key}, False
+        return RotateResponse(key=name)
+
     def enroll(self, request: EnrollRequest) -> EnrollResponse:
         with self.changed:
             self.enrolments.append(request)
-        return EnrollResponse(node_id=7, name=request.name, token=NODE_TOKEN)
+            self.keys[key_id(bytes.fromhex(request.public_key))] = request.public_key
+        return EnrollResponse(node_id=7, name=request.name)
 
     def sync(self, observed: Observed) -> Desired | int:
         with self.changed:
@@ -154,6 +188,7 @@ class FarEnd:
                 settled=self.settled,
                 lease_s=self.lease_s,
                 poll_s=self.poll_s,
+                rotate_key=self.rotate,
             )
 
     def _record(self, report: AttemptReport) -> None:
@@ -221,6 +256,8 @@ class _Exchange(BaseHTTPRequestHandler):
             return
         self.send_response(status)
         self.send_header("content-length", str(len(content)))
+        if status == 401:
+            self.send_header(SERVER_TIME, str(int(far_end.time() * 1000)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
@@ -231,10 +268,13 @@ class _Exchange(BaseHTTPRequestHandler):
         if far_end.answer_with is not None:
             return far_end.answer_with, _problem(far_end.answer_with)
         parts = url.path.strip("/").split("/")
-        expected = JOIN_TOKEN if parts[-1] == "enroll" else NODE_TOKEN
-        if self.headers.get("authorization") != f"Bearer {expected}":
+        shown = self.headers.get("authorization", "")
+        joins = parts[-1] == "enroll"
+        if not (shown == f"Bearer {JOIN_TOKEN}" if joins else self._signed(far_end, body, shown)):
             return 401, _problem(401)
-        if parts == ["v1", "agents", "enroll"]:
+        if parts == ["v1", "agents", "keys"]:
+            return 200, _json(far_end.rotated(RotateRequest.model_validate_json(body)))
+        if joins:
             return 200, _json(far_end.enroll(EnrollRequest.model_validate_json(body)))
         if parts == ["v1", "agents", "sync"]:
             desired = far_end.sync(Observed.model_validate_json(body))
@@ -243,6 +283,9 @@ class _Exchange(BaseHTTPRequestHandler):
             query = {name: int(values[0]) for name, values in parse_qs(url.query).items()}
             return 200, _json(far_end.append_log(int(parts[3]), query["fence"], query["offset"], body))
         return self._blob(far_end, parts[2], body)
+
+    def _signed(self, far_end: FarEnd, body: bytes, header: str) -> bool:
+        return far_end.accepts(self.command, self.path, body, header)
 
     def _blob(self, far_end: FarEnd, address: str, body: bytes) -> tuple[int, bytes]:
         if self.command == "PUT":

@@ -6,7 +6,8 @@ import pytest
 
 from fleet.agents.client import ControlPlane, ControlPlaneError, Refused, Rejected, Unreachable, backoff
 from fleet.agents.protocol import Observed, blob_address
-from tests.fleet.agents.far_end import NODE_TOKEN, FarEnd
+from tests.fleet.agents.far_end import FarEnd
+from tests.signing import Pen
 
 
 def observed() -> Observed:
@@ -26,21 +27,24 @@ def observed() -> Observed:
 )
 def test_an_answer_is_somebodys_problem(far_end: FarEnd, status: int, kind: type[ControlPlaneError]) -> None:
     far_end.answer_with = status
-    with ControlPlane(far_end.url, NODE_TOKEN) as control, pytest.raises(kind, match=f"{status} NotAnswered"):
+    with (
+        ControlPlane(far_end.url, far_end.knows(Pen())) as control,
+        pytest.raises(kind, match=f"{status} NotAnswered"),
+    ):
         control.sync(observed())
 
 
 def test_no_answer_is_unreachable(far_end: FarEnd) -> None:
     far_end.go_silent()
     with (
-        ControlPlane(far_end.url, NODE_TOKEN) as control,
+        ControlPlane(far_end.url, far_end.knows(Pen())) as control,
         pytest.raises(Unreachable, match="does not answer"),
     ):
         control.sync(observed())
 
 
 def test_a_stale_number_is_rejected_as_a_conflict(far_end: FarEnd) -> None:
-    with ControlPlane(far_end.url, NODE_TOKEN) as control:
+    with ControlPlane(far_end.url, far_end.knows(Pen())) as control:
         control.sync(observed())
         with pytest.raises(Rejected) as caught:
             control.sync(observed())
@@ -48,7 +52,7 @@ def test_a_stale_number_is_rejected_as_a_conflict(far_end: FarEnd) -> None:
 
 
 def test_blobs_are_stored_once_and_checked_when_fetched(far_end: FarEnd) -> None:
-    with ControlPlane(far_end.url, NODE_TOKEN) as control:
+    with ControlPlane(far_end.url, far_end.knows(Pen())) as control:
         address = control.put_blob(b"content")
         assert address == control.put_blob(b"content") == blob_address(b"content")
         assert control.get_blob(address) == b"content"
@@ -58,7 +62,7 @@ def test_blobs_are_stored_once_and_checked_when_fetched(far_end: FarEnd) -> None
 
 
 def test_log_chunks_continue_where_the_server_is(far_end: FarEnd) -> None:
-    with ControlPlane(far_end.url, NODE_TOKEN) as control:
+    with ControlPlane(far_end.url, far_end.knows(Pen())) as control:
         assert control.upload_log(1, 1, 0, b"abc") == 3
         assert control.upload_log(1, 1, 0, b"abcdef") == 3  # sent again: the server says where it is
         assert control.upload_log(1, 1, 3, b"def") == 6

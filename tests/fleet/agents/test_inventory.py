@@ -59,7 +59,7 @@ def test_the_doctor_examines_everything_and_offers_a_fix_for_what_is_not_well(
     findings: list[Finding],
 ) -> None:
     subjects = [finding.subject for finding in findings]
-    assert subjects == [
+    assert subjects[:8] == [
         "device cpu",
         "compiler",
         "python",
@@ -69,6 +69,7 @@ def test_the_doctor_examines_everything_and_offers_a_fix_for_what_is_not_well(
         "cgroup",
         "landlock",
     ]
+    assert {"sudo", "passwords", "open servers", "clock", "state folder"} <= set(subjects[8:])
     assert all(finding.fix for finding in findings if finding.verdict != "ok")
     assert landlock_abi() >= 0
 

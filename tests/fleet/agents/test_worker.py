@@ -11,9 +11,11 @@ import pytest
 
 from fleet.agents.client import ControlPlane
 from fleet.agents.journal import Journal, lease_left
+from fleet.agents.keys import Signer
 from fleet.agents.protocol import AttemptReport, DeviceReport, Inventory, Outcome
 from fleet.agents.worker import Link
-from tests.fleet.agents.far_end import NODE_TOKEN, FarEnd
+from tests.fleet.agents.far_end import FarEnd
+from tests.signing import Pen
 
 INVENTORY = Inventory(
     hostname="h",
@@ -27,7 +29,7 @@ INVENTORY = Inventory(
 @pytest.fixture
 def link(far_end: FarEnd, tmp_path: Path) -> Iterator[Link]:
     journal = Journal(tmp_path)
-    with ControlPlane(far_end.url, NODE_TOKEN) as control:
+    with ControlPlane(far_end.url, far_end.knows(Pen())) as control:
         yield Link(control, journal, INVENTORY)
     journal.close()
 
@@ -157,3 +159,16 @@ def test_the_poll_is_well_within_the_lease(link: Link, far_end: FarEnd) -> None:
     far_end.poll_s, far_end.lease_s = 30.0, 20.0
     link.exchange(0)
     assert link.poll_s() == 10.0
+
+
+def test_a_new_key_is_brought_when_the_server_asks_for_one(far_end: FarEnd, tmp_path: Path) -> None:
+    journal, signer = Journal(tmp_path), Signer(tmp_path)
+    with ControlPlane(far_end.url, far_end.knows(signer)) as control:
+        link, before = Link(control, journal, INVENTORY, node_id=7), signer.key.id
+        assert link.exchange(0)
+        assert signer.key.id == before
+        far_end.rotate = True
+        assert link.exchange(0)
+        assert list(far_end.keys) == [signer.key.id] != [before]
+        assert link.exchange(0)
+    journal.close()
