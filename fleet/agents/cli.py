@@ -25,6 +25,7 @@ from fleet.agents.runner import Runner
 from fleet.agents.settings import Settings, SettingsError, settings
 from fleet.agents.starter import Starter
 from fleet.agents.transfers import Transfers
+from fleet.agents.walls import calls
 from fleet.agents.worker import Link, Worker
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -43,6 +44,12 @@ def agent(
         Path | None, typer.Option(help="File with the one-use join token; else TINYFLEET_JOIN_TOKEN.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="The node's name; else the host's.")] = None,
+    walls: Annotated[
+        str | None,
+        typer.Option(
+            help="Round attempts: all that the machine has, required (nothing starts without one), or none."
+        ),
+    ] = None,
     setup: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the agent on a node: enrol, take work, report.
@@ -54,7 +61,13 @@ def agent(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         told = settings(
-            os.environ, server=server, state=state, name=name, join_token_file=join_token_file, setup=setup
+            os.environ,
+            server=server,
+            state=state,
+            name=name,
+            join_token_file=join_token_file,
+            setup=setup,
+            walls=walls,
         )
         serve(told)
     except (SettingsError, AlreadyRunning) as error:
@@ -72,6 +85,8 @@ def _exit(message: str, code: int) -> typer.Exit:
 
 def serve(told: Settings) -> None:
     """Be the agent until SIGTERM or SIGINT."""
+    # Its memory, environment and open files are closed to other processes of its user, attempts among them.
+    calls.prctl(calls.PR_SET_DUMPABLE, 0)
     with closing(Journal(told.state)) as journal:
         check_can_join(told, journal)
         with closing(Hints(told.state)) as hints:
@@ -81,9 +96,12 @@ def serve(told: Settings) -> None:
 def _serve(told: Settings, journal: Journal, hints: Hints) -> None:
     stop = threading.Event()
     _stop_on_signals(stop, hints)
-    with closing(Starter(told.state, told.setup)) as starter:
+    with closing(Starter(told.state, told.setup, told.walls)) as starter:
         starter.ensure()  # it warms up while the devices are looked at
-        here = inventory()
+        here = inventory(told.state, told.walls)
+        for wall in here.walls:
+            if wall.state != "up":
+                _log.warning("wall %s is %s: %s", wall.name, wall.state, wall.detail)
         for device in here.devices:
             if device.problem:
                 _log.warning("device %s cannot be used: %s", device.name, device.problem)

@@ -17,14 +17,20 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import EngineError
 from engine.toolchain import detect
+from fleet.agents.attempts import Assignment
 from fleet.agents.execution import execute
+from fleet.agents.reports import Voice
 from fleet.agents.supervisor import supervise
 from fleet.agents.tasks import confirm, expand, kernel, measure, noop
 from fleet.agents.tasks.context import Task, Tasks
+from fleet.agents.walls import calls
+from fleet.agents.walls.machine import Survey, enter_namespaces, needed, survey
+from fleet.agents.walls.ways import open_ways
 
 _REAP_EVERY_S = 1.0
 
@@ -48,7 +54,7 @@ def changed(tasks: Tasks, setup: str) -> Tasks:
     return change(tasks)
 
 
-def serve(channel: socket.socket, state: Path, tasks: Tasks) -> None:
+def serve(channel: socket.socket, state: Path, tasks: Tasks, walls: Survey) -> None:
     """Fork a supervisor for each attempt directory that is named on `channel`, until it closes."""
     gc.collect()
     gc.freeze()  # what is imported is never collected, so that forks keep sharing its memory
@@ -60,21 +66,33 @@ def serve(channel: socket.socket, state: Path, tasks: Tasks) -> None:
         name = channel.recv(256).decode()
         if not name:
             return
-        _fork_supervisor(channel, state, name, tasks)
+        _fork_supervisor(channel, state, name, tasks, walls)
 
 
-def _fork_supervisor(channel: socket.socket, state: Path, name: str, tasks: Tasks) -> None:
+def _fork_supervisor(channel: socket.socket, state: Path, name: str, tasks: Tasks, walls: Survey) -> None:
     if os.fork():
         return
     status = 1
     try:
         channel.close()
-        supervise(state / "attempts" / name, lambda directory: execute(directory, tasks, state / "cache"))
+        supervise(state / "attempts" / name, walls, _Execution(tasks, state / "cache"))
         status = 0
     except Exception:  # noqa: BLE001 - the top of a process; the agent finds it dead and says so
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+@dataclass(frozen=True)
+class _Execution:
+    """What a task's process does once it is inside its walls."""
+
+    tasks: Tasks
+    cache: Path  # of the node, for attempts that have no walls
+
+    def __call__(self, assignment: Assignment, work: Path, shut: bool, voice: Voice) -> None:
+        """An attempt that is `shut` in makes its own cache: what others load must not be its to write."""
+        execute(assignment, self.tasks, work, work / "cache" if shut else self.cache, voice)
 
 
 def _reap() -> None:
@@ -94,12 +112,28 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--state", type=Path, required=True, help="the agent's state directory")
     parser.add_argument("--setup", default="", help="module:function that changes the tasks (tests)")
+    parser.add_argument("--walls", default="all", help="which walls are meant")
     options = parser.parse_args(arguments)
     tasks = changed(own_tasks(), options.setup) if options.setup else own_tasks()
     (options.state / "cache").mkdir(mode=0o700, exist_ok=True)
     with contextlib.suppress(EngineError):  # without a compiler each attempt that needs one says so itself
         detect()  # remembered, so that no attempt has to ask the compiler for its version
-    serve(socket.socket(fileno=options.socket), options.state, tasks)
+    serve(socket.socket(fileno=options.socket), options.state, tasks, raised(options.state, options.walls))
+
+
+def raised(state: Path, text: str) -> Survey:
+    """The walls of this node; those that all attempts share are raised round this process, for its forks."""
+    walls = survey(state, text)
+    if walls.has("uid"):
+        for folder in (state, state / "attempts"):
+            folder.chmod(0o711)  # to be passed through; what is in it is readable by the agent's user alone
+        open_ways(needed(state))
+    if walls.has("namespaces"):
+        enter_namespaces()
+    calls.prctl(
+        calls.PR_SET_DUMPABLE, 0
+    )  # nor are its supervisors to be looked into by attempts of the same user
+    return walls
 
 
 if __name__ == "__main__":
