@@ -126,6 +126,7 @@ def raised(state: Path, text: str) -> Survey:
     walls = survey(state, text)
     if walls.has("uid"):
         for folder in (state, state / "attempts"):
+            folder.mkdir(exist_ok=True)
             folder.chmod(0o711)  # to be passed through; what is in it is readable by the agent's user alone
         open_ways(needed(state))
     if walls.has("namespaces"):

@@ -41,9 +41,12 @@ class Fort:
         self.process = self._start(uid, walls)
         held.callback(self._end)
         far_end.wait(lambda: far_end.observed, f"a sync; {self.words()}")
-        self.other = far_end.submit(spec("wait_for_gate"))
-        far_end.wait_running(self.other, "at the gate")
         self.zygote = descendants(self.process.pid)[0]
+
+    def admit_another(self) -> None:
+        """Another attempt, that runs all the time."""
+        self.other = self.far_end.submit(spec("wait_for_gate"))
+        self.far_end.wait_running(self.other, "at the gate")
 
     def _listen(self, held: ExitStack) -> None:
         stream, packets = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -140,7 +143,11 @@ class Fort:
     def attack(self, do: str, **fields: Any) -> AttemptReport:
         """The report of an attempt that does it, when it has ended."""
         timeout_s = fields.pop("timeout_s", 60.0)
-        return self.far_end.wait_exit(self.far_end.submit(spec(do, **fields), timeout_s=timeout_s))
+        return self.run(spec(do, **fields), timeout_s=timeout_s)
+
+    def run(self, job: dict[str, Any], **fields: Any) -> AttemptReport:
+        """The report of an attempt of this spec, when it has ended."""
+        return self.far_end.wait_exit(self.far_end.submit(job, **fields))
 
     def log(self, attempt: int) -> str:
         return bytes(self.far_end.logs.get((attempt, 1), b"")).decode(errors="replace")
@@ -152,14 +159,17 @@ class Fort:
 
 
 @contextmanager
-def fort(uid: int, walls: str) -> Iterator[Fort]:
-    """A fort for as long as the context lasts. The other attempt has to be as it was at the end."""
+def fort(uid: int, walls: str, *, others: bool = True) -> Iterator[Fort]:
+    """A fort for as long as the context lasts, with another attempt in it."""
     with ExitStack() as held:
         folder = Path(tempfile.mkdtemp(prefix="attacks-", dir="/tmp"))
         held.callback(shutil.rmtree, folder, ignore_errors=True)
         far_end = FarEnd().open()
         held.callback(far_end.close)
-        yield Fort(far_end, folder, uid, walls, held)
+        made = Fort(far_end, folder, uid, walls, held)
+        if others:
+            made.admit_another()
+        yield made
 
 
 def spare(stands: Fort) -> None:

@@ -58,6 +58,17 @@ def test_native_code_is_compiled_inside_and_stopped_as_all_other(stands: Fort) -
     }, ended.error
 
 
+def test_candidates_are_made_compiled_and_measured_inside(stands: Fort) -> None:
+    kernel = {"program": "gemm", "shape": [32, 32, 32]}
+    made = stands.run({"kind": "expand", "kernel": kernel, "limit": 4, "threads": 2})
+    assert made.result is not None, made.error
+    batch = {"kind": "measure", "kernel": kernel, "candidates": made.result["candidates"], "budget_s": 30.0}
+    measured = stands.run(batch | {"threads": 2}, exclusive=True)
+    assert measured.result is not None, measured.error
+    assert {each["outcome"] for each in measured.result["results"]} <= {"ok", "slow"}
+    assert not list((stands.state / "cache").iterdir())  # nothing is left for others to load
+
+
 def test_after_a_fork_bomb_the_next_attempt_works(stands: Fort) -> None:
     assert stands.attack("fork_bomb", **stands.target).outcome is Outcome.SUCCEEDED
     assert stands.healthy()

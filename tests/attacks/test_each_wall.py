@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 
+from fleet.agents.protocol import Outcome
 from tests.attacks.catalogue import BY_NAME, LETTERS
 from tests.attacks.fort import NOBODY, Fort, fort
 from tests.attacks.table import PAGE, page
@@ -77,6 +78,18 @@ def test_a_wall_alone_stops_what_it_is_said_to_stop(wall: str) -> None:
         if known and found[name]["verdict"] != expected:
             wrong[name] = found[name]
     assert wrong == {}
+
+
+@pytest.mark.slow
+def test_where_walls_are_required_nothing_starts_without_one() -> None:
+    """Of an agent that is not root: it lacks the uid at least."""
+    with fort(NOBODY if os.geteuid() == 0 else os.geteuid(), "required", others=False) as stands:
+        ended = stands.attack("describe")
+        assert ended.outcome is Outcome.INFRA_FAILED
+        assert (
+            "--walls required, and this machine lacks uid (attempts run as the agent's own user)"
+            in ended.error
+        )
 
 
 def test_the_page_on_walls_is_the_catalogue() -> None:
