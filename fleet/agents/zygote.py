@@ -29,7 +29,7 @@ from fleet.agents.supervisor import supervise
 from fleet.agents.tasks import confirm, expand, kernel, measure, noop
 from fleet.agents.tasks.context import Task, Tasks
 from fleet.agents.walls import calls
-from fleet.agents.walls.machine import Survey, enter_namespaces, needed, survey
+from fleet.agents.walls.machine import Survey, close_files, enter_namespaces, needed, survey
 from fleet.agents.walls.ways import open_ways
 
 _REAP_EVERY_S = 1.0
@@ -131,6 +131,8 @@ def raised(state: Path, text: str) -> Survey:
         open_ways(needed(state))
     if walls.has("namespaces"):
         enter_namespaces()
+    if walls.state("namespaces") == "up":
+        close_files(state)
     calls.prctl(
         calls.PR_SET_DUMPABLE, 0
     )  # nor are its supervisors to be looked into by attempts of the same user

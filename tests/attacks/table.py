@@ -23,11 +23,18 @@ with the node (`tinyfleet node doctor`, `tinyfleet nodes show`), and such a node
 | limits | processes, open files, file sizes, address space (not with a GPU), no core files | |
 | cgroup | all that the attempt started is killed at once, whatever it did to hide | cgroup 2, Linux 5.14 |
 | memory | memory and processes of the attempt together are limited | cgroup 2 with the controllers delegated |
-| namespaces | no network, own IPC and host name, one set for all attempts of the node | root, or user namespaces |
+| namespaces | no network, own IPC and host name, every file system read-only but for the agent's folder; one set for all attempts of the node | root, or user namespaces; Linux 5.12 |
 
 `tinyfleet agent --walls all` (the default) raises all that the machine has, `--walls required` starts nothing while one is
 missing, `--walls none` is for a trusted node: its operator says so, and the node reports it. Names with commas raise only
 those.
+
+The namespaces are those that bubblewrap would make. It executes a program, and an attempt is forked from a warm process in a
+few milliseconds: so that process enters them once, for all of its forks, and an attempt pays nothing for them.
+
+Where root's home or a private temporary folder lies on the way to Python or to the attempts, that process also gets a view of
+the files in which an empty folder lies there instead, with nothing in it but the way: an attempt's own user can then pass,
+and finds nothing.
 
 Beside the walls: what an attempt prints is cut at a limit to the byte; artifacts are limited by count and by the bytes
 that would be read of them, and only plain files under one name are kept; what a task says of its progress and its result

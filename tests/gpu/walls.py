@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fleet.agents.walls import gpu
 from fleet.agents.walls.cell import Cell
-from fleet.agents.walls.machine import Survey, enter_namespaces, needed, survey
+from fleet.agents.walls.machine import Survey, close_files, enter_namespaces, needed, survey
 from fleet.agents.walls.policy import Ceilings, Policy
 from fleet.agents.walls.ways import open_ways
 
@@ -109,12 +109,17 @@ def program(command: list[str], source: str = "") -> Callable[[], dict[str, Any]
     return run
 
 
-def inside(walls: Survey, number: int | None, act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def inside(
+    state: Path, walls: Survey, number: int | None, act: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
     """What `act` returns inside the walls of an attempt that has this GPU, or {"error"}."""
-    folder = Path(tempfile.mkdtemp(prefix="walls-"))
-    folder.chmod(0o711)
+    folder = state / "attempts"
+    folder.mkdir(mode=0o711, exist_ok=True)
     work = folder / "1-1" / "work"
     (work / "tmp").mkdir(parents=True)
+    folder.chmod(0o711)
+    (folder / "1-1").chmod(0o711)
+    work.chmod(0o700)
     cell = Cell(walls, Policy(programs=True, gpu=number, ceilings=Ceilings()), work)
     cell.build()
     read, write = os.pipe()
@@ -168,7 +173,8 @@ def main() -> int:
     if not numbers:
         print("no /dev/nvidiaN here: this check needs an NVIDIA GPU")
         return 1
-    state = Path(tempfile.gettempdir())
+    state = Path(tempfile.mkdtemp(prefix="state-"))
+    state.chmod(0o711)
     walls = survey(state, "all")
     for wall in walls.walls:
         print(f"wall {wall.name:<12}{wall.state:<9}{wall.detail}{'; ' + wall.fix if wall.fix else ''}")
@@ -176,13 +182,15 @@ def main() -> int:
         open_ways(needed(state))
     if walls.has("namespaces"):
         enter_namespaces()
+    if walls.state("namespaces") == "up":
+        close_files(state)
     first, others = numbers[0], numbers[1:]
     before = gpu.used_bytes(first)
     bare = outside()
     checks: list[tuple[str, dict[str, Any], bool]] = [
         ("without walls, the GPU answers rightly", bare, bool(bare.get("right")))
     ]
-    leased = inside(walls, first, answer)
+    leased = inside(state, walls, first, answer)
     checks.append(
         (
             f"inside, with the nodes of gpu{first}: right, and one GPU seen",
@@ -190,22 +198,22 @@ def main() -> int:
             leased.get("right") is True and leased["gpus"] == 1,
         )
     )
-    none = inside(walls, None, answer)
+    none = inside(state, walls, None, answer)
     checks.append(("inside, without any node: no GPU", none, "error" in none))
     if others:
-        other = inside(walls, others[0], answer)
+        other = inside(state, walls, others[0], answer)
         checks.append((f"inside, with the nodes of gpu{others[0]}: one GPU", other, other.get("gpus") == 1))
     compiler = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
     if compiler:
-        built = inside(walls, first, program([compiler], CU))
+        built = inside(state, walls, first, program([compiler], CU))
         checks.append(("nvcc compiles inside, and its program is right", built, built.get("right") is True))
     else:
         print("nvcc is not here: compiling inside was not tried")
     torch = [sys.executable, "-c", TORCH]
     if subprocess.run([sys.executable, "-c", "import torch"], capture_output=True).returncode == 0:
-        with_torch = inside(walls, first, program(torch))
+        with_torch = inside(state, walls, first, program(torch))
         checks.append(("PyTorch works inside", with_torch, with_torch.get("right") is True))
-        without = inside(walls, None, program(torch))
+        without = inside(state, walls, None, program(torch))
         checks.append(("PyTorch without nodes finds no GPU", without, without.get("right") is not True))
     else:
         print("PyTorch is not here: it was not tried inside")

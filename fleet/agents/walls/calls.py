@@ -21,7 +21,9 @@ _AMBIENT_CLEAR_ALL = 4
 _NO_ROOT_LOCKED = 0x0F
 _CAPABILITY_VERSION_3 = 0x20080522
 # name → number on x86-64 and on aarch64
-_NUMBERS = {"capset": (126, 91), "unshare": (272, 97)}
+_NUMBERS = {"capset": (126, 91), "unshare": (272, 97), "mount_setattr": (442, 442)}
+_HERE, _WITH_ALL_BELOW = -100, 0x8000  # AT_FDCWD, AT_RECURSIVE
+_READ_ONLY = 1
 
 
 def column() -> int | None:
@@ -66,6 +68,21 @@ def mount(source: str, target: str, *, kind: str = "none", flags: int = 0, optio
     if _libc.mount(*words, ctypes.c_ulong(flags), options.encode()):
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error), target)
+
+
+def set_read_only(target: str) -> None:
+    """The mount at `target` and all below it become read-only, and private to this namespace. OSError."""
+    _set_mount(target, _WITH_ALL_BELOW, struct.pack("=QQQQ", _READ_ONLY, 0, MS_PRIVATE, 0))
+
+
+def set_writable(target: str) -> None:
+    """The mount at `target`, and none below it, may be written to. OSError."""
+    _set_mount(target, 0, struct.pack("=QQQQ", 0, _READ_ONLY, 0, 0))
+
+
+def _set_mount(target: str, flags: int, attributes: bytes) -> None:
+    size = ctypes.c_size_t(len(attributes))
+    named("mount_setattr", ctypes.c_int(_HERE), target.encode(), ctypes.c_uint(flags), attributes, size)
 
 
 def give_up_capabilities() -> None:

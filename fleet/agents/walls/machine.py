@@ -42,6 +42,10 @@ class Survey:
         """Whether this wall stands, in part at least."""
         return any(wall.name == name and wall.state in ("up", "partial") for wall in self.walls)
 
+    def state(self, name: str) -> State:
+        """How this wall stands."""
+        return next(wall.state for wall in self.walls if wall.name == name)
+
     def lacking(self) -> tuple[Wall, ...]:
         """The walls that do not stand whole, for whatever reason."""
         return tuple(wall for wall in self.walls if wall.state != "up")
@@ -65,7 +69,7 @@ def survey(state: Path, text: str) -> Survey:
         "limits": lambda: Wall("limits", "up", "processes, open files, file sizes, no core files"),
         "cgroup": lambda: _cgroup(parent),
         "memory": lambda: _memory(parent),
-        "namespaces": _namespaces,
+        "namespaces": lambda: _namespaces(state),
     }
     found = [tries[name]() if name in meant else Wall(name, "off", "the operator said so") for name in WALLS]
     return Survey(mode, tuple(found), parent if meant & {"cgroup"} else None)
@@ -168,20 +172,31 @@ def _memory(parent: Path | None) -> Wall:
     return Wall("memory", "partial", f"no cgroup-2 controller {lack}: limits of each process only", _DELEGATE)
 
 
-def _namespaces() -> Wall:
+def _namespaces(state: Path) -> Wall:
     problem = _tried(enter_namespaces)
     if problem:
         return Wall(
             "namespaces", "missing", f"none can be made: {problem}", "root, or unprivileged user namespaces"
         )
+    problem = _tried(lambda: _closed(state))
+    if problem:
+        detail = f"no network, own IPC and host name; files not read-only: {problem}"
+        return Wall("namespaces", "partial", detail, "a kernel from 5.12 on")
     return Wall(
-        "namespaces", "up", "no network, own IPC and host name, for all attempts of the node together"
+        "namespaces",
+        "up",
+        "no network, own IPC and host name, files read-only but for the agent's, for all attempts",
     )
+
+
+def _closed(state: Path) -> None:
+    enter_namespaces()
+    close_files(state)
 
 
 def enter_namespaces() -> None:
     """Leave the network, the System V IPC and the host name behind. For the zygote, whose forks stay there."""
-    ours = calls.CLONE_NEWNET | calls.CLONE_NEWIPC | calls.CLONE_NEWUTS
+    ours = calls.CLONE_NEWNET | calls.CLONE_NEWIPC | calls.CLONE_NEWUTS | calls.CLONE_NEWNS
     if os.geteuid() == _ROOT:
         calls.unshare(ours)
         return
@@ -191,6 +206,22 @@ def enter_namespaces() -> None:
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+
+
+def close_files(state: Path) -> None:
+    """Make every file system read-only for this process and its forks, but for what supervisors write to. OSError.
+
+    After `enter_namespaces`, and either all of it works or the process is of no use: call it where it was tried.
+    """
+    calls.mount("none", "/", flags=calls.MS_REC | calls.MS_PRIVATE)
+    ours = [str(path) for path in (state, slots.LOCKS) if path.is_dir()]
+    for place in ours:
+        calls.mount(place, place, flags=calls.MS_BIND | calls.MS_REC)
+    calls.set_read_only("/")
+    groups_at = groups.mount_of(Path("/proc/self/mountinfo").read_text())
+    for place in (*ours, "/proc", *([str(groups_at)] if groups_at else [])):
+        calls.set_writable(place)
+    os.chdir("/")  # and not in what lies beneath a mount
 
 
 def _tried(act: Callable[[], object]) -> str:
