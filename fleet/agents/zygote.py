@@ -29,6 +29,7 @@ from fleet.agents.supervisor import supervise
 from fleet.agents.tasks import confirm, expand, kernel, measure, noop
 from fleet.agents.tasks.context import Task, Tasks
 from fleet.agents.walls import calls
+from fleet.agents.walls.groups import prefix_of, remove_empty
 from fleet.agents.walls.machine import Survey, close_files, enter_namespaces, needed, survey
 from fleet.agents.walls.ways import open_ways
 
@@ -129,6 +130,8 @@ def raised(state: Path, text: str) -> Survey:
             folder.mkdir(exist_ok=True)
             folder.chmod(0o711)  # to be passed through; what is in it is readable by the agent's user alone
         open_ways(needed(state))
+    if walls.parent_group is not None:
+        remove_empty(walls.parent_group, prefix_of(state))
     if walls.has("namespaces"):
         enter_namespaces()
     if walls.state("namespaces") == "up":

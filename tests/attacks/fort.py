@@ -17,6 +17,7 @@ from typing import Any
 from fleet.agents.attempts import State
 from fleet.agents.processes import descendants, kill, leftovers
 from fleet.agents.protocol import AttemptReport, WallReport
+from fleet.agents.walls.groups import parent_group, prefix_of, remove_empty
 from tests.attacks.armed import spec
 from tests.fleet.agents.conftest import until
 from tests.fleet.agents.far_end import DEADLINE_S, JOIN_TOKEN, FarEnd
@@ -101,6 +102,12 @@ class Fort:
         family = f"{self.state}/attempts/"
         kill(leftovers(family, set()), signal.SIGKILL)
         until(lambda: not leftovers(family, set()))
+        parent = parent_group()
+        if parent is not None:
+            until(lambda: remove_empty(parent, prefix_of(self.state)) or not self._groups(parent))
+
+    def _groups(self, parent: Path) -> list[Path]:
+        return list(parent.glob(f"{prefix_of(self.state)}*"))
 
     def words(self) -> str:
         """What the agent has printed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import resource
 import signal
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.agents.walls import calls, gpu, landlock, seccomp
-from fleet.agents.walls.groups import Group
+from fleet.agents.walls.groups import Group, prefix_of
 from fleet.agents.walls.landlock import EXECUTE, IOCTL, LIST, OWN, READ, WRITE, Rule
 from fleet.agents.walls.machine import Survey, code
 from fleet.agents.walls.policy import Policy
@@ -23,6 +22,7 @@ _READABLE = ("/proc", "/sys", "/etc/alternatives", "/etc/ld.so.conf.d", "/etc/Op
 _FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime", "/etc/os-release")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _EMPTY_S = 5.0
+_KILLED_S = 0.5
 
 
 class Unbuildable(Exception):
@@ -39,13 +39,16 @@ class Traces:
 
 def end_all(traces: Traces) -> None:
     """Kill what is left of an attempt whose supervisor is dead. Forks nothing: the agent has threads."""
-    if traces.group is not None:
-        Group(Path(traces.group)).kill()
+    group = None if traces.group is None else Group(Path(traces.group))
+    if group is not None:
+        group.kill()
     with contextlib.suppress(NoSlot, OSError):
         slot = None if traces.uid is None else Slot.lock(traces.uid)
         if slot is not None:  # else it is another attempt's by now, which has swept it
             slot.clear()
             slot.release()
+    if group is not None and group.wait_empty(_KILLED_S):
+        group.remove()
 
 
 class Cell:
@@ -100,9 +103,9 @@ class Cell:
 
     def _build_group(self) -> None:
         assert self._survey.parent_group is not None
-        # Agents of one machine may share a parent, and have attempts of the same numbers.
-        whose = hashlib.sha256(str(self._work.parent.parent).encode()).hexdigest()[:8]
-        self._group = Group.make(self._survey.parent_group, f"tinyfleet-{whose}-{self._work.parent.name}")
+        attempt, attempts = self._work.parent, self._work.parent.parent
+        name = prefix_of(attempts.parent) + attempt.name
+        self._group = Group.make(self._survey.parent_group, name)
         if not self._group.wait_empty(_EMPTY_S):
             raise OSError(f"{self._group.path} has processes that do not end")
         if self._survey.has("memory"):

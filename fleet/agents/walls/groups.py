@@ -6,6 +6,7 @@ Where only version 1 is mounted there is no cgroup.kill; then the supervisor, as
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import select
 from dataclasses import dataclass
@@ -124,3 +125,14 @@ class Group:
         """It must be empty; one that is not stays, and is emptied by the next attempt of its name."""
         with contextlib.suppress(OSError):
             self.path.rmdir()
+
+
+def prefix_of(state: Path) -> str:
+    """What the names of the groups of an agent's attempts begin with: agents of one machine may share a parent."""
+    return f"tinyfleet-{hashlib.sha256(str(state).encode()).hexdigest()[:8]}-"
+
+
+def remove_empty(parent: Path, prefix: str) -> None:
+    """Groups that were left when supervisors were killed; the system keeps those in which something runs."""
+    for path in parent.glob(f"{prefix}*"):
+        Group(path).remove()
