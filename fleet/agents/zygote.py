@@ -1,8 +1,8 @@
 """The warm starter: a process that has everything imported and forks a supervisor for each attempt it is asked for.
 
-An attempt starts in milliseconds, not in the second that a fresh interpreter with NumPy takes. It has one
-thread, because a fork copies only the forking one. It ends when the agent's end of its socket closes; the
-supervisors do not.
+An attempt starts in milliseconds, not in the second that a fresh interpreter with NumPy takes; one supervisor is forked
+before it is asked for. It has one thread, because a fork copies only the forking one. It ends when the agent's end of
+its socket closes; the supervisors do not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from engine.errors import EngineError
 from engine.toolchain import detect
 from fleet.agents.attempts import Assignment
 from fleet.agents.execution import execute
+from fleet.agents.processes import identify
+from fleet.agents.protocol import AttemptSpec
 from fleet.agents.reports import Voice
+from fleet.agents.spare import Spare
 from fleet.agents.supervisor import supervise
 from fleet.agents.tasks import confirm, expand, kernel, measure, noop
 from fleet.agents.tasks.context import Task, Tasks
@@ -34,6 +37,9 @@ from fleet.agents.walls.machine import Survey, close_files, enter_namespaces, ne
 from fleet.agents.walls.ways import open_ways
 
 _REAP_EVERY_S = 1.0
+_SPARE_AFTER_S = 0.05  # an attempt that starts now has the cores first
+_SAMPLE = """{"attempt_id": 1, "job_id": 1, "fence": 1, "spec": {"kind": "noop"}, "device": "cpu", "exclusive": false,
+ "timeout_s": 1.0}"""
 
 
 def own_tasks() -> Tasks:
@@ -55,33 +61,47 @@ def changed(tasks: Tasks, setup: str) -> Tasks:
     return change(tasks)
 
 
-def serve(channel: socket.socket, state: Path, tasks: Tasks, walls: Survey) -> None:
-    """Fork a supervisor for each attempt directory that is named on `channel`, until it closes."""
+def serve(channel: socket.socket, supervisor: Callable[[str], None]) -> None:
+    """Have a fork call `supervisor` with each attempt directory that is named on `channel`, until it closes."""
     gc.collect()
     gc.freeze()  # what is imported is never collected, so that forks keep sharing its memory
+    spare = Spare(lambda: _begin(channel), supervisor)
     while True:
-        ready, _, _ = select.select([channel], [], [], _REAP_EVERY_S)
+        ready, _, _ = select.select([channel], [], [], _REAP_EVERY_S if spare.waits else _SPARE_AFTER_S)
         _reap()
         if not ready:
+            spare.fork()
             continue
         name = channel.recv(256).decode()
         if not name:
             return
-        _fork_supervisor(channel, state, name, tasks, walls)
+        if not spare.hand(name) and os.fork() == 0:
+            spare.forget()
+            channel.close()
+            supervisor(name)
 
 
-def _fork_supervisor(channel: socket.socket, state: Path, name: str, tasks: Tasks, walls: Survey) -> None:
-    if os.fork():
-        return
-    status = 1
-    try:
-        channel.close()
-        supervise(state / "attempts" / name, walls, _Execution(tasks, state / "cache"))
-        status = 0
-    except Exception:  # noqa: BLE001 - the top of a process; the agent finds it dead and says so
-        traceback.print_exc()
-    finally:
-        os._exit(status)
+def _begin(channel: socket.socket) -> None:
+    """In the spare: leave what is the zygote's, and touch what an attempt's first steps touch, which copies it."""
+    channel.close()
+    AttemptSpec.model_validate_json(_SAMPLE)
+    identify(os.getpid())
+
+
+def supervisor(state: Path, tasks: Tasks, walls: Survey) -> Callable[[str], None]:
+    """What a fork does for the attempt of a name; it never returns."""
+
+    def run(name: str) -> None:
+        status = 1
+        try:
+            supervise(state / "attempts" / name, walls, _Execution(tasks, state / "cache"))
+            status = 0
+        except Exception:  # noqa: BLE001 - the top of a process; the agent finds it dead and says so
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -119,7 +139,8 @@ def main(arguments: list[str]) -> None:
     (options.state / "cache").mkdir(mode=0o700, exist_ok=True)
     with contextlib.suppress(EngineError):  # without a compiler each attempt that needs one says so itself
         detect()  # remembered, so that no attempt has to ask the compiler for its version
-    serve(socket.socket(fileno=options.socket), options.state, tasks, raised(options.state, options.walls))
+    walls = raised(options.state, options.walls)
+    serve(socket.socket(fileno=options.socket), supervisor(options.state, tasks, walls))
 
 
 def raised(state: Path, text: str) -> Survey:
