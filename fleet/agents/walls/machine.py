@@ -6,6 +6,7 @@ Forks to try, so only a process of one thread may call it: that program, and the
 from __future__ import annotations
 
 import os
+import pwd
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -116,6 +117,11 @@ def _uid(paths: list[Path]) -> Wall:
             "missing",
             "attempts run as the agent's own user",
             "run the agent as root: its attempts never do",
+        )
+    somebody = slots.inhabitant((user.pw_name, user.pw_uid) for user in pwd.getpwall())
+    if somebody is not None:
+        return Wall(
+            "uid", "missing", f"the uid of {somebody} is among those for attempts", "give them another one"
         )
     problem = _tried(lambda: ways.open_ways(paths))
     if problem:

@@ -6,12 +6,12 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 # Between the users of people and services and those that systemd and containers hand out.
-FIRST, COUNT = 70000, 256
+FIRST, COUNT = 70000, 1024
 LOCKS = Path("/run/tinyfleet/slots")
 _LOOKS = 200
 
@@ -66,6 +66,11 @@ class Slot:
         if empty:
             os.ftruncate(self.held, 0)
         os.close(self.held)
+
+
+def inhabitant(users: Iterable[tuple[str, int]]) -> str | None:
+    """The name of somebody who has one of these uids: whose processes a sweep would kill. Of (name, uid) pairs."""
+    return next((name for name, uid in users if FIRST <= uid < FIRST + COUNT), None)
 
 
 def sweep(uid: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 from fleet.agents.walls import gpu, groups, landlock
 from fleet.agents.walls.machine import Survey, Wall
 from fleet.agents.walls.policy import WALLS, Ceilings, chosen, policy
-from fleet.agents.walls.slots import FIRST, NoSlot, Slot
+from fleet.agents.walls.slots import FIRST, NoSlot, Slot, inhabitant
 from fleet.agents.walls.ways import closed
 
 MOUNTINFO = """\
@@ -79,6 +79,11 @@ def test_a_slot_is_one_attempts_at_a_time(tmp_path: Path) -> None:
     held.release()
     Slot.lock(FIRST, tmp_path).release()
     other.release()
+
+
+def test_a_uid_that_somebody_has_is_no_attempts() -> None:
+    assert inhabitant([("root", 0), ("nobody", 65534), ("user", 100_000)]) is None
+    assert inhabitant([("root", 0), ("eve", FIRST + 5)]) == "eve"
 
 
 def test_a_gpu_is_its_device_nodes(tmp_path: Path) -> None:
