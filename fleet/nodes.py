@@ -156,6 +156,7 @@ def observe(session: Session, node: Node, inventory: Inventory, now: float) -> N
     _check_inventory(inventory)
     for name in ("hostname", "agent_version", "os", "cores", "memory_bytes"):
         setattr(node, name, getattr(inventory, name))
+    node.walls = [wall.model_dump() for wall in inventory.walls]
     known = {device.name: device for device in devices(session, node.id)}
     for report in inventory.devices:
         _observe_device(session, node, known.pop(report.name, None), report, now)

@@ -71,6 +71,14 @@ class Device(Resource):
     exclusive: bool = Field(default=False, description="one lease holds the whole device")
 
 
+class Wall(Resource):
+    """One wall round the attempts of a node."""
+
+    name: str
+    state: str = Field(description="up, partial, missing, or off by its operator's word")
+    detail: str = ""
+
+
 class Node(Resource):
     """One server under management."""
 
@@ -92,6 +100,9 @@ class Node(Resource):
     cores: int
     memory_bytes: int
     devices: list[Device]
+    walls: list[Wall] = Field(
+        default_factory=list, description="round attempts; a node that lacks some is trusted with less"
+    )
     enrolled_at: Timestamp
     last_seen_at: Timestamp | None = None
 

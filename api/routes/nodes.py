@@ -15,7 +15,7 @@ from api.schemas import problems
 from fleet import leases, models, nodes, trust
 from fleet.db import Session, now
 from fleet.lifecycle import NodeState
-from fleet.resources import Device, Node, Page
+from fleet.resources import Device, Node, Page, Wall
 
 router = APIRouter(
     prefix="/v1/nodes", tags=["nodes"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
@@ -113,6 +113,7 @@ def _node(
         cores=node.cores,
         memory_bytes=node.memory_bytes,
         devices=[_device(device, held) for device in devices if device.present],
+        walls=[Wall.model_validate(wall) for wall in node.walls or []],
         enrolled_at=node.enrolled_at,
         last_seen_at=node.last_seen,
     )

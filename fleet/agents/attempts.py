@@ -4,10 +4,13 @@ attempts/7-3/          attempt 7 under fence 3
   assignment.json      the agent: the attempt's spec and its limits
   state.json           the supervisor: processes, phase, outcome; created by exactly one claimant
   stop.json            the agent: end it, please
-  progress.json        the task: its latest report
-  result.json          the task: outcome, and result or error
+  progress.json        the supervisor: what the task said last of how far it is
+  result.json          the supervisor: what the task said of its end: outcome, and result or error
   log                  the supervisor: what the task printed, up to the limit
-  work/                the task's working directory, with artifacts/ (out) and blobs/ (in)
+  kept/                the supervisor: the artifacts that are within the limits
+  work/                the task's working directory, with artifacts/ (out), blobs/ (in), tmp/ and cache/
+
+The task writes in work/ and nowhere else; nothing of what it leaves there is read but the artifacts, once it is dead.
 """
 
 from __future__ import annotations
@@ -19,16 +22,19 @@ from typing import Any, Literal
 from fleet.agents.durable import create_json, read_json, write_json
 from fleet.agents.processes import Process, kernel_boot
 from fleet.agents.protocol import AttemptSpec, Outcome
+from fleet.agents.walls.cell import Traces
+from fleet.agents.walls.policy import Ceilings
 
 Phase = Literal["starting", "running", "exited"]
 
-ASSIGNMENT, STATE, STOP, PROGRESS, RESULT, LOG = (
+ASSIGNMENT, STATE, STOP, PROGRESS, RESULT, LOG, KEPT = (
     "assignment.json",
     "state.json",
     "stop.json",
     "progress.json",
     "result.json",
     "log",
+    "kept",
 )
 
 
@@ -45,12 +51,21 @@ class Key:
 
 @dataclass(frozen=True)
 class Limits:
-    """What an attempt may leave behind, and how long it may take to end when told to."""
+    """What an attempt may use and leave behind, and how long it may take to end when told to."""
 
     grace_s: float = 2.0
     log_bytes: int = 8 << 20
     artifact_bytes: int = 64 << 20
     artifact_count: int = 64
+    memory_bytes: int = 0  # 0: nine tenths of the machine's
+    processes: int = Ceilings.processes
+    open_files: int = Ceilings.open_files
+    file_bytes: int = Ceilings.file_bytes
+
+    @property
+    def ceilings(self) -> Ceilings:
+        """As the walls take them."""
+        return Ceilings(self.memory_bytes, self.processes, self.open_files, self.file_bytes)
 
 
 @dataclass(frozen=True)
@@ -90,10 +105,14 @@ class State:
     outcome: Outcome | None = None
     error: str = ""
     artifacts: tuple[str, ...] = ()
+    traces: Traces = field(default_factory=Traces)
 
     def claim(self, directory: Path) -> bool:
-        """Be the first state of an attempt; False when there is one already."""
-        return create_json(directory / STATE, asdict(self))
+        """Be the first state of an attempt; False when there is one already.
+
+        The disk has it for certain only with the next `save`: an attempt need not wait for that to start.
+        """
+        return create_json(directory / STATE, asdict(self), durable=self.phase == "exited")
 
     def save(self, directory: Path) -> None:
         """Replace the recorded state."""
@@ -101,8 +120,14 @@ class State:
 
     @staticmethod
     def load(directory: Path) -> State | None:
-        """The recorded state; None while nobody has claimed the attempt."""
-        document = read_json(directory / STATE)
+        """The recorded state; None while nobody has claimed the attempt.
+
+        One that a power cut has torn was claimed before it, by a supervisor that is no more.
+        """
+        try:
+            document = read_json(directory / STATE)
+        except ValueError:
+            return State("starting", boot="")
         return None if document is None else _state(document)
 
 
@@ -113,6 +138,7 @@ def _state(document: dict[str, Any]) -> State:
         task=_process(document.pop("task")),
         outcome=None if outcome is None else Outcome(outcome),
         artifacts=tuple(document.pop("artifacts")),
+        traces=Traces(**document.pop("traces", {})),
         **document,
     )
 

@@ -27,6 +27,7 @@ from fleet.agents.runner import Runner
 from fleet.agents.settings import Settings, SettingsError, settings
 from fleet.agents.starter import Starter
 from fleet.agents.transfers import Transfers
+from fleet.agents.walls import calls
 from fleet.agents.worker import Link, Worker
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -52,6 +53,12 @@ def agent(
     ca_sha256: Annotated[
         str | None, typer.Option(help="Or that authority's sha256, as `tinyfleet ca init` printed it.")
     ] = None,
+    walls: Annotated[
+        str | None,
+        typer.Option(
+            help="Round attempts: all that the machine has, required (nothing starts without one), or none."
+        ),
+    ] = None,
     setup: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the agent on a node: enrol, take work, report.
@@ -71,6 +78,7 @@ def agent(
             setup=setup,
             ca_file=ca_file,
             ca_sha256=ca_sha256,
+            walls=walls,
         )
         serve(told)
     except (SettingsError, AlreadyRunning, BadKey) as error:
@@ -88,6 +96,8 @@ def _exit(message: str, code: int) -> typer.Exit:
 
 def serve(told: Settings) -> None:
     """Be the agent until SIGTERM or SIGINT."""
+    # Its memory, environment and open files are closed to other processes of its user, attempts among them.
+    calls.prctl(calls.PR_SET_DUMPABLE, 0)
     with closing(Journal(told.state)) as journal:
         check_can_join(told, journal)
         pin(told)
@@ -98,9 +108,12 @@ def serve(told: Settings) -> None:
 def _serve(told: Settings, journal: Journal, hints: Hints) -> None:
     stop = threading.Event()
     _stop_on_signals(stop, hints)
-    with closing(Starter(told.state, told.setup)) as starter:
+    with closing(Starter(told.state, told.setup, told.walls)) as starter:
         starter.ensure()  # it warms up while the devices are looked at
-        here = inventory()
+        here = inventory(told.state, told.walls)
+        for wall in here.walls:
+            if wall.state != "up":
+                _log.warning("wall %s is %s: %s", wall.name, wall.state, wall.detail)
         for device in here.devices:
             if device.problem:
                 _log.warning("device %s cannot be used: %s", device.name, device.problem)

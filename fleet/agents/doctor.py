@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import platform
 import shutil
 from pathlib import Path
 
 from fleet.agents.findings import Finding as Finding
-from fleet.agents.inventory import cores, cpu_device, memory_bytes
+from fleet.agents.inventory import cores, cpu_device, memory_bytes, probe_walls
 from fleet.agents.posture_probes import examine_posture
 from fleet.agents.protocol import DeviceReport
 
-_LANDLOCK_CREATE_RULESET = 444  # the same number on every architecture
-_LANDLOCK_VERSION = 1
 _ENOUGH_DISK = 5 << 30
 _ENOUGH_SHM = 64 << 20
 
@@ -28,9 +24,8 @@ def examine(state: Path) -> list[Finding]:
         _memory(),
         _disk("disk", _existing(state), _ENOUGH_DISK, "free some space or choose another --state"),
         _disk("/dev/shm", Path("/dev/shm"), _ENOUGH_SHM, "mount a tmpfs there"),
-        _cgroup(Path("/sys/fs/cgroup")),
-        _landlock(),
         *examine_posture(state),
+        *(wall_finding(wall) for wall in probe_walls(state)),
     ]
 
 
@@ -77,33 +72,11 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _cgroup(root: Path) -> Finding:
-    if (root / "cgroup.controllers").exists():
-        return Finding("cgroup", "ok", f"version 2 at {root}")
-    if (root / "unified" / "cgroup.controllers").exists():
-        return Finding("cgroup", "weak", "hybrid: version 2 without controllers", _UNIFIED)
-    return Finding("cgroup", "weak", "version 1 or none", _UNIFIED)
-
-
-_UNIFIED = "boot with systemd.unified_cgroup_hierarchy=1; without it memory limits cannot be set for attempts"
-
-
-def _landlock() -> Finding:
-    version = landlock_abi()
-    if version < 1:
-        return Finding("landlock", "weak", "not in this kernel", "a kernel from 5.13 on, with lsm=landlock")
-    return Finding("landlock", "ok", f"ABI {version}")
-
-
-def landlock_abi() -> int:
-    """The kernel's Landlock version; 0 where there is none."""
-    if os.uname().sysname != "Linux":
-        return 0
-    libc = ctypes.CDLL(None, use_errno=True)
-    version = libc.syscall(
-        _LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(_LANDLOCK_VERSION)
-    )
-    return max(0, int(version))
+def wall_finding(wall: dict[str, str]) -> Finding:
+    """What there is to say of one wall round attempts."""
+    if wall["state"] == "up":
+        return Finding(f"wall {wall['name']}", "ok", wall["detail"])
+    return Finding(f"wall {wall['name']}", "weak", f"{wall['state']}: {wall['detail']}", wall["fix"])
 
 
 def _size(count: int) -> str:

@@ -22,16 +22,20 @@ def write_bytes(path: Path, content: bytes, *, mode: int = 0o600, durable: bool 
     os.replace(_write_aside(path, content, mode, durable), path)
 
 
-def create_json(path: Path, document: Any, *, mode: int = 0o600) -> bool:
-    """Create `path` whole, or return False when somebody else already has: of two racers exactly one wins."""
-    aside = _write_aside(path, json.dumps(document).encode(), mode, durable=True)
+def create_json(path: Path, document: Any, *, mode: int = 0o600, durable: bool = True) -> bool:
+    """Create `path` whole, or return False when somebody else already has: of two racers exactly one wins.
+
+    With `durable=False` it may be empty after a power cut.
+    """
+    aside = _write_aside(path, json.dumps(document).encode(), mode, durable)
     try:
         os.link(aside, path)
     except FileExistsError:
         return False
     finally:
         aside.unlink()
-    _sync_directory(path.parent)
+    if durable:
+        _sync_directory(path.parent)
     return True
 
 

@@ -1,4 +1,4 @@
-"""In the task's own process: call the task, and record its result or what went wrong, for the supervisor to find."""
+"""In the task's own process: call the task, and say its result or what went wrong to the supervisor."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InvalidGraph
-from fleet.agents.attempts import PROGRESS, RESULT, Assignment
-from fleet.agents.durable import write_json
-from fleet.agents.hints import hint
+from fleet.agents.attempts import Assignment
 from fleet.agents.processes import clock
 from fleet.agents.protocol import Outcome
+from fleet.agents.reports import Voice
 from fleet.agents.tasks.context import Failed, TaskContext, Tasks
 
 _MOST_INLINE = 64 * 1024
@@ -24,23 +23,25 @@ _MACHINE = frozenset(
 )
 
 
-def execute(directory: Path, tasks: Tasks, cache: Path) -> None:
-    """Run the task of the attempt in `directory` and write its result.json."""
-    assignment = Assignment.load(directory)
-    if assignment is None:
-        return
+def execute(assignment: Assignment, tasks: Tasks, work: Path, cache: Path, voice: Voice) -> None:
+    """Run the task of an attempt in the folder `work` and say how it ended."""
     spec = assignment.attempt.spec.model_dump(mode="json", by_alias=True)
     context = TaskContext(cache=cache, renderer_factory=tasks.renderer_factory)
     try:
-        result = tasks.by_kind[spec["kind"]](spec, directory / "work", Reporter(directory), context)
-        document = {"outcome": Outcome.SUCCEEDED, "result": _inline(result, directory)}
+        result = tasks.by_kind[spec["kind"]](spec, work, Reporter(voice), context)
+        document = {"outcome": Outcome.SUCCEEDED, "result": _inline(result, work)}
     except Failed as failed:
-        result = _inline(failed.result, directory)
-        document = {"outcome": Outcome.FAILED, "error": str(failed)[:8000], "result": result}
+        result = _inline(failed.result, work)
+        document = {"outcome": Outcome.FAILED, "error": _short(failed), "result": result}
     except Exception as error:  # noqa: BLE001 - the top of the task: whatever it raised is its outcome
         traceback.print_exc()
-        document = {"outcome": outcome_of(error), "error": f"{type(error).__name__}: {error}"[:8000]}
-    write_json(directory / RESULT, document)
+        document = {"outcome": outcome_of(error), "error": f"{type(error).__name__}: {_short(error)}"}
+    voice.result(document)
+
+
+def _short(error: Exception) -> str:
+    """Its message, as text that can be written down."""
+    return str(error)[:8000].encode(errors="backslashreplace").decode()
 
 
 def outcome_of(error: Exception) -> Outcome:
@@ -52,26 +53,25 @@ def outcome_of(error: Exception) -> Outcome:
     return Outcome.FAILED
 
 
-def _inline(result: dict[str, Any], directory: Path) -> dict[str, Any]:
+def _inline(result: dict[str, Any], work: Path) -> dict[str, Any]:
     """The result itself when it is small, else the name of the artifact that holds it."""
     text = json.dumps(result, allow_nan=False)
     if len(text) <= _MOST_INLINE:
         return result
-    (directory / "work" / "artifacts" / "result.json").write_text(text)
+    (work / "artifacts" / "result.json").write_text(text)
     return {"artifact": "result.json"}
 
 
 class Reporter:
-    """Records progress for the agent to find. Reports that come too fast are dropped, so that a task may report freely."""
+    """Says how far the task is. Reports that come too fast are dropped, so that a task may report freely."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, voice: Voice) -> None:
+        self._voice = voice
         self._next = 0.0
 
     def __call__(self, progress: dict[str, Any]) -> None:
-        """Record `progress`, a small JSON object; each replaces the last."""
+        """Say `progress`, a small JSON object; each replaces the last."""
         if clock() < self._next:
             return
         self._next = clock() + _REPORT_EVERY_S
-        write_json(self._directory / PROGRESS, progress, durable=False)
-        hint(self._directory.parent.parent)
+        self._voice.progress(progress)

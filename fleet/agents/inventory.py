@@ -12,14 +12,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fleet.agents.protocol import DeviceReport, Inventory, canonical_hash
+from fleet.agents.protocol import DeviceReport, Inventory, WallReport, canonical_hash
 from fleet.agents.starter import task_environment
 
 _PROBE_S = 60.0
 
 
-def inventory() -> Inventory:
-    """Look at this machine. Takes about a second: the engine is asked in a process of its own."""
+def inventory(state: Path, walls: str = "all") -> Inventory:
+    """Look at this machine. Takes about a second: the engine and the walls are tried in processes of their own."""
     return Inventory(
         hostname=socket.gethostname()[:253],
         agent_version=metadata.version("tinyfleet"),
@@ -27,7 +27,28 @@ def inventory() -> Inventory:
         memory_bytes=memory_bytes(Path("/proc/meminfo").read_text()),
         os=_os_name()[:200],
         devices=[cpu_device()],
+        walls=[
+            WallReport(name=wall["name"], state=wall["state"], detail=wall["detail"][:400])
+            for wall in probe_walls(state, walls)
+        ],
     )
+
+
+def probe_walls(state: Path, walls: str = "all") -> list[dict[str, str]]:
+    """The walls that stand here, each {name, state, detail, fix}. None can be said to when the trial itself fails.
+
+    They are tried by forking, which only a process of one thread may do.
+    """
+    command = [sys.executable, "-m", "fleet.agents.walls", "--state", str(state), "--walls", walls]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PROBE_S, env=task_environment(), check=True
+        )
+        found: list[dict[str, str]] = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        said = str(getattr(error, "stderr", "") or error).strip()[-300:]
+        return [{"name": "all", "state": "missing", "detail": f"they could not be tried: {said}", "fix": ""}]
+    return found
 
 
 def cpu_device() -> DeviceReport:

@@ -304,6 +304,14 @@ def _once(keys: Iterable[Hashable], noun: str) -> None:
         seen.add(key)
 
 
+class WallReport(Wire):
+    """One wall round attempts as it stands on a node. A node that lacks one is trusted with less."""
+
+    name: Name
+    state: Literal["up", "partial", "missing", "off"]  # off: an operator said so
+    detail: str = Field(default="", max_length=400)
+
+
 def _named_once(devices: list[DeviceReport]) -> list[DeviceReport]:
     _once((device.name for device in devices), "device")
     return devices
@@ -319,6 +327,9 @@ class Inventory(Wire):
     memory_bytes: Count
     os: str = Field(default="", max_length=200)
     devices: Annotated[list[DeviceReport], Field(min_length=1, max_length=64), AfterValidator(_named_once)]
+    walls: list[WallReport] = Field(
+        default_factory=list, max_length=32
+    )  # empty: an agent that has none to report
 
 
 class AttemptReport(Wire):

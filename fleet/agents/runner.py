@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from fleet.agents.plan import Local
 from fleet.agents.processes import alive, clock, kernel_boot, kill, leftovers, send
 from fleet.agents.protocol import AttemptReport, AttemptSpec, Outcome
 from fleet.agents.starter import Starter
+from fleet.agents.walls.cell import end_all
 
 # A task may write anything; what is larger than a task's own code would make it is not sent.
 _LARGEST_DOCUMENT = 256 * 1024
@@ -63,7 +65,7 @@ class Runner:
         """Directories that an earlier agent had not finished writing or removing: nothing runs in them."""
         for directory in self._directory.iterdir():
             if directory.name.startswith(".") or Assignment.load(directory) is None:
-                shutil.rmtree(directory)
+                remove(directory)
 
     def observe(self) -> list[Attempt]:
         """All attempts here; one whose supervisor has died is ended and recorded as failed by the machine."""
@@ -97,6 +99,7 @@ class Runner:
         rebooted = state.boot != kernel_boot()
         if not rebooted:
             kill(leftovers(f"{self._directory}/", self._roots()), signal.SIGKILL)
+            end_all(state.traces)
         ended = replace(
             state,
             phase="exited",
@@ -159,14 +162,24 @@ class Runner:
         # Out of sight first, so that a crash half way leaves no attempt that looks new.
         gone = attempt.directory.with_name(f".{attempt.key}")
         attempt.directory.rename(gone)
-        shutil.rmtree(gone)
+        remove(gone)
         self._asked.pop(attempt.key, None)
         self._ended.pop(str(attempt.key), None)
 
 
 def _lay_out(directory: Path) -> None:
-    for folder in ("", "work", "work/artifacts", "work/blobs"):
-        (directory / folder).mkdir(mode=0o700, exist_ok=True)
+    """An attempt of another user passes through the outermost; what is in there is for the agent's user alone."""
+    for folder in ("", "work", "work/artifacts", "work/blobs", "work/tmp", "work/cache"):
+        (directory / folder).mkdir(mode=0o700 if folder else 0o711, exist_ok=True)
+
+
+def remove(directory: Path) -> None:
+    """An attempt's folder with all it left, however deep and however shut."""
+    try:
+        shutil.rmtree(directory)
+    except (OSError, RecursionError):
+        subprocess.run(["chmod", "-R", "u+rwX", "--", str(directory)], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(["rm", "-rf", "--", str(directory)], check=False, stderr=subprocess.DEVNULL)
 
 
 def missing_inputs(directory: Path, spec: AttemptSpec) -> list[str]:

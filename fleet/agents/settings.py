@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from fleet.agents.attempts import Limits
+from fleet.agents.walls.policy import chosen
 
 
 class SettingsError(Exception):
@@ -31,6 +32,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     start_s: float = 30.0
     blob_cache_bytes: int = 1 << 30
+    walls: str = "all"
 
 
 def settings(
@@ -43,10 +45,12 @@ def settings(
     setup: str | None = None,
     ca_file: Path | None = None,
     ca_sha256: str | None = None,
+    walls: str | None = None,
 ) -> Settings:
     """Settings from options, where given, and TINYFLEET_URL, TINYFLEET_STATE, TINYFLEET_NODE_NAME otherwise.
 
-    TINYFLEET_START_S is how long an attempt may take to start before it counts as failed by the machine.
+    TINYFLEET_START_S is how long an attempt may take to start before it counts as failed by the machine;
+    TINYFLEET_WALLS which walls are meant; TINYFLEET_MEMORY_BYTES and TINYFLEET_PROCESSES what an attempt may use.
     """
     url = server or environ.get("TINYFLEET_URL", "")
     if not url:
@@ -60,6 +64,8 @@ def settings(
         ca_file=ca_file or _path(environ, "TINYFLEET_CA_FILE"),
         ca_sha256=_fingerprint(ca_sha256 or environ.get("TINYFLEET_CA_SHA256", "")),
         start_s=_seconds(environ, "TINYFLEET_START_S", 30.0),
+        limits=_limits(environ),
+        walls=_walls(walls or environ.get("TINYFLEET_WALLS") or "all"),
     )
 
 
@@ -94,6 +100,30 @@ def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
     if not 0 < value < 3600:
         raise SettingsError(f"{name} is {text!r}; give seconds, more than 0 and less than 3600")
     return value
+
+
+def _limits(environ: Mapping[str, str]) -> Limits:
+    return Limits(
+        memory_bytes=_count(environ, "TINYFLEET_MEMORY_BYTES", Limits.memory_bytes),
+        processes=_count(environ, "TINYFLEET_PROCESSES", Limits.processes),
+    )
+
+
+def _count(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name, "")
+    if not text:
+        return default
+    if not text.isdecimal() or not 0 < int(text) < 1 << 53:
+        raise SettingsError(f"{name} is {text!r}; give a whole number, more than 0")
+    return int(text)
+
+
+def _walls(text: str) -> str:
+    try:
+        chosen(text)
+    except ValueError as error:
+        raise SettingsError(f"--walls: {error}") from error
+    return text
 
 
 def checked_url(url: str) -> str:

@@ -18,10 +18,11 @@ _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM
 class Starter:
     """One zygote, replaced when it dies. `generation` counts them: what an earlier one was asked may be lost."""
 
-    def __init__(self, state: Path, setup: str = "") -> None:
+    def __init__(self, state: Path, setup: str = "", walls: str = "all") -> None:
         self.generation = 0
         self._state = state
         self._setup = setup
+        self._walls = walls
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._not_before = 0.0
@@ -74,8 +75,9 @@ class Starter:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel.setblocking(False)
         command = [sys.executable, "-m", "fleet.agents.zygote", "--socket", str(theirs.fileno())]
-        command += ["--state", str(self._state)] + (["--setup", self._setup] if self._setup else [])
-        with theirs, (self._state / "zygote.log").open("wb") as log:
+        command += ["--state", str(self._state), "--walls", self._walls]
+        command += ["--setup", self._setup] if self._setup else []
+        with theirs, open(self._state / "zygote.log", "wb", opener=_private) as log:
             self._process = subprocess.Popen(
                 command,
                 env=task_environment() | {MARKER: f"{self._state}/attempts/"},
@@ -85,6 +87,10 @@ class Starter:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C at the agent's terminal is not for the attempts
             )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def task_environment() -> dict[str, str]:

@@ -10,30 +10,34 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import resource
 import select
 import signal
-import stat
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fleet.agents.attempts import LOG, RESULT, STOP, Assignment, Limits, State
-from fleet.agents.durable import read_json
+from fleet.agents.attempts import LOG, PROGRESS, RESULT, STOP, Assignment, State
+from fleet.agents.durable import write_json
 from fleet.agents.hints import hint
 from fleet.agents.journal import lease_left
+from fleet.agents.keeping import keep
 from fleet.agents.processes import MARKER, clock, descendants, identify, kill
 from fleet.agents.protocol import Outcome
+from fleet.agents.reports import Voice, heard, pair
+from fleet.agents.walls import calls, gpu
+from fleet.agents.walls.cell import Cell, Unbuildable
+from fleet.agents.walls.machine import Survey
+from fleet.agents.walls.policy import policy
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NAME = 15
 _LOOK_S = 1.0  # how often the lease is looked at
 _UNKILLABLE_S = 10.0
-_ARTIFACT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_PROGRESS_EVERY_S = 0.05  # what is said faster than honest tasks say it is not written down
 # The outcomes that a task may claim for itself; the others are its supervisor's to give.
 _TASK_SAYS = frozenset({Outcome.SUCCEEDED, Outcome.FAILED, Outcome.INVALID, Outcome.INFRA_FAILED})
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -47,7 +51,11 @@ class Verdict:
     error: str = ""
 
 
-def supervise(directory: Path, execute: Callable[[Path], None]) -> None:
+# What a task does inside its walls: of its assignment, in its working folder, shut in or not, with a voice.
+Execute = Callable[[Assignment, Path, bool, Voice], None]
+
+
+def supervise(directory: Path, walls: Survey, execute: Execute) -> None:
     """Run the attempt in `directory` to its end, unless somebody has claimed it already. Call in a fresh fork."""
     os.setsid()
     if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
@@ -58,22 +66,30 @@ def supervise(directory: Path, execute: Callable[[Path], None]) -> None:
         return
     state = State("starting", supervisor=identify(os.getpid()), started=clock())
     if state.claim(directory):
-        _Supervisor(directory, assignment, state).run(execute)
+        _Supervisor(directory, assignment, state, walls).run(execute)
 
 
 class _Supervisor:
-    def __init__(self, directory: Path, assignment: Assignment, state: State) -> None:
+    def __init__(self, directory: Path, assignment: Assignment, state: State, walls: Survey) -> None:
         self.directory = directory
+        self.assignment = assignment
         self.limits = assignment.limits
         self.deadline = state.started + assignment.attempt.timeout_s
         self.timeout_s = assignment.attempt.timeout_s
         self.state = state
+        attempt = assignment.attempt
+        allowed = policy(attempt.spec.kind, attempt.device, self.limits.ceilings)
+        self.cell = Cell(walls, allowed, directory / "work")
+        self.epilog = None if allowed.gpu is None else gpu.Epilog(allowed.gpu, gpu.used_bytes(allowed.gpu))
         self.log = CappedLog(directory / LOG, self.limits.log_bytes)
+        self.result: dict[str, Any] | None = None
+        self.progress_at = 0.0
         self.ending: Verdict | None = None  # why the task is being ended, once it is
         self.kill_at = 0.0
         self.status: int | None = None
         self.going_down = False
         self.output = -1
+        self.voice: socket.socket | None = None
         self.poll = select.poll()
         self.wake = self._listen()
 
@@ -94,26 +110,39 @@ class _Supervisor:
     def _terminate(self, *_: object) -> None:
         self.going_down = True
 
-    def run(self, execute: Callable[[Path], None]) -> None:
-        """Fork the task, watch it to its end, kill what it left, record the verdict."""
+    def run(self, execute: Execute) -> None:
+        """Fork the task into its walls, watch it to its end, kill what it left, record the verdict."""
+        try:
+            self.cell.build()
+        except Unbuildable as error:
+            self._finish(Verdict(Outcome.INFRA_FAILED, str(error)))
+            return
         self._fork(execute)
         while self.status is None:
             self._sleep()
             self._reap()
             self._watch()
         survivors = self._kill_all()
+        while self._copy_output() or (self.voice is not None and self._listen_once()):
+            pass  # nobody is left to say more
         self._finish(self._verdict(survivors))
+        if not survivors:
+            self.cell.demolish()
 
-    def _fork(self, execute: Callable[[Path], None]) -> None:
+    def _fork(self, execute: Execute) -> None:
         self.output, into = os.pipe()
         os.set_blocking(self.output, False)
+        self.voice, theirs = pair()
         supervisor = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
-            become_task(self.directory, supervisor, into, execute)
+            task = _Task(self.directory, self.assignment, self.cell, theirs)
+            task.live(supervisor, into, execute)
         os.close(into)
-        self.poll.register(self.output, select.POLLIN)
-        self.state = replace(self.state, phase="running", task=identify(self.pid))
+        theirs.close()
+        for descriptor in (self.output, self.voice.fileno()):
+            self.poll.register(descriptor, select.POLLIN)
+        self.state = replace(self.state, phase="running", task=identify(self.pid), traces=self.cell.traces)
         self.state.save(self.directory)
         hint(self.directory.parent.parent)
 
@@ -128,11 +157,38 @@ class _Supervisor:
         timeout = min(_LOOK_S, max(0.0, until - now))
         if self.ending and now >= self.kill_at:
             timeout = 0.02
-        for descriptor, _ in self.poll.poll(timeout * 1000 + 1):
+        self._attend(timeout)
+
+    def _attend(self, timeout_s: float) -> None:
+        """Wait for a signal, output or words of the task, and take in some of each."""
+        for descriptor, _ in self.poll.poll(timeout_s * 1000 + 1):
             if descriptor == self.wake:
                 os.read(self.wake, 4096)
-            else:
+            elif descriptor == self.output:
                 self._copy_output()
+            else:
+                self._listen_once()
+
+    def _listen_once(self) -> bool:
+        """Take in one thing that the task says; False when it has said no more."""
+        said = None if self.voice is None else heard(self.voice)
+        if said is None:
+            self._hang_up()
+            return False
+        if self.result is None:
+            self.result = said.get("result")
+        if "progress" in said and clock() >= self.progress_at:
+            self.progress_at = clock() + _PROGRESS_EVERY_S
+            write_json(self.directory / PROGRESS, said["progress"], durable=False)
+            hint(self.directory.parent.parent)
+        return True
+
+    def _hang_up(self) -> None:
+        """Nothing more will be said, or nothing is said now though the socket is ready: its last holder has closed it."""
+        if self.voice is not None:
+            self.poll.unregister(self.voice.fileno())
+            self.voice.close()
+            self.voice = None
 
     def _copy_output(self) -> bool:
         """Copy one chunk to the log; False at the end of the output or when there is none now."""
@@ -187,26 +243,32 @@ class _Supervisor:
     def _kill_all(self) -> list[int]:
         """Kill every process the task left behind; returns the pids that would not die."""
         give_up = clock() + _UNKILLABLE_S
-        while self._reap() and clock() < give_up:
+        self.cell.kill()
+        while True:
+            children, inside = self._reap(), self.cell.survivors()
+            if not (children or inside) or clock() >= give_up:
+                break
             # As their reaper this process inherits the orphans, so a look at its descendants sees everything.
             kill(descendants(os.getpid()), signal.SIGKILL)
-            for descriptor, _ in self.poll.poll(20):
-                if descriptor == self.wake:
-                    os.read(self.wake, 4096)
-                else:
-                    self._copy_output()
-        return descendants(os.getpid()) if self._reap() else []
+            self.cell.kill(inside)
+            self._attend(0.02)
+        return sorted({*inside, *(descendants(os.getpid()) if children else [])})
 
     def _verdict(self, survivors: list[int]) -> Verdict:
         if survivors:
             pids = ", ".join(map(str, survivors))
             return Verdict(Outcome.DEVICE_WEDGED, f"processes that SIGKILL does not end: {pids}")
-        return self.ending or verdict(self.status or 0, _recorded_result(self.directory))
+        problem = self.epilog.problem() if self.epilog is not None else ""
+        if problem:
+            return Verdict(Outcome.DEVICE_WEDGED, problem)
+        if self.ending is None and self.cell.out_of_memory():
+            return Verdict(Outcome.FAILED, "it needed more memory than its limit; the kernel ended it")
+        return self.ending or verdict(self.status or 0, _claimed(self.result))
 
     def _finish(self, end: Verdict) -> None:
-        while self._copy_output():
-            pass
-        kept, dropped = artifacts(self.directory / "work" / "artifacts", self.limits)
+        if self.result is not None:
+            write_json(self.directory / RESULT, self.result)
+        kept, dropped = keep(self.directory, self.limits)
         for line in dropped:
             self.log.note(line)
         self.log.close()
@@ -221,23 +283,52 @@ class _Supervisor:
         hint(self.directory.parent.parent)
 
 
-def become_task(directory: Path, supervisor: int, output: int, execute: Callable[[Path], None]) -> None:
-    """In the fork: be the task's process. Never returns; dies with its supervisor."""
-    status = 1
-    try:
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, _end_task)
-        os.setsid()
-        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() == supervisor:  # else it died before the line above
-            _redirect(output)
-            _enter(directory)
-            execute(directory)
-            status = 0
-    finally:
-        os._exit(status)
+class _Task:
+    """In the fork: the attempt's own process, on its way into its walls."""
+
+    def __init__(self, directory: Path, assignment: Assignment, cell: Cell, sock: socket.socket) -> None:
+        self._work = directory / "work"
+        self._assignment = assignment
+        self._cell = cell
+        self._sock = sock
+        self._voice = Voice(sock)
+
+    def live(self, supervisor: int, output: int, execute: Execute) -> None:
+        """Do what is assigned. Never returns; dies with its supervisor."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, _end_task)
+            os.setsid()
+            self._settle_in()
+            if self._entered(supervisor, output):
+                execute(self._assignment, self._work, self._cell.shut, self._voice)
+                status = 0
+        finally:
+            os._exit(status)
+
+    def _settle_in(self) -> None:
+        """What takes the rights of the agent's user and what belongs to it: the files of this process in /proc."""
+        _name_process(f"task {self._work.parent.name}")
+        calls.prctl(calls.PR_SET_DUMPABLE, 1)
+        # Should memory run out, the task goes and not those who must report it.
+        Path("/proc/self/oom_score_adj").write_text("500")
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.environ.update({MARKER: str(self._work.parent), "TMPDIR": str(self._work / "tmp")})
+        os.environ.update({"HOME": str(self._work), "XDG_CACHE_HOME": str(self._work / "cache")})
+        os.chdir(self._work)
+
+    def _entered(self, supervisor: int, output: int) -> bool:
+        try:
+            self._cell.enter(supervisor)
+        except OSError as error:
+            why = f"a wall could not be raised round the attempt: {error}"
+            self._voice.result({"outcome": Outcome.INFRA_FAILED, "error": why})
+            return False
+        _redirect(output, self._sock.fileno())
+        return True
 
 
 def _end_task(number: int, _frame: object) -> None:
@@ -251,26 +342,17 @@ def _name_process(name: str) -> None:
     _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
-def _redirect(output: int) -> None:
+def _redirect(output: int, voice: int) -> None:
+    """Nothing of the supervisor's stays open but the pipe that takes the output and the socket to speak through."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, number in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(descriptor, number)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.closerange(3, voice)
+    os.closerange(voice + 1, 1 << 20)
     sys.stdin = os.fdopen(0, "r", encoding="utf-8", closefd=False)
     # Line by line, so that a task that is killed has not printed in vain.
     sys.stdout = os.fdopen(1, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
     sys.stderr = os.fdopen(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
-
-
-def _enter(directory: Path) -> None:
-    _name_process(f"task {directory.name}")
-    # Should memory run out, the task goes and not those who must report it.
-    Path("/proc/self/oom_score_adj").write_text("500")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    temporary = directory / "tmp"
-    temporary.mkdir(mode=0o700, exist_ok=True)
-    os.environ.update({MARKER: str(directory), "TMPDIR": str(temporary)})
-    os.chdir(directory / "work")
 
 
 def verdict(status: int, result: dict[str, Any] | None) -> Verdict:
@@ -294,40 +376,10 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _recorded_result(directory: Path) -> dict[str, Any] | None:
-    """What the task recorded; None when it did not, or not in full."""
-    try:
-        result = read_json(directory / RESULT)
-    except ValueError:
-        return None
-    known = isinstance(result, dict) and result.get("outcome") in _TASK_SAYS
+def _claimed(result: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What the task said of its end; None when it did not, or said what is not for it to say."""
+    known = result is not None and result.get("outcome") in _TASK_SAYS
     return result if known else None
-
-
-def artifacts(directory: Path, limits: Limits) -> tuple[list[str], list[str]]:
-    """Names of the files to keep, and a line for each that is not: wrong name, not a plain file, over the limits."""
-    kept: list[str] = []
-    dropped: list[str] = []
-    room = limits.artifact_bytes
-    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name) if directory.is_dir() else ():
-        about = entry.stat(follow_symlinks=False)
-        problem = _artifact_problem(entry.name, about, room, len(kept) >= limits.artifact_count)
-        if problem:
-            dropped.append(f"artifact {entry.name!r} is not kept: {problem}")
-        else:
-            kept.append(entry.name)
-            room -= about.st_size
-    return kept, dropped
-
-
-def _artifact_problem(name: str, about: os.stat_result, room: int, full: bool) -> str:
-    if not stat.S_ISREG(about.st_mode):
-        return "not a plain file"
-    if not _ARTIFACT_NAME.fullmatch(name):
-        return "its name is not 1 to 63 of letters, digits, '.', '_' and '-'"
-    if full:
-        return "there are too many"
-    return f"only {room} bytes are left of the limit" if about.st_size > room else ""
 
 
 class CappedLog:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleet.agents.attempts import LOG, Key
+from fleet.agents.attempts import KEPT, LOG, Key
 from fleet.agents.client import ControlPlane, ControlPlaneError, Rejected, backoff
 from fleet.agents.durable import write_bytes
 from fleet.agents.protocol import Outcome, blob_address
@@ -151,7 +151,7 @@ class Transfers:
         self._changed()
 
     def _ship_artifact(self, attempt: Attempt, name: str, shipment: _Shipment) -> None:
-        content = (attempt.directory / "work" / "artifacts" / name).read_bytes()
+        content = (attempt.directory / KEPT / name).read_bytes()
         try:
             shipment.artifacts[name] = self._control.put_blob(content)
         except Rejected as error:  # too large for this server, for instance: asking again changes nothing

@@ -1,8 +1,8 @@
 """The warm starter: a process that has everything imported and forks a supervisor for each attempt it is asked for.
 
-An attempt starts in milliseconds, not in the second that a fresh interpreter with NumPy takes. It has one
-thread, because a fork copies only the forking one. It ends when the agent's end of its socket closes; the
-supervisors do not.
+An attempt starts in milliseconds, not in the second that a fresh interpreter with NumPy takes; one supervisor is forked
+before it is asked for. It has one thread, because a fork copies only the forking one. It ends when the agent's end of
+its socket closes; the supervisors do not.
 """
 
 from __future__ import annotations
@@ -17,16 +17,29 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import EngineError
 from engine.toolchain import detect
+from fleet.agents.attempts import Assignment
 from fleet.agents.execution import execute
+from fleet.agents.processes import identify
+from fleet.agents.protocol import AttemptSpec
+from fleet.agents.reports import Voice
+from fleet.agents.spare import Spare
 from fleet.agents.supervisor import supervise
 from fleet.agents.tasks import confirm, expand, kernel, measure, noop
 from fleet.agents.tasks.context import Task, Tasks
+from fleet.agents.walls import calls
+from fleet.agents.walls.groups import prefix_of, remove_empty
+from fleet.agents.walls.machine import Survey, close_files, enter_namespaces, needed, survey
+from fleet.agents.walls.ways import open_ways
 
 _REAP_EVERY_S = 1.0
+_SPARE_AFTER_S = 0.05  # an attempt that starts now has the cores first
+_SAMPLE = """{"attempt_id": 1, "job_id": 1, "fence": 1, "spec": {"kind": "noop"}, "device": "cpu", "exclusive": false,
+ "timeout_s": 1.0}"""
 
 
 def own_tasks() -> Tasks:
@@ -48,33 +61,59 @@ def changed(tasks: Tasks, setup: str) -> Tasks:
     return change(tasks)
 
 
-def serve(channel: socket.socket, state: Path, tasks: Tasks) -> None:
-    """Fork a supervisor for each attempt directory that is named on `channel`, until it closes."""
+def serve(channel: socket.socket, supervisor: Callable[[str], None]) -> None:
+    """Have a fork call `supervisor` with each attempt directory that is named on `channel`, until it closes."""
     gc.collect()
     gc.freeze()  # what is imported is never collected, so that forks keep sharing its memory
+    spare = Spare(lambda: _begin(channel), supervisor)
     while True:
-        ready, _, _ = select.select([channel], [], [], _REAP_EVERY_S)
+        ready, _, _ = select.select([channel], [], [], _REAP_EVERY_S if spare.waits else _SPARE_AFTER_S)
         _reap()
         if not ready:
+            spare.fork()
             continue
         name = channel.recv(256).decode()
         if not name:
             return
-        _fork_supervisor(channel, state, name, tasks)
+        if not spare.hand(name) and os.fork() == 0:
+            spare.forget()
+            channel.close()
+            supervisor(name)
 
 
-def _fork_supervisor(channel: socket.socket, state: Path, name: str, tasks: Tasks) -> None:
-    if os.fork():
-        return
-    status = 1
-    try:
-        channel.close()
-        supervise(state / "attempts" / name, lambda directory: execute(directory, tasks, state / "cache"))
-        status = 0
-    except Exception:  # noqa: BLE001 - the top of a process; the agent finds it dead and says so
-        traceback.print_exc()
-    finally:
-        os._exit(status)
+def _begin(channel: socket.socket) -> None:
+    """In the spare: leave what is the zygote's, and touch what an attempt's first steps touch, which copies it."""
+    channel.close()
+    AttemptSpec.model_validate_json(_SAMPLE)
+    identify(os.getpid())
+
+
+def supervisor(state: Path, tasks: Tasks, walls: Survey) -> Callable[[str], None]:
+    """What a fork does for the attempt of a name; it never returns."""
+
+    def run(name: str) -> None:
+        status = 1
+        try:
+            supervise(state / "attempts" / name, walls, _Execution(tasks, state / "cache"))
+            status = 0
+        except Exception:  # noqa: BLE001 - the top of a process; the agent finds it dead and says so
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    return run
+
+
+@dataclass(frozen=True)
+class _Execution:
+    """What a task's process does once it is inside its walls."""
+
+    tasks: Tasks
+    cache: Path  # of the node, for attempts that have no walls
+
+    def __call__(self, assignment: Assignment, work: Path, shut: bool, voice: Voice) -> None:
+        """An attempt that is `shut` in makes its own cache: what others load must not be its to write."""
+        execute(assignment, self.tasks, work, work / "cache" if shut else self.cache, voice)
 
 
 def _reap() -> None:
@@ -94,12 +133,34 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--state", type=Path, required=True, help="the agent's state directory")
     parser.add_argument("--setup", default="", help="module:function that changes the tasks (tests)")
+    parser.add_argument("--walls", default="all", help="which walls are meant")
     options = parser.parse_args(arguments)
     tasks = changed(own_tasks(), options.setup) if options.setup else own_tasks()
     (options.state / "cache").mkdir(mode=0o700, exist_ok=True)
     with contextlib.suppress(EngineError):  # without a compiler each attempt that needs one says so itself
         detect()  # remembered, so that no attempt has to ask the compiler for its version
-    serve(socket.socket(fileno=options.socket), options.state, tasks)
+    walls = raised(options.state, options.walls)
+    serve(socket.socket(fileno=options.socket), supervisor(options.state, tasks, walls))
+
+
+def raised(state: Path, text: str) -> Survey:
+    """The walls of this node; those that all attempts share are raised round this process, for its forks."""
+    walls = survey(state, text)
+    if walls.has("uid"):
+        for folder in (state, state / "attempts"):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o711)  # to be passed through; what is in it is readable by the agent's user alone
+        open_ways(needed(state))
+    if walls.parent_group is not None:
+        remove_empty(walls.parent_group, prefix_of(state))
+    if walls.has("namespaces"):
+        enter_namespaces()
+    if walls.state("namespaces") == "up":
+        close_files(state)
+    calls.prctl(
+        calls.PR_SET_DUMPABLE, 0
+    )  # nor are its supervisors to be looked into by attempts of the same user
+    return walls
 
 
 if __name__ == "__main__":

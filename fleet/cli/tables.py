@@ -71,7 +71,7 @@ def _faint(value: str) -> Text:
 
 def nodes(rows: Sequence[Node]) -> Table:
     """One line for each node."""
-    table = grid(">id", "node", "state", "contact", ">cores", ">memory", "devices", "seen")
+    table = grid(">id", "node", "state", "contact", ">cores", ">memory", "devices", "walls", "seen")
     for node in rows:
         seen = _faint(text.ago(node.last_seen_at))
         shown = state("cordoned" if node.cordoned and node.state == "ready" else node.state)
@@ -81,10 +81,19 @@ def nodes(rows: Sequence[Node]) -> Table:
             printable(", ".join(f"{device.name} {device.model}".strip() for device in node.devices))
         )
         memory = text.size(node.memory_bytes)
+        size = (str(node.cores), memory)
         table.add_row(
-            str(node.id), _bold(node.name), shown, state(node.contact), str(node.cores), memory, devices, seen
+            str(node.id), _bold(node.name), shown, state(node.contact), *size, devices, _walls(node), seen
         )
     return table
+
+
+def _walls(node: Node) -> Text:
+    """Which do not stand whole."""
+    lacking = [wall.name for wall in node.walls if wall.state != "up"]
+    if not node.walls:
+        return Text("none", style="red")
+    return Text(printable(f"but {', '.join(lacking)}"), style="yellow") if lacking else Text("all")
 
 
 def node(row: Node) -> RenderableType:
@@ -108,7 +117,15 @@ def node(row: Node) -> RenderableType:
         ("enrolled", text.ago(row.enrolled_at)),
         ("seen", text.ago(row.last_seen_at)),
     ]
-    return Group(facts(pairs), "", devices)
+    walls = grid("wall", "state", "detail")
+    for wall in row.walls:
+        walls.add_row(_bold(wall.name), _wall_state(wall.state), printable(wall.detail))
+    whole: list[RenderableType] = [facts(pairs), "", devices]
+    return Group(*whole, "", walls) if row.walls else Group(*whole)
+
+
+def _wall_state(said: str) -> Text:
+    return Text(printable(said), style={"up": "green", "partial": "yellow"}.get(said, "red"))
 
 
 # ------------------------------------------------------------------------------------------------- jobs

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "2026_11_26_0020"
-down_revision = "0001"
+down_revision = "walls"
 
 
 def upgrade() -> None:

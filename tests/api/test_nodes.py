@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from io import StringIO
+
 import pytest
+from rich.console import Console, RenderableType
 from starlette.testclient import TestClient
 
 from api.deps import Parts
 from fleet import leases, nodes
+from fleet.cli import tables
 from fleet.client import ApiError, Client
 from tests.api.agent import Agent, running
+from tests.fleet.acting import inventory
 
 
 def test_a_node_is_shown_with_its_devices(client: Client, agent: Agent) -> None:
@@ -16,6 +21,24 @@ def test_a_node_is_shown_with_its_devices(client: Client, agent: Agent) -> None:
     [device] = node.devices
     assert (device.name, device.kind, device.leases, device.exclusive) == ("cpu", "cpu", 0, False)
     assert client.node(agent.node_id) == node
+
+
+def test_a_node_says_which_walls_stand_round_its_attempts(client: Client, agent: Agent) -> None:
+    assert client.node(agent.node_id).walls == []
+    walls = [
+        {"name": "landlock", "state": "up", "detail": "version 7"},
+        {"name": "uid", "state": "missing", "detail": "not root"},
+    ]
+    agent.sync(inventory=inventory().model_dump(mode="json") | {"walls": walls})
+    assert [wall.model_dump() for wall in client.node(agent.node_id).walls] == walls
+    assert "but uid" in printed(tables.nodes(client.nodes().items))
+    assert "not root" in printed(tables.node(client.node(agent.node_id)))
+
+
+def printed(shown: RenderableType) -> str:
+    text = StringIO()
+    Console(file=text, width=200).print(shown)
+    return text.getvalue()
 
 
 def test_a_device_says_who_holds_it(parts: Parts, client: Client, agent: Agent) -> None:

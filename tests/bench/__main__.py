@@ -40,6 +40,7 @@ BENCHMARKS = (
     Benchmark("launch"),
     Benchmark("profiler"),
     Benchmark("latency"),
+    Benchmark("walls", "--rounds 40", "--rounds 400"),
 )
 
 

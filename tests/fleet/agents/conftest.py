@@ -15,6 +15,7 @@ import pytest
 
 from fleet.agents.attempts import State
 from fleet.agents.processes import alive, clock, kill, leftovers
+from fleet.agents.walls.groups import parent_group, prefix_of, remove_empty
 from tests.fleet.agents.far_end import DEADLINE_S, JOIN_TOKEN, FarEnd
 
 ROOT = Path(__file__).parents[3]
@@ -119,3 +120,6 @@ def _starter(state: Path) -> Iterator[Start]:
     family = f"{state}/attempts/"
     kill(leftovers(family, set()), signal.SIGKILL)
     until(lambda: not leftovers(family, set()))
+    parent = parent_group()
+    if parent is not None:
+        remove_empty(parent, prefix_of(state))

@@ -10,13 +10,22 @@ import pytest
 from typer.testing import CliRunner
 
 from fleet.agents.cli import app
-from fleet.agents.doctor import Finding, device_finding, examine, landlock_abi, usable
-from fleet.agents.inventory import ProbeFailed, cores, cpu_model, inventory, memory_bytes, probe_target
+from fleet.agents.doctor import Finding, device_finding, examine, usable, wall_finding
+from fleet.agents.inventory import (
+    ProbeFailed,
+    cores,
+    cpu_model,
+    inventory,
+    memory_bytes,
+    probe_target,
+    probe_walls,
+)
 from fleet.agents.protocol import DeviceReport, Inventory, canonical_hash
+from fleet.agents.walls.policy import WALLS
 
 
-def test_the_inventory_describes_this_machine() -> None:
-    found = inventory()
+def test_the_inventory_describes_this_machine(tmp_path: Path) -> None:
+    found = inventory(tmp_path)
     assert Inventory.model_validate_json(found.model_dump_json()) == found
     assert found.cores == cores() >= 1
     assert found.memory_bytes > 1 << 28
@@ -25,6 +34,19 @@ def test_the_inventory_describes_this_machine() -> None:
     assert bool(device.problem) != bool(device.target_id)
     if device.target:
         assert device.target_id == canonical_hash(device.target)
+    assert [wall.name for wall in found.walls] == list(WALLS)
+
+
+def test_walls_that_an_operator_refuses_are_off_and_none_is_left_out(tmp_path: Path) -> None:
+    assert {wall["state"] for wall in probe_walls(tmp_path, "none")} == {"off"}
+    found = {wall["name"]: wall["state"] for wall in probe_walls(tmp_path, "limits,rights")}
+    assert [name for name, state in found.items() if state != "off"] == ["rights", "limits"]
+
+
+def test_walls_that_cannot_be_tried_are_missing(tmp_path: Path) -> None:
+    (found,) = probe_walls(tmp_path, "no such wall")
+    assert found["state"] == "missing"
+    assert "no such wall" in found["detail"]
 
 
 def test_names_and_sizes_are_read_from_proc() -> None:
@@ -66,12 +88,10 @@ def test_the_doctor_examines_everything_and_offers_a_fix_for_what_is_not_well(
         "memory",
         "disk",
         "/dev/shm",
-        "cgroup",
-        "landlock",
+        *(f"wall {name}" for name in WALLS),
     ]
     assert {"sudo", "passwords", "open servers", "clock", "state folder"} <= set(subjects[8:])
     assert all(finding.fix for finding in findings if finding.verdict != "ok")
-    assert landlock_abi() >= 0
 
 
 def test_a_node_without_a_c_compiler_is_usable_and_told_what_would_be_better(
@@ -84,6 +104,11 @@ def test_a_node_without_a_c_compiler_is_usable_and_told_what_would_be_better(
     assert "clang" in found["compiler"].fix
     broken = DeviceReport(name="cpu", kind="cpu", model="", arch="x86_64", problem="no CPU")
     assert device_finding(broken).verdict == "missing"
+
+
+def test_a_missing_wall_is_a_weakness_with_a_fix() -> None:
+    wall = {"name": "uid", "state": "missing", "detail": "not root", "fix": "run the agent as root"}
+    assert wall_finding(wall) == Finding("wall uid", "weak", "missing: not root", "run the agent as root")
 
 
 def test_a_node_without_a_device_is_not_usable() -> None:

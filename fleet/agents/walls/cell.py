@@ -1,0 +1,219 @@
+"""What one attempt is put in. Its supervisor builds it and ends it, its task enters it and never comes out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.agents.walls import calls, gpu, landlock, seccomp
+from fleet.agents.walls.groups import Group, prefix_of
+from fleet.agents.walls.landlock import EXECUTE, IOCTL, LIST, OWN, READ, WRITE, Rule
+from fleet.agents.walls.machine import Survey, code
+from fleet.agents.walls.policy import Policy
+from fleet.agents.walls.slots import NoSlot, Slot, processes_of, sweep
+
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt/rocm")
+_READABLE = ("/proc", "/sys", "/etc/alternatives", "/etc/ld.so.conf.d", "/etc/OpenCL")
+_FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime", "/etc/os-release")
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_EMPTY_S = 5.0
+_KILLED_S = 0.5
+
+
+class Unbuildable(Exception):
+    """A wall that is meant cannot be raised for this attempt; the machine's fault."""
+
+
+@dataclass(frozen=True)
+class Traces:
+    """By which what is left of an attempt can be found when its supervisor is dead."""
+
+    uid: int | None = None
+    group: str | None = None
+
+
+def end_all(traces: Traces) -> None:
+    """Kill what is left of an attempt whose supervisor is dead. Forks nothing: the agent has threads."""
+    group = None if traces.group is None else Group(Path(traces.group))
+    if group is not None:
+        group.kill()
+    with contextlib.suppress(NoSlot, OSError):
+        slot = None if traces.uid is None else Slot.lock(traces.uid)
+        if slot is not None:  # else it is another attempt's by now, which has swept it
+            slot.clear()
+            slot.release()
+    if group is not None and group.wait_empty(_KILLED_S):
+        group.remove()
+
+
+class Cell:
+    """The walls round the attempt whose folder `work` is the only one that it may write to."""
+
+    def __init__(self, survey: Survey, policy: Policy, work: Path) -> None:
+        self._survey = survey
+        self._policy = policy
+        self._work = work
+        self._slot: Slot | None = None
+        self._group: Group | None = None
+        self._ruleset = -1
+        self._filter = b""
+        self._clean = False
+
+    @property
+    def shut(self) -> bool:
+        """Whether the attempt cannot write outside its own folder."""
+        return self._survey.has("landlock") or self._survey.has("uid")
+
+    @property
+    def traces(self) -> Traces:
+        """Where it is to be found."""
+        slot, group = self._slot, self._group
+        return Traces(slot.uid if slot else None, str(group.path) if group else None)
+
+    # ------------------------------------------------------------------------------- in the supervisor
+
+    def build(self) -> None:
+        """Everything that needs the supervisor's rights. Unbuildable names the wall."""
+        if self._survey.mode == "required" and self._survey.lacking():
+            lack = "; ".join(f"{wall.name} ({wall.detail})" for wall in self._survey.lacking())
+            raise Unbuildable(f"--walls required, and this machine lacks {lack}")
+        for name, build in (
+            ("uid", self._build_uid),
+            ("cgroup", self._build_group),
+            ("landlock", self._build_landlock),
+            ("seccomp", self._build_seccomp),
+        ):
+            try:
+                if self._survey.has(name):
+                    build()
+            except Exception as error:
+                self.demolish()
+                raise Unbuildable(f"the wall {name} could not be raised: {error}") from error
+
+    def _build_uid(self) -> None:
+        self._slot = Slot.take()
+        for folder, folders, files in os.walk(self._work):
+            for name in ("", *folders, *files):
+                os.chown(Path(folder, name), self._slot.uid, self._slot.uid, follow_symlinks=False)
+
+    def _build_group(self) -> None:
+        assert self._survey.parent_group is not None
+        attempt, attempts = self._work.parent, self._work.parent.parent
+        name = prefix_of(attempts.parent) + attempt.name
+        self._group = Group.make(self._survey.parent_group, name)
+        if not self._group.wait_empty(_EMPTY_S):
+            raise OSError(f"{self._group.path} has processes that do not end")
+        if self._survey.has("memory"):
+            self._group.limit(self._memory_bytes(), self._policy.ceilings.processes)
+
+    def _memory_bytes(self) -> int:
+        return self._policy.ceilings.memory_bytes or gpu.memory_of_machine() * 9 // 10
+
+    def _build_landlock(self) -> None:
+        self._ruleset = landlock.ruleset(self._rules())
+
+    def _rules(self) -> list[Rule]:
+        run = EXECUTE if self._policy.programs else 0
+        rules = [Rule(Path(path), READ | LIST | run) for path in _SYSTEM]
+        rules += [Rule(path, READ | LIST | run) for path in code()]
+        rules += [Rule(path.parent, LIST) for path in code() if path.name == "engine"]
+        rules += [Rule(Path(path), READ | LIST) for path in (*_READABLE, *_FILES)]
+        rules += [Rule(Path(path), READ | WRITE | landlock.TRUNCATE) for path in _DEVICES]
+        if self._policy.gpu is not None:
+            rules += [Rule(path, READ | WRITE | IOCTL) for path in gpu.nodes(self._policy.gpu)]
+        return [*rules, Rule(self._work, OWN | run)]
+
+    def _build_seccomp(self) -> None:
+        column = calls.column()
+        assert column is not None
+        self._filter = seccomp.assembled(seccomp.program(column, sockets=self._policy.gpu is not None))
+
+    # ------------------------------------------------------------------------------------- in the task
+
+    def enter(self, supervisor: int) -> None:
+        """Raise the walls round this process, in the order in which each is still allowed. OSError when one fails."""
+        calls.prctl(calls.PR_SET_DUMPABLE, 1)  # else its own files in /proc are root's
+        if self._group is not None:
+            self._group.join()
+        if self._survey.has("limits"):
+            self._limit()
+        if self._slot is not None:
+            os.setgroups([])
+            os.setresgid(self._slot.uid, self._slot.uid, self._slot.uid)
+            os.setresuid(self._slot.uid, self._slot.uid, self._slot.uid)
+            calls.prctl(calls.PR_SET_DUMPABLE, 1)
+        if self._survey.has("rights"):
+            calls.give_up_capabilities()
+            os.umask(0o077)
+        if self._survey.has("rights") or self._ruleset >= 0 or self._filter:
+            calls.prctl(calls.PR_SET_NO_NEW_PRIVS, 1)
+        if self._ruleset >= 0:
+            landlock.restrict(self._ruleset)
+        if self._filter:
+            seccomp.install(self._filter)
+        # A process that changed its user, or lost rights, is not told of its parent's death any more.
+        calls.prctl(calls.PR_SET_DUMPABLE, 1)
+        calls.prctl(calls.PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        if os.getppid() != supervisor:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _limit(self) -> None:
+        """Before the uid changes: root may lower a limit below what another user has in use."""
+        ceilings = self._policy.ceilings
+        limits = {
+            resource.RLIMIT_NOFILE: ceilings.open_files,
+            resource.RLIMIT_FSIZE: ceilings.file_bytes,
+            resource.RLIMIT_NPROC: self._processes(),
+            resource.RLIMIT_MSGQUEUE: 0,
+            resource.RLIMIT_RTPRIO: 0,
+            resource.RLIMIT_NICE: 0,
+        }
+        if self._policy.gpu is None:  # drivers of GPUs reserve far more addresses than they use
+            limits[resource.RLIMIT_AS] = self._memory_bytes()
+        for kind, value in limits.items():
+            most = resource.getrlimit(kind)[1]
+            lower = value if most == resource.RLIM_INFINITY else min(value, most)
+            resource.setrlimit(kind, (lower, lower))
+
+    def _processes(self) -> int:
+        """The limit counts all threads of a user: a user of its own has none yet, the agent's may have many."""
+        if self._slot is not None:
+            return self._policy.ceilings.processes
+        running = Path("/proc/loadavg").read_text().split()[3].partition("/")[2]
+        return int(running) + self._policy.ceilings.processes
+
+    # ------------------------------------------------------------------- in the supervisor, afterwards
+
+    def kill(self, seen: Sequence[int] = ()) -> None:
+        """End everything that is inside, whatever it has done to hide; `seen` is what `survivors` has found there."""
+        if self._group is not None:
+            self._group.kill()
+        if self._slot is not None and seen:
+            sweep(self._slot.uid)
+
+    def survivors(self) -> list[int]:
+        """Pids of what is inside still."""
+        inside = self._group.members() if self._group is not None else []
+        left = inside + (processes_of(self._slot.uid) if self._slot is not None else [])
+        self._clean = not left
+        return left
+
+    def out_of_memory(self) -> bool:
+        """Whether the kernel has ended something inside for want of memory."""
+        return self._group is not None and self._group.out_of_memory() > 0
+
+    def demolish(self) -> None:
+        """What was built is no more. Only when nothing is inside."""
+        if self._group is not None:
+            self._group.wait_empty(_EMPTY_S)
+            self._group.remove()
+        if self._slot is not None:
+            self._slot.release(empty=self._clean)
+        if self._ruleset >= 0:
+            os.close(self._ruleset)
+        self._group, self._slot, self._ruleset = None, None, -1

@@ -1,0 +1,53 @@
+"""What an attempt may do, by job kind and by how much its node is trusted with. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+WALLS = ("landlock", "seccomp", "uid", "rights", "limits", "cgroup", "memory", "namespaces")
+# all: those that the machine has. required: an attempt does not start without one of them. none: a trusted node.
+Mode = Literal["all", "required", "none"]
+MODES: tuple[Mode, ...] = ("all", "required", "none")
+
+# Kinds that compile or measure: they execute compilers, and the engine's starter. The others execute nothing.
+_EXECUTING = frozenset({"kernel", "measure", "confirm"})
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What an attempt may use; `processes` counts threads too. 0 of memory is what the machine has, less a tenth."""
+
+    memory_bytes: int = 0
+    processes: int = 4096
+    open_files: int = 4096
+    file_bytes: int = 8 << 30
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What one attempt may do."""
+
+    programs: bool  # execute them
+    gpu: int | None = None  # which one it may open
+    ceilings: Ceilings = Ceilings()
+
+
+def policy(kind: str, device: str, ceilings: Ceilings) -> Policy:
+    """Of a job kind on a device ("cpu", "gpu0" …)."""
+    number = device.removeprefix("gpu")
+    gpu = int(number) if number.isdigit() and device != number else None
+    return Policy(kind in _EXECUTING, gpu, ceilings)
+
+
+def chosen(text: str) -> tuple[Mode, frozenset[str]]:
+    """The mode, and which walls are meant, of "all", "required", "none" or names with commas. ValueError names the fix."""
+    if text in MODES:
+        return text, frozenset() if text == "none" else frozenset(WALLS)
+    names = frozenset(name.strip() for name in text.split(","))
+    unknown = sorted(names - set(WALLS))
+    if unknown or not names:
+        raise ValueError(
+            f"no wall is called {unknown[0]!r}: give {', '.join(MODES)}, or some of {', '.join(WALLS)}"
+        )
+    return "all", names

@@ -1,0 +1,73 @@
+"""docs/walls.md: every attack and the walls that stop it. `python -m tests.attacks.table` writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.attacks.catalogue import ATTACKS, LETTERS
+
+PAGE = Path(__file__).parents[2] / "docs" / "walls.md"
+HEAD = """\
+# Walls round attempts
+
+What a job runs is native code of people whom the node's owner does not know. Every attempt therefore runs inside the walls
+below, compilers included; `tests/attacks` tries to get through them on every change. A wall that a machine lacks is reported
+with the node (`tinyfleet node doctor`, `tinyfleet nodes show`), and such a node is trusted with less.
+
+| wall | what it is | needs |
+| --- | --- | --- |
+| landlock | the attempt reads the system, Python and the engine, writes its own folder, and opens no TCP port; it neither signals nor traces what is outside | Linux 5.13 with Landlock; 6.12 for all of it |
+| seccomp | calls that no attempt needs are refused: tracing, mounts, namespaces, bpf, perf, io_uring, keys, clocks, modules, sockets | x86-64 or aarch64 |
+| uid | a user of its own for each attempt at a time, that owns nothing else | an agent that runs as root |
+| rights | no capabilities, none to gain from setuid programs | |
+| limits | processes, open files, file sizes, address space (not with a GPU), no core files | |
+| cgroup | all that the attempt started is killed at once, whatever it did to hide | cgroup 2, Linux 5.14 |
+| memory | memory and processes of the attempt together are limited | cgroup 2 with the controllers delegated |
+| namespaces | no network, own IPC and host name, every file system read-only but for the agent's folder; one set for all attempts of the node | root, or user namespaces; Linux 5.12 |
+
+`tinyfleet agent --walls all` (the default) raises all that the machine has, `--walls required` starts nothing while one is
+missing, `--walls none` is for a trusted node: its operator says so, and the node reports it. Names with commas raise only
+those.
+
+The namespaces are those that bubblewrap would make. It executes a program, and an attempt is forked from a warm process in a
+few milliseconds: so that process enters them once, for all of its forks, and an attempt pays nothing for them.
+
+Where root's home or a private temporary folder lies on the way to Python or to the attempts, that process also gets a view of
+the files in which an empty folder lies there instead, with nothing in it but the way: an attempt's own user can then pass,
+and finds nothing.
+
+Beside the walls: what an attempt prints is cut at a limit to the byte; artifacts are limited by count and by the bytes
+that would be read of them, and only plain files under one name are kept; what a task says of its progress and its result
+is believed only when it is JSON of a modest size and depth; an attempt that is told to end gets SIGTERM, and SIGKILL after its grace;
+when it has ended, everything it started is dead, or the device counts as wedged.
+
+Not promised: that nobody gets through a hole in the kernel or in a GPU's driver, that attempts of one GPU learn nothing of
+each other by timing, that a disk cannot be filled with files that are no artifacts, and anything at all from people with root.
+An agent that does not run as root has no uid wall: then its attempts may move the agent to another core, and no more of
+what is listed here.
+
+## Attacks, and the walls that stop each of them alone
+
+Tried by an agent that runs as root; its attempts would be root without walls, and then every one of these gets through.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    walls = list(LETTERS.values())
+    lines = [HEAD]
+    for chapter, entries in ATTACKS.items():
+        lines += [
+            f"### {chapter.capitalize()}\n",
+            f"| attack | {' | '.join(walls)} |",
+            f"| --- {'| :-: ' * len(walls)}|",
+        ]
+        for entry in entries:
+            marks = ["✓" if letter in entry.stopped_by else "" for letter in LETTERS]
+            lines.append(f"| {entry.name.replace('_', ' ')} | {' | '.join(marks)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

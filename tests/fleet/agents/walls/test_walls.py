@@ -1,0 +1,107 @@
+"""The parts of the walls that can be looked at without raising one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fleet.agents.walls import gpu, groups, landlock
+from fleet.agents.walls.machine import Survey, Wall
+from fleet.agents.walls.policy import WALLS, Ceilings, chosen, policy
+from fleet.agents.walls.slots import FIRST, NoSlot, Slot, inhabitant
+from fleet.agents.walls.ways import closed
+
+MOUNTINFO = """\
+30 23 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
+31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw
+32 30 0:28 / /sys/fs/cgroup/memory rw,nosuid shared:10 - cgroup cgroup rw,memory
+"""
+
+
+def test_version_2_is_found_among_the_mounts_and_this_process_in_it() -> None:
+    assert groups.mount_of(MOUNTINFO) == Path("/sys/fs/cgroup/unified")
+    assert groups.mount_of("31 30 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory") is None
+    assert groups.own_of("4:memory:/a\n0::/system.slice/agent\n") == "/system.slice/agent"
+    assert groups.own_of("4:memory:/a\n") is None
+
+
+def test_kinds_that_compile_may_execute_programs_and_only_a_gpus_attempt_has_one() -> None:
+    assert policy("kernel", "cpu", Ceilings()).programs
+    assert not policy("noop", "cpu", Ceilings()).programs
+    assert policy("measure", "gpu3", Ceilings()).gpu == 3
+    assert policy("measure", "cpu", Ceilings()).gpu is None
+    assert policy("measure", "gpu", Ceilings()).gpu is None
+
+
+def test_an_operator_chooses_walls_by_a_word_or_by_names() -> None:
+    assert chosen("all") == ("all", frozenset(WALLS))
+    assert chosen("required") == ("required", frozenset(WALLS))
+    assert chosen("none") == ("none", frozenset())
+    assert chosen("uid, seccomp") == ("all", frozenset({"uid", "seccomp"}))
+    for wrong in ("", "al", "uid,moat"):
+        with pytest.raises(ValueError, match="give all, required, none"):
+            chosen(wrong)
+
+
+def test_a_wall_that_stands_in_part_is_there_and_lacking() -> None:
+    walls = (Wall("landlock", "partial", ""), Wall("uid", "up", ""), Wall("cgroup", "missing", ""))
+    survey = Survey("all", walls)
+    assert [survey.has(wall.name) for wall in walls] == [True, True, False]
+    assert [wall.name for wall in survey.lacking()] == ["landlock", "cgroup"]
+
+
+def test_landlock_says_what_an_older_kernel_leaves_open() -> None:
+    assert "TCP" in landlock.gaps(3)
+    assert "TCP" not in landlock.gaps(4)
+    assert landlock.gaps(7) == ""
+
+
+def test_the_first_closed_folder_on_the_way_is_named(tmp_path: Path) -> None:
+    inner = tmp_path / "open" / "shut" / "open" / "file"
+    inner.mkdir(parents=True)
+    for folder in inner.parents:
+        if folder.is_relative_to(tmp_path):
+            folder.chmod(0o711)
+    before = closed([inner])
+    inner.parents[1].chmod(0o700)
+    # The folder for temporary files may itself be shut.
+    assert closed([inner]) == (before or inner.parents[1])
+    assert closed([Path("/usr/nowhere/at/all")]) is None
+
+
+def test_a_slot_is_one_attempts_at_a_time(tmp_path: Path) -> None:
+    held = Slot.lock(FIRST, tmp_path)
+    with pytest.raises(NoSlot, match=str(FIRST)):
+        Slot.lock(FIRST, tmp_path)
+    other = Slot.lock(FIRST + 1, tmp_path)
+    held.release()
+    Slot.lock(FIRST, tmp_path).release()
+    other.release()
+
+
+def test_a_uid_that_somebody_has_is_no_attempts() -> None:
+    assert inhabitant([("root", 0), ("nobody", 65534), ("user", 100_000)]) is None
+    assert inhabitant([("root", 0), ("eve", FIRST + 5)]) == "eve"
+
+
+def test_a_gpu_is_its_device_nodes(tmp_path: Path) -> None:
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / name).touch()
+    assert [path.name for path in gpu.nodes(1, tmp_path)] == ["nvidia1", "nvidiactl", "nvidia-uvm"]
+    assert [path.name for path in gpu.own_nodes(1, tmp_path)] == ["nvidia1"]
+    assert gpu.present(tmp_path) == [0, 1]
+    assert gpu.present(tmp_path / "nowhere") == []
+
+
+def test_whoever_has_a_device_node_open_holds_it() -> None:
+    with open("/dev/full", "rb"):
+        assert os.getpid() in gpu.holders([Path("/dev/full")])
+    assert os.getpid() not in gpu.holders([Path("/dev/full")])
+
+
+def test_a_gpu_is_quarantined_for_a_wrong_answer() -> None:
+    epilog = gpu.Epilog(99, None, known_answer=lambda number: number != 99)
+    assert epilog.problem() == "gpu99 gives a wrong answer to a known question"
+    assert gpu.Epilog(99, None, known_answer=lambda number: True).problem() == ""

@@ -1,0 +1,233 @@
+"""`python3 tests/gpu/walls.py`: CUDA inside the walls, on a machine with an NVIDIA GPU. Needs Python alone.
+
+With the leased GPU's device nodes a kernel gives the right answer; without them, or with another GPU's only, it cannot have
+that GPU. nvcc and PyTorch, where they are, are tried inside too. Prints each wall that the machine lacks. Exit status 1 when
+anything is not as it should be.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from fleet.agents.walls import gpu
+from fleet.agents.walls.cell import Cell
+from fleet.agents.walls.machine import Survey, close_files, enter_namespaces, needed, survey
+from fleet.agents.walls.policy import Ceilings, Policy
+from fleet.agents.walls.ways import open_ways
+
+COUNT = 1 << 16
+PTX = b"""
+.version 6.0
+.target sm_50
+.address_size 64
+.visible .entry twice(.param .u64 values)
+{
+  .reg .u64 %a, %o; .reg .u32 %i, %b, %t, %v;
+  ld.param.u64 %a, [values];
+  cvta.to.global.u64 %a, %a;
+  mov.u32 %b, %ctaid.x; mov.u32 %t, %tid.x;
+  mad.lo.u32 %i, %b, 256, %t;
+  mul.wide.u32 %o, %i, 4;
+  add.u64 %a, %a, %o;
+  ld.global.u32 %v, [%a];
+  add.u32 %v, %v, %v;
+  st.global.u32 [%a], %v;
+  ret;
+}
+\0"""
+CU = """
+#include <cstdio>
+__global__ void twice(int *v) { v[threadIdx.x] *= 2; }
+int main() {
+  int *v, host[32];
+  for (int i = 0; i < 32; i++) host[i] = i;
+  if (cudaMalloc(&v, sizeof host)) return 1;
+  cudaMemcpy(v, host, sizeof host, cudaMemcpyHostToDevice);
+  twice<<<1, 32>>>(v);
+  if (cudaMemcpy(host, v, sizeof host, cudaMemcpyDeviceToHost)) return 1;
+  for (int i = 0; i < 32; i++) if (host[i] != 2 * i) return 2;
+  puts("right");
+}
+"""
+TORCH = "import torch; x = torch.arange(9, device='cuda') * 2; assert x.sum().item() == 72; print('right')"
+
+
+class Failed(Exception):
+    """What CUDA said."""
+
+
+def answer() -> dict[str, Any]:
+    """How many GPUs CUDA sees, and whether the first doubles numbers as it should. Failed names the call."""
+    cuda = ctypes.CDLL("libcuda.so.1")
+
+    def call(name: str, *arguments: Any) -> None:
+        status = getattr(cuda, name)(*arguments)
+        if status:
+            raise Failed(f"{name} answers {status}")
+
+    count, device = ctypes.c_int(), ctypes.c_int()
+    context, module, function, memory = (ctypes.c_void_p() for _ in range(4))
+    call("cuInit", 0)
+    call("cuDeviceGetCount", ctypes.byref(count))
+    call("cuDeviceGet", ctypes.byref(device), 0)
+    call("cuCtxCreate_v2", ctypes.byref(context), 0, device)
+    call("cuModuleLoadData", ctypes.byref(module), PTX)
+    call("cuModuleGetFunction", ctypes.byref(function), module, b"twice")
+    values = (ctypes.c_uint32 * COUNT)(*range(COUNT))
+    call("cuMemAlloc_v2", ctypes.byref(memory), ctypes.c_size_t(COUNT * 4))
+    call("cuMemcpyHtoD_v2", memory, values, ctypes.c_size_t(COUNT * 4))
+    parameters = (ctypes.c_void_p * 1)(ctypes.addressof(memory))
+    call("cuLaunchKernel", function, COUNT // 256, 1, 1, 256, 1, 1, 0, None, parameters, None)
+    call("cuMemcpyDtoH_v2", values, memory, ctypes.c_size_t(COUNT * 4))
+    call("cuCtxDestroy_v2", context)
+    return {"gpus": count.value, "right": list(values) == [2 * number for number in range(COUNT)]}
+
+
+def program(command: list[str], source: str = "") -> Callable[[], dict[str, Any]]:
+    """Something to run inside that prints "right"."""
+
+    def run() -> dict[str, Any]:
+        if source:
+            Path("check.cu").write_text(source)
+            subprocess.run(
+                [command[0], "-o", "check", "check.cu"], check=True, capture_output=True, text=True
+            )
+        done = subprocess.run(["./check"] if source else command, capture_output=True, text=True)
+        return {"right": done.stdout.strip() == "right", "said": (done.stdout + done.stderr)[-600:]}
+
+    return run
+
+
+def inside(
+    state: Path, walls: Survey, number: int | None, act: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """What `act` returns inside the walls of an attempt that has this GPU, or {"error"}."""
+    folder = state / "attempts"
+    folder.mkdir(mode=0o711, exist_ok=True)
+    work = folder / "1-1" / "work"
+    (work / "tmp").mkdir(parents=True)
+    folder.chmod(0o711)
+    (folder / "1-1").chmod(0o711)
+    work.chmod(0o700)
+    cell = Cell(walls, Policy(programs=True, gpu=number, ceilings=Ceilings()), work)
+    cell.build()
+    read, write = os.pipe()
+    supervisor = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        os.environ.update({"HOME": str(work), "TMPDIR": str(work / "tmp")})
+        os.chdir(work)
+        try:
+            cell.enter(supervisor)
+            found = act()
+        except subprocess.CalledProcessError as error:
+            found = {"error": f"{error}: {error.stderr}"[-600:]}
+        except Exception as error:  # noqa: BLE001 - the top of a process
+            found = {"error": f"{type(error).__name__}: {error}"}
+        os.write(write, json.dumps(found).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(pid, 0)
+    cell.kill(cell.survivors())
+    left = cell.survivors()
+    cell.demolish()
+    shutil.rmtree(folder)
+    found = json.loads(said) if said else {"error": "it ended without a word"}
+    return found | ({"left": left} if left else {})
+
+
+def outside() -> dict[str, Any]:
+    """The same without walls, in a fork: a process that has used CUDA cannot fork another that does."""
+    read, write = os.pipe()
+    if os.fork() == 0:
+        try:
+            found = answer()
+        except Exception as error:  # noqa: BLE001 - the top of a process
+            found = {"error": f"{type(error).__name__}: {error}"}
+        os.write(write, json.dumps(found).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        said = pipe.read()
+    os.wait()
+    found = json.loads(said) if said else {"error": "it ended without a word"}
+    return dict(found)
+
+
+def main() -> int:
+    """Try everything; 1 when something is not as it should be."""
+    numbers = gpu.present()
+    if not numbers:
+        print("no /dev/nvidiaN here: this check needs an NVIDIA GPU")
+        return 1
+    state = Path(tempfile.mkdtemp(prefix="state-"))
+    state.chmod(0o711)
+    walls = survey(state, "all")
+    for wall in walls.walls:
+        print(f"wall {wall.name:<12}{wall.state:<9}{wall.detail}{'; ' + wall.fix if wall.fix else ''}")
+    if walls.has("uid"):
+        open_ways(needed(state))
+    if walls.has("namespaces"):
+        enter_namespaces()
+    if walls.state("namespaces") == "up":
+        close_files(state)
+    first, others = numbers[0], numbers[1:]
+    before = gpu.used_bytes(first)
+    bare = outside()
+    checks: list[tuple[str, dict[str, Any], bool]] = [
+        ("without walls, the GPU answers rightly", bare, bool(bare.get("right")))
+    ]
+    leased = inside(state, walls, first, answer)
+    checks.append(
+        (
+            f"inside, with the nodes of gpu{first}: right, and one GPU seen",
+            leased,
+            leased.get("right") is True and leased["gpus"] == 1,
+        )
+    )
+    none = inside(state, walls, None, answer)
+    checks.append(("inside, without any node: no GPU", none, "error" in none))
+    if others:
+        other = inside(state, walls, others[0], answer)
+        checks.append((f"inside, with the nodes of gpu{others[0]}: one GPU", other, other.get("gpus") == 1))
+    compiler = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+    if compiler:
+        built = inside(state, walls, first, program([compiler], CU))
+        checks.append(("nvcc compiles inside, and its program is right", built, built.get("right") is True))
+    else:
+        print("nvcc is not here: compiling inside was not tried")
+    torch = [sys.executable, "-c", TORCH]
+    if subprocess.run([sys.executable, "-c", "import torch"], capture_output=True).returncode == 0:
+        with_torch = inside(state, walls, first, program(torch))
+        checks.append(("PyTorch works inside", with_torch, with_torch.get("right") is True))
+        without = inside(state, walls, None, program(torch))
+        checks.append(("PyTorch without nodes finds no GPU", without, without.get("right") is not True))
+    else:
+        print("PyTorch is not here: it was not tried inside")
+    epilog = gpu.Epilog(first, before, lambda _: bool(outside().get("right")))
+    problem = epilog.problem()
+    checks.append(
+        ("afterwards: no holder, memory as before, known answer", {"problem": problem}, not problem)
+    )
+    for name, found, good in checks:
+        print(f"{'ok  ' if good else 'BAD '} {name}: {json.dumps(found)}")
+    lacking = ", ".join(wall.name for wall in walls.lacking())
+    print(f"walls that this machine lacks: {lacking or 'none'}")
+    return 0 if all(good for _, _, good in checks) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""The units for systemd, as far as systemd can judge them without running one."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.parts import need
+
+UNITS = sorted((Path(__file__).parents[2] / "infra" / "systemd").glob("*.service"))
+# Newer than the oldest systemd that the units are for, which passes over what it does not know.
+NEWER = "Unknown key 'DelegateSubgroup'"
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_systemd_finds_nothing_wrong_with_a_unit(unit: Path, tmp_path: Path) -> None:
+    analyze = need("systemd-analyze", install="systemd")
+    # The program is not installed where this is tested.
+    text = unit.read_text().replace("/opt/tinyfleet/bin/tinyfleet", need("env", install="coreutils"))
+    (tmp_path / unit.name).write_text(text)
+    done = subprocess.run([analyze, "verify", tmp_path / unit.name], capture_output=True, text=True)
+    assert [line for line in done.stderr.splitlines() if unit.name in line and NEWER not in line] == []
+
+
+def test_a_unit_with_a_mistake_is_found(tmp_path: Path) -> None:
+    analyze = need("systemd-analyze", install="systemd")
+    (tmp_path / "wrong.service").write_text("[Service]\nExecStart=/nowhere/to/be/found\nRestart=perhaps\n")
+    done = subprocess.run([analyze, "verify", tmp_path / "wrong.service"], capture_output=True, text=True)
+    assert "wrong.service" in done.stderr
