@@ -24,8 +24,8 @@ def examine(state: Path) -> list[Finding]:
         _memory(),
         _disk("disk", _existing(state), _ENOUGH_DISK, "free some space or choose another --state"),
         _disk("/dev/shm", Path("/dev/shm"), _ENOUGH_SHM, "mount a tmpfs there"),
-        *examine_posture(state),
         *(wall_finding(wall) for wall in probe_walls(state)),
+        *examine_posture(state),
     ]
 
 
