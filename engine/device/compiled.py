@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from engine.device.protocol import Array
 from engine.errors import CompileError
+from engine.heuristic import in_tiles
 from engine.ir import print_graph
 from engine.kernel import Kernel
 from engine.options import Options
@@ -50,24 +51,30 @@ class Kernels(Generic[P]):
         self._prepare = prepare
         self._options = options
         self._threads = options.threads or target.cores
-        self._kept: dict[Kernel, P] = {}
+        self._kept: dict[tuple[Kernel, int | None], P] = {}
         self._lock = Lock()
 
     def __getitem__(self, kernel: Kernel) -> P:
         """The kernel, ready to run. CompileError also if there is no compiler, saying what to install."""
+        return self.along(kernel, None)
+
+    def along(self, kernel: Kernel, axis: int | None) -> P:
+        """The kernel in tiles along an axis of its output, where that may be: a caller may run the first of them."""
+        key = kernel, axis
         with self._lock:
-            found = self._kept.pop(kernel, None) or self.make(kernel)
-            self._kept[kernel] = found  # the one used last stands last
+            found = self._kept.pop(key, None) or self.make(kernel, axis=axis)
+            self._kept[key] = found  # the one used last stands last
             if len(self._kept) > self.KEPT:
                 del self._kept[next(iter(self._kept))]
             return found
 
-    def make(self, kernel: Kernel, schedule: Schedule | None = None) -> P:
-        """The kernel prepared anew, with `schedule` if one is given; it is not kept."""
+    def make(self, kernel: Kernel, schedule: Schedule | None = None, axis: int | None = None) -> P:
+        """The kernel prepared anew, with `schedule` if one is given, else as `along`; it is not kept."""
         used = schedule
         try:
             if used is None:
                 used = pick(kernel, self._target, self._threads)
+                used = used if axis is None else in_tiles(kernel, used, axis)
             made = self._prepare(kernel, used, self._threads)
         except Exception as error:
             raise self._failure(kernel, used, error) from error

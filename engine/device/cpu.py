@@ -77,7 +77,13 @@ class Cpu:
         self, launches: Sequence[Launch], constants: Mapping[int, Array], results: frozenset[int], slots: int
     ) -> Replayed:
         """See `Replays`: the launches as a list that C goes through (Python, where `workers` says so)."""
-        steps = [Step(self._kernels[launch.kernel], launch.inputs, launch.output) for launch in launches]
+        steps = [
+            Step(
+                self._kernels.along(launch.kernel, launch.needed.axis if launch.needed else None),
+                *(launch.inputs, launch.output, launch.needed),
+            )
+            for launch in launches
+        ]
         found = Replay(steps, constants, results, slots, self._runtime.workers)
         if self._debug:
             _said(f"a list of {len(steps)} kernels, {found.slab_bytes} bytes for what is computed on the way")

@@ -269,7 +269,17 @@ struct launch {
   long scratch;
   long tiles;
   long subject; /* what events call it */
+  long size;    /* with a `step`, the first tiles are enough: those that cover as many · unit as memory[size] says */
+  long unit;
+  long step;
 };
+
+static long tiles_of(const struct launch *launch, void *const *memory) {
+  if (!launch->step) return launch->tiles;
+  long needed = *(const int64_t *)memory[launch->size] * launch->unit;
+  long tiles = (needed + launch->step - 1) / launch->step;
+  return tiles < launch->tiles ? tiles : launch->tiles;
+}
 
 /* A row of the ring of events (engine/runtime/ring.py): what ran from when to when, in nanoseconds. */
 struct event {
@@ -294,8 +304,8 @@ void pool_replay(struct pool *pool, const struct launch *launches, long count, v
     void *buffers[launch->count + 1];
     for (long i = 0; i < launch->count; i++) buffers[i] = memory[launch->slots[i]];
     buffers[launch->count] = scratch;
-    pool_run(pool, launch->function, buffers, launch->count + (launch->scratch > 0), launch->scratch, launch->tiles,
-             threads);
+    pool_run(pool, launch->function, buffers, launch->count + (launch->scratch > 0), launch->scratch,
+             tiles_of(launch, memory), threads);
     struct event *event = &ring[ticket & mask];
     atomic_store_explicit(&event->ticket, 0, memory_order_relaxed); /* no reader takes half a row for a whole one */
     atomic_thread_fence(memory_order_release);

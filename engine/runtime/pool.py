@@ -47,6 +47,20 @@ class Events(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """Only the first tiles are run: as many as cover count · unit, each `step` of it; `count` is the int64's slot."""
+
+    count: int
+    unit: int
+    step: int
+
+    def tiles(self, addresses: Any, most: int) -> int:
+        """How many that is, the memory being at `addresses`."""
+        count = ctypes.c_int64.from_address(addresses[self.count]).value
+        return min(most, -(-count * self.unit // self.step))
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One kernel of a list: `slots` are the places of its buffers in a table of addresses, the output's first."""
 
@@ -55,6 +69,11 @@ class Call:
     scratch: int  # bytes of it for each thread
     tiles: int
     subject: int = 0  # what events call it
+    limit: Limit | None = None
+
+    def tiles_now(self, addresses: Any) -> int:
+        """The tiles to run on memory at `addresses`."""
+        return self.tiles if self.limit is None else self.limit.tiles(addresses, self.tiles)
 
 
 class _Launch(ctypes.Structure):
@@ -67,6 +86,9 @@ class _Launch(ctypes.Structure):
         ("scratch", ctypes.c_long),
         ("tiles", ctypes.c_long),
         ("subject", ctypes.c_long),
+        ("size", ctypes.c_long),
+        ("unit", ctypes.c_long),
+        ("step", ctypes.c_long),
     )
 
 
@@ -82,7 +104,9 @@ class Calls:
         place = ctypes.addressof(self._slots)
         for launch, call in zip(self.launches, calls, strict=True):
             address = ctypes.cast(call.function, ctypes.c_void_p).value
-            launch.__init__(address, place, len(call.slots), call.scratch, call.tiles, call.subject)
+            limit = call.limit or Limit(0, 0, 0)
+            rest = call.subject, limit.count, limit.unit, limit.step
+            launch.__init__(address, place, len(call.slots), call.scratch, call.tiles, *rest)
             place += len(call.slots) * ctypes.sizeof(ctypes.c_int)
 
     def __len__(self) -> int:

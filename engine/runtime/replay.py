@@ -16,10 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from engine import dtype as dt
 from engine.kernel import Kernel
 from engine.memory import Life, layout
+from engine.needed import Needed
+from engine.opts import RangeType
 from engine.runtime.cpu import Array, Phase, Prepared, empty, placed
-from engine.runtime.pool import Call, Calls
+from engine.runtime.pool import Call, Calls, Limit
 from engine.runtime.ring import RING
 from engine.runtime.workers import Workers
 from engine.shapes import Shape, shape_of
@@ -27,21 +30,26 @@ from engine.shapes import Shape, shape_of
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Run `kernel` on the memory in `inputs` (slots) into slot `output`."""
+    """Run `kernel` on the memory in `inputs` (slots) into slot `output`, of which only what is `needed` matters."""
 
     kernel: Prepared
     inputs: tuple[int, ...]
     output: int
+    needed: Needed | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Launch:
-    """A phase of a kernel, which reads the memory in `reads` (slots) and writes `nbytes` in `output`."""
+    """A phase of a kernel, which reads the memory in `reads` (slots) and writes `nbytes` in `output`.
+
+    `needed` is of that.
+    """
 
     phase: Phase
     reads: tuple[int, ...]
     output: int
     nbytes: int
+    needed: Needed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,7 @@ class Replay:
         launches = _launches(steps, slots)
         computed = {step.output for step in steps}
         read = {slot for step in steps for slot in step.inputs}
+        read |= {step.needed.count for step in steps if step.needed is not None}
         self._given = tuple(sorted(read - computed - constants.keys()))
         self._constants = {slot: np.ascontiguousarray(array) for slot, array in constants.items()}
         self._results = tuple(
@@ -122,11 +131,12 @@ def _launches(steps: Sequence[Step], slots: int) -> list[_Launch]:
     for step in steps:
         made, nbytes = step.kernel, _nbytes(step.kernel.kernel)
         if made.combine is None:
-            found.append(_Launch(made.first, step.inputs, step.output, nbytes))
+            found.append(_Launch(made.first, step.inputs, step.output, nbytes, step.needed))
         else:
             partials = next(between)
             found.append(_Launch(made.first, step.inputs, partials, made.combine.nbytes))
-            found.append(_Launch(made.combine.phase, (*step.inputs, partials), step.output, nbytes))
+            combine = made.combine.phase
+            found.append(_Launch(combine, (*step.inputs, partials), step.output, nbytes, step.needed))
     return found
 
 
@@ -151,4 +161,19 @@ def _nbytes(kernel: Kernel) -> int:
 def _call(launch: _Launch) -> Call:
     phase, program = launch.phase, launch.phase.program
     slots = (launch.output, *launch.reads)
-    return Call(program.function, slots, program.scratch, phase.tiles, phase.subject.number)
+    number = phase.subject.number
+    return Call(program.function, slots, program.scratch, phase.tiles, number, _limit(phase, launch.needed))
+
+
+def _limit(phase: Phase, needed: Needed | None) -> Limit | None:
+    """How many tiles a call needs, if they are pieces of the axis that only some is needed of.
+
+    Of bool all is computed: whoever reads one may take it for 0 or 1.
+    """
+    scheduled = phase.subject.scheduled
+    if needed is None or scheduled is None or scheduled.kernel.dtype is dt.bool_:
+        return None
+    leaves = scheduled.of_type(RangeType.THREAD, RangeType.GROUP)
+    if len(leaves) != 1 or leaves[0].axis.reduce or leaves[0].axis.index != needed.axis:
+        return None
+    return Limit(needed.count, needed.unit, leaves[0].stride)
