@@ -71,10 +71,11 @@ class Input:
 
     def fits(self, arguments: Sequence[Cell]) -> bool:
         cell = _at(self.place, arguments)
-        if cell is None or (cell._held.dtype, cell.device) != (self.dtype, self.device):
+        if cell is None:
             return False
-        shape = shape_of(cell._held)
-        return shape == self.shape if self.count is None else shape[1:] == self.shape[1:]
+        shape, *rest = kind_of(cell, cell._held)
+        shape = shape if self.count is None else (*self.shape[:1], *shape[1:])
+        return (shape, *rest) == (self.shape, self.dtype, self.device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,8 @@ def adopt(array: Array, dtype: DType) -> UOp:
 
 def memory(node: UOp) -> Array:
     """`elements` for passing on to the device that computed them, which may be one that has no data."""
-    found, shape = _memory[base_of(node)], plain(shape_of(node))
+    found, shape = _memory[base_of(node)], shape_of(node)
+    shape = shape if type(shape) is tuple else plain(shape)
     return found if found.shape == shape else found.reshape(shape)
 
 

@@ -144,13 +144,13 @@ class Size(_Int):
         return yes if yes or no else _undecided(self, f"{sign} {other}")
 
     def __add__(self, other: Any) -> Any:
-        return _sum(self, other, 1) if _is_whole(other) else Amount.of(Op.ADD, self, other)
+        return _arithmetic(Op.ADD, self, other)
 
     def __radd__(self, other: Any) -> Any:
         return self + other
 
     def __sub__(self, other: Any) -> Any:
-        return _sum(self, other, -1) if _is_whole(other) else Amount.of(Op.SUB, self, other)
+        return _arithmetic(Op.SUB, self, other)
 
     def __rsub__(self, other: Any) -> Any:
         return -self + other
@@ -159,7 +159,7 @@ class Size(_Int):
         return self * -1
 
     def __mul__(self, other: Any) -> Any:
-        return _product(self, other) if _is_whole(other) else Amount.of(Op.MUL, self, other)
+        return _arithmetic(Op.MUL, self, other)
 
     def __rmul__(self, other: Any) -> Any:
         return self * other
@@ -205,6 +205,7 @@ class Amount(_Float):
     @classmethod
     def of(cls, op: Op, *operands: Any) -> Any:
         """`op` (arithmetic) on numbers, some of which are Sizes or Amounts."""
+        operands = tuple(each.item() if isinstance(each, np.generic) else each for each in operands)
         if any(not isinstance(each, int | float | Size | Amount) for each in operands):
             return NotImplemented
         return cls(UOp(op, dt.float64, tuple(number_node(each, dt.float64) for each in operands)))
@@ -326,6 +327,14 @@ def _int64(op: Op, *src: UOp) -> UOp:
 
 def _terms(n: int) -> tuple[Terms | None, int]:
     return (n.terms, n.offset) if isinstance(n, Size) else ((), n)
+
+
+def _arithmetic(op: Op, a: Any, b: Any) -> Any:
+    """a op b: a Size if both are whole, else an Amount."""
+    b = b.item() if isinstance(b, np.generic) else b
+    if not _is_whole(b):
+        return Amount.of(op, a, b)
+    return _product(a, b) if op is Op.MUL else _sum(a, b, 1 if op is Op.ADD else -1)
 
 
 def _sum(a: int, b: int, sign: int) -> int:

@@ -54,12 +54,13 @@ def poisoned(fast: Jit[..., Any], value: float) -> None:
 @contextmanager
 def by_default(device: str) -> Iterator[None]:
     """Let new tensors be on `device`."""
-    before = os.environ["DEV"]
+    before = dict(os.environ)
     os.environ["DEV"] = device
     try:
         yield
     finally:
-        os.environ["DEV"] = before
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def same_at_every_size(

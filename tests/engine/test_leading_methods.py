@@ -73,7 +73,7 @@ CALLS: dict[str, Function] = {
         name: lambda x, name=name: getattr(x.int(), name)(*([x.abs().int()] * (name != "bitwise_not")))
         for name in BITS
     },
-    "where": lambda x: x.where(x > 0, 1.0) if hasattr(x, "where") else x,
+    "where": lambda x: (x > 0).where(x, 1.0),
     "outer": lambda x: x[:, 0].outer(x[:, 1]),
     "matmul": lambda x: (x @ OTHER, x.matmul(OTHER), x.linear(OTHER.T), x.dot(OTHER)),
     "between": lambda x: (x @ x.T, x.T @ x, Tensor.einsum("ni,mi->nm", x, x), x.tensordot(x.T, 1)),
