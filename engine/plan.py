@@ -177,7 +177,10 @@ class Plan:
 
     def _lay_out(self, memories: list[Any], sizes: Mapping[int, int]) -> dict[int, Array]:
         """The counts among the memories, and arguments of leading sizes in what the largest takes: the rows there are."""
-        laid = self._laid_out.pop() if self._laid_out else {}
+        try:
+            laid = self._laid_out.pop()
+        except IndexError:  # another call has it
+            laid = {}
         for slot, size in sizes.items():
             memories[slot] = np.array(size, np.int64)
         for each in self.inputs:

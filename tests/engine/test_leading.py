@@ -256,6 +256,20 @@ def test_an_argument_may_be_assigned_and_have_a_gradient() -> None:
         np.testing.assert_allclose(x.numpy(), values - 2 * values / values.size, rtol=1e-5)
 
 
+def test_gradients_of_an_argument_gather_from_call_to_call() -> None:
+    @jit(leading={"x": N})
+    def gather(x: Tensor) -> None:
+        (x * x).sum().backward()
+
+    for size in EVERY:
+        values = rows(size, 6)
+        x = Tensor(values, requires_grad=True)
+        for times in range(1, 4):
+            gather(x)
+            assert x.grad is not None
+            np.testing.assert_array_equal(x.grad.numpy(), 2 * values * times)
+
+
 def test_random_numbers_are_those_of_the_plain_function() -> None:
     def drop(x: Tensor) -> Any:
         return x.dropout(0.5), Tensor.rand(x.shape[0], 3), x.randn_like()
@@ -330,6 +344,14 @@ def test_inside_another_recording_it_is_part_of_that() -> None:
     outer = jit(lambda x: inner(x) + 1, leading={"x": N})
     for size in EVERY:
         np.testing.assert_array_equal(outer(Tensor(rows(size, 6))).numpy(), rows(size, 6) * 2 + 1)
+
+
+def test_without_hardware_results_have_the_shapes_of_the_call() -> None:
+    fast = jit(lambda x: (x * 2, x.sum(0), x @ x.T), leading={"x": N})
+    for size in EVERY:
+        found = fast(Tensor(rows(size, 6), device="NULL"))
+        assert [tensor.shape for tensor in found] == [(size, 6), (6,), (size, size)]
+    assert len(fast.plans) == 1
 
 
 REFUSED: dict[str, tuple[Function, str]] = {

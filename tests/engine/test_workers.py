@@ -22,7 +22,7 @@ from engine.errors import CompileError, DeviceError
 from engine.options import Pinning
 from engine.runtime import scratch
 from engine.runtime.cpu import Program, load
-from engine.runtime.pool import Call, Calls
+from engine.runtime.pool import Call, Calls, Limit
 from engine.runtime.ring import Ring
 from engine.runtime.workers import Threading, Workers, build_pool
 from engine.target import detect
@@ -232,6 +232,19 @@ def test_a_list_runs_in_its_order_whatever_the_number_of_threads(make: Make, tmp
         for n, (before, after) in enumerate(pairwise(arrays)):
             tiles = 1 + 7 * (n % 3)
             assert after[:tiles].tolist() == [value + tile for tile, value in enumerate(before[:tiles])]
+
+
+def test_a_limit_is_read_from_memory_in_each_run(make: Make, tmp_path: Path) -> None:
+    workers, before = make(), np.zeros(20, np.int64)
+    program = load(code(tmp_path), "add_tile", 0, workers)
+    calls = Calls([Call(program.function, (1, 0), 0, 10, limit=Limit(count=2, unit=3, step=4))])
+    for count in (1, 2, 4, 5, 13, 14, 100):  # of 3 elements each, 4 of which are a tile
+        after, size = np.full(20, -1), np.array(count, np.int64)
+        addresses = (ctypes.c_void_p * 3)(*(array.ctypes.data for array in (before, after, size)))
+        for threads in (1, 3):
+            workers.replay(calls, addresses, threads, Ring(64))
+            tiles = min(10, -(-count * 3 // 4))
+            assert after.tolist() == [*range(tiles), *[-1] * (20 - tiles)]
 
 
 def test_an_empty_list_does_nothing(make: Make) -> None:
