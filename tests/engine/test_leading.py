@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import nn
+from engine import dtypes, nn
 from engine.autograd import no_grad
 from engine.device.compiled import Kernels
 from engine.errors import CaptureError, InvalidGraph
@@ -140,6 +140,36 @@ def test_training_on_batches_of_all_sizes_goes_as_without_jit(optimizer: Callabl
         if step.plans:
             poisoned(step, float("nan"))
     assert len(step.plans) == 1
+
+
+def test_layers_of_every_kind_take_a_batch_of_any_size() -> None:
+    var = Var("n", 2, 6)
+    plain, replayed = ([nn.BatchNorm2d(2), nn.Embedding(9, 4), nn.RMSNorm(4)] for _ in range(2))
+    with no_grad():
+        replayed[1].weight.assign(plain[1].weight * 1)
+
+    def layers(norm: Any, embedding: Any, scale: Any) -> Function:
+        def forward(x: Tensor) -> Any:
+            places = (x.abs().sum((1, 2, 3)) % 9).cast(dtypes.int64)
+            return norm(x), scale(embedding(places)), x.instance_norm(), x.group_norm(1)
+
+        return forward
+
+    fast = jit(layers(*replayed), leading={"x": var})
+    for size in (3, 6, 2, 5, 4):
+        given = rows(size, 2, 3, 3)
+        is_like(elements(fast(Tensor(given))), elements(layers(*plain)(Tensor(given))), 1e-4)
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            is_like([getattr(replayed[0], name).numpy()], [getattr(plain[0], name).numpy()], 1e-4)
+    assert len(fast.plans) == 1
+
+
+def test_a_norm_that_needs_two_rows_asks_for_a_size_of_two() -> None:
+    norm = nn.BatchNorm1d(6)
+    fast = jit(norm.forward, leading={"x": N})
+    fast(Tensor(rows(3, 6)))
+    with pytest.raises(InvalidGraph, match=r"n < 2 holds for some sizes of n \(1 to 7\)"):
+        fast(Tensor(rows(3, 6)))
 
 
 def test_random_sizes_of_many_rows() -> None:

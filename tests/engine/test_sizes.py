@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import dtype as dt
-from engine.build import cast, const, reshape, shrink
+from engine.build import cast, const, fold, leading, reshape, shrink
 from engine.errors import InvalidGraph
 from engine.ir import UOp, substitute
 from engine.kernel import Kernel
+from engine.ops import Op
 from engine.order import fresh_buffer
 from engine.runtime.interp import evaluate
 from engine.shapes import shape_of
@@ -31,6 +32,7 @@ from engine.sizes import (
     open_size,
     plain,
 )
+from engine.spec import Level, problem
 
 N, M = Var("n", 2, 9), Var("m", 1, 4)
 COUNTS = {var: Count(var, fresh_buffer((), dt.int64)) for var in (N, M)}
@@ -140,3 +142,25 @@ def test_shapes_are_told_from_plain_ones_and_keep_their_sizes() -> None:
     assert shape_of(shrink(x, [(0, 2, 1), (0, 6, 1)])) == (2, 6)
     assert type(shape_of(shrink(x, [(0, 2, 1), (0, 6, 1)]))) is tuple
     assert shape_of(cast(x, dt.float64)) == (n, 6)
+
+
+def test_a_loop_does_not_take_what_is_of_an_open_size() -> None:
+    start = const(0, dt.float32, (n, 6))
+    (after,) = fold(3, [start], [], lambda step, states, parts: states)
+    with pytest.raises(InvalidGraph, match=r"FOLD: of a leading size n \(2 to 9\)"):
+        shape_of(after)
+
+
+def test_a_marked_axis_is_as_long_as_its_size_may_be() -> None:
+    x = const(1, dt.float32, (9, 6))
+    wrong = UOp(Op.LEADING, dt.float32, (x, COUNTS[N].node), (1, 1, N))
+    with pytest.raises(InvalidGraph, match=r"an axis of 6 is not the 9 of n \(2 to 9\)"):
+        shape_of(wrong)
+    for node in (
+        UOp(Op.LEADING, dt.float32, (x,), (0, 1, N)),
+        UOp(Op.LEADING, dt.float32, (x, const(1, dt.int64)), (0, 1, N)),
+        UOp(Op.LEADING, dt.int32, (x, COUNTS[N].node), (0, 1, N)),
+    ):
+        assert problem(node, Level.TENSOR)
+    assert problem(leading(x, (n, 6)), Level.TENSOR) == ""
+    assert problem(leading(x, (n, 6)), Level.DEFINITION)
