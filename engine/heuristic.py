@@ -124,6 +124,26 @@ def in_tiles(kernel: Kernel, schedule: Schedule, number: int) -> Schedule:
     return schedule if tiled == found else tiled
 
 
+def row_by_row(kernel: Kernel, schedule: Schedule, number: int) -> Schedule | None:
+    """For a few elements along axis `number` of the output: a tile each, and nothing staged or blocked for others.
+
+    None where tiles of one element cannot be had.
+    """
+    alone = (OptKind.THREAD, OptKind.STAGE, OptKind.SPLIT, OptKind.REORDER)
+    own = (OptKind.UPCAST, OptKind.PAD)
+    left = [
+        opt
+        for opt in schedule
+        if opt.kind not in alone and not (opt.kind in own and (opt.target, opt.axis) == (TARGET_OUT, number))
+    ]
+    found = legal(kernel, (), left)
+    for leaf in replay(kernel, found).loops:
+        if leaf.axis in rows.shared_axes(body(kernel)) and leaf.axis.index == number and leaf.stride == 1:
+            tiled = legal(kernel, found, [_opt(OptKind.THREAD, leaf.axis, leaf.extent)])
+            return tiled if leaf.extent > 1 and tiled != found else None
+    return None
+
+
 def grouped(kernel: Kernel, schedule: Schedule) -> Schedule:
     """The schedule with its longest reduce in parts where that costs next to nothing and its output has few tiles.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Generic, TypeVar
 
 from engine.ir import UOp, toposort
 from engine.kernel import Kernel
@@ -17,6 +18,7 @@ from engine.leading_axes import split
 from engine.ops import ELEMENTWISE, Op
 from engine.shapes import Shape, shape_of
 
+P = TypeVar("P")
 # For each axis that has one: below (slot of the count) · unit.
 Need = Mapping[int, tuple[int, int]]
 ALL: Need = {}
@@ -29,6 +31,14 @@ class Needed:
     axis: int
     unit: int
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Few(Generic[P]):
+    """A kernel, prepared, that is quicker for up to `most` elements along the needed axis, each of which is a tile."""
+
+    prepared: P
+    most: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,10 +54,17 @@ class Limit:
     unit: int
     step: int
 
-    def tiles(self, addresses: Any, most: int) -> int:
-        """How many that is, the memory being at `addresses`."""
-        count = ctypes.c_int64.from_address(addresses[self.count]).value
-        return min(most, -(-count * self.unit // self.step))
+    def elements(self, addresses: Any) -> int:
+        """count · unit, the memory being at `addresses`."""
+        return int(ctypes.c_int64.from_address(addresses[self.count]).value) * self.unit
+
+
+@dataclass(frozen=True, slots=True)
+class Shorter:
+    """A function that is called instead for up to `most` elements of a Limit, each of which is a tile of its."""
+
+    function: Any
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +77,16 @@ class Call:
     tiles: int
     subject: int = 0  # what events call it
     limit: Limit | None = None
+    shorter: Shorter | None = None
 
-    def tiles_now(self, addresses: Any) -> int:
-        """The tiles to run on memory at `addresses`."""
-        return self.tiles if self.limit is None else self.limit.tiles(addresses, self.tiles)
+    def now(self, addresses: Any) -> tuple[Any, int]:
+        """The function to call on memory at `addresses`, and for how many tiles."""
+        if self.limit is None:
+            return self.function, self.tiles
+        elements = self.limit.elements(addresses)
+        if self.shorter is not None and elements <= self.shorter.most:
+            return self.shorter.function, elements
+        return self.function, min(self.tiles, -(-elements // self.limit.step))
 
 
 class _Launch(ctypes.Structure):
@@ -89,6 +102,8 @@ class _Launch(ctypes.Structure):
         ("size", ctypes.c_long),
         ("unit", ctypes.c_long),
         ("step", ctypes.c_long),
+        ("shorter", ctypes.c_void_p),
+        ("most", ctypes.c_long),
     )
 
 
@@ -105,7 +120,9 @@ class Calls:
         for launch, call in zip(self.launches, calls, strict=True):
             address = ctypes.cast(call.function, ctypes.c_void_p).value
             limit = call.limit or Limit(0, 0, 0)
-            rest = call.subject, limit.count, limit.unit, limit.step
+            rest: list[int | None] = [call.subject, limit.count, limit.unit, limit.step]
+            if call.shorter is not None:
+                rest += [ctypes.cast(call.shorter.function, ctypes.c_void_p).value, call.shorter.most]
             launch.__init__(address, place, len(call.slots), call.scratch, call.tiles, *rest)
             place += len(call.slots) * ctypes.sizeof(ctypes.c_int)
 

@@ -19,10 +19,10 @@ import numpy as np
 from engine import dtype as dt
 from engine.kernel import Kernel
 from engine.memory import Life, layout
-from engine.needed import Needed
+from engine.needed import Few, Needed
 from engine.opts import RangeType
 from engine.runtime.cpu import Array, Phase, Prepared, empty, placed
-from engine.runtime.pool import Call, Calls, Limit
+from engine.runtime.pool import Call, Calls, Limit, Shorter
 from engine.runtime.ring import RING
 from engine.runtime.workers import Workers
 from engine.shapes import Shape, shape_of
@@ -30,19 +30,23 @@ from engine.shapes import Shape, shape_of
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Run `kernel` on the memory in `inputs` (slots) into slot `output`, of which only what is `needed` matters."""
+    """Run `kernel` on the memory in `inputs` (slots) into slot `output`, of which only what is `needed` matters.
+
+    `few` does the same, and is quicker where that is not much.
+    """
 
     kernel: Prepared
     inputs: tuple[int, ...]
     output: int
     needed: Needed | None = None
+    few: Few[Prepared] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Launch:
     """A phase of a kernel, which reads the memory in `reads` (slots) and writes `nbytes` in `output`.
 
-    `needed` is of that.
+    `needed` is of that, and `few` does the same.
     """
 
     phase: Phase
@@ -50,6 +54,7 @@ class _Launch:
     output: int
     nbytes: int
     needed: Needed | None = None
+    few: Few[Prepared] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,7 @@ class Replay:
         self._offsets = dict(zip(lives, found.offsets, strict=True))
         self.slab_bytes = found.nbytes
         self._calls = Calls([_call(launch) for launch in launches])
+        self._steps = tuple(steps)  # whose code is called
         self._subjects = [launch.phase.subject for launch in launches]  # events are about what somebody keeps
         self._threads = max((step.kernel.threads for step in steps), default=1)
         self._workers = workers
@@ -131,7 +137,7 @@ def _launches(steps: Sequence[Step], slots: int) -> list[_Launch]:
     for step in steps:
         made, nbytes = step.kernel, _nbytes(step.kernel.kernel)
         if made.combine is None:
-            found.append(_Launch(made.first, step.inputs, step.output, nbytes, step.needed))
+            found.append(_Launch(made.first, step.inputs, step.output, nbytes, step.needed, step.few))
         else:
             partials = next(between)
             found.append(_Launch(made.first, step.inputs, partials, made.combine.nbytes))
@@ -161,8 +167,13 @@ def _nbytes(kernel: Kernel) -> int:
 def _call(launch: _Launch) -> Call:
     phase, program = launch.phase, launch.phase.program
     slots = (launch.output, *launch.reads)
-    number = phase.subject.number
-    return Call(program.function, slots, program.scratch, phase.tiles, number, _limit(phase, launch.needed))
+    limit, few = _limit(phase, launch.needed), launch.few
+    shorter = None
+    scratch = program.scratch
+    if limit is not None and few is not None:
+        shorter = Shorter(few.prepared.program.function, few.most)
+        scratch = max(scratch, few.prepared.program.scratch)
+    return Call(program.function, slots, scratch, phase.tiles, phase.subject.number, limit, shorter)
 
 
 def _limit(phase: Phase, needed: Needed | None) -> Limit | None:

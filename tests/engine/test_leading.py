@@ -249,6 +249,25 @@ def test_dead_rows_are_computed_from_nothing_that_is_read() -> None:
     assert 0 < written < frame.slab.size / 2
 
 
+def test_few_rows_have_a_kernel_of_their_own_where_a_tile_is_of_many() -> None:
+    """It is made with the others; from how many rows on the other is quicker the model says."""
+    var, weight = Var("n", 1, 128), Tensor(rows(512, 512, seed=3))
+    fast = jit(lambda x: x @ weight, leading={"x": var})
+    for _ in range(3):
+        fast(Tensor(rows(128, 512)))
+    run = fast.plans[0]._run
+    if not isinstance(run, Replay):
+        return
+    (call,) = run._calls.calls
+    assert call.shorter is not None
+    assert call.limit is not None
+    assert 1 <= call.shorter.most <= call.limit.step
+    for size in (1, 2, call.shorter.most, call.shorter.most + 1, 127, 1):
+        poisoned(fast, float("nan"))
+        found = fast(Tensor(rows(size, 512))).numpy()
+        np.testing.assert_array_equal(found, rows(size, 512) @ weight.numpy())
+
+
 def test_state_from_outside_is_read_and_assigned_whatever_the_size() -> None:
     total, seen = Tensor([0.0] * 6), Tensor([0])
 
