@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine import dtypes as dtypes
+    from engine.sizes import Var as Var
     from engine.tensor import Tensor as Tensor
 
-_EXPORTS = {"Tensor": "engine.tensor", "dtypes": "engine.dtypes"}
+_EXPORTS = {"Tensor": "engine.tensor", "Var": "engine.sizes", "dtypes": "engine.dtypes"}
 
 
 def __getattr__(name: str) -> Any:

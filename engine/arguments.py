@@ -17,6 +17,7 @@ from engine.errors import InvalidGraph
 from engine.ir import UOp
 from engine.realize import Array, hold
 from engine.shapes import Shape
+from engine.sizes import Size, is_number, is_open
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,9 +30,9 @@ def integers(values: tuple[Any, ...], name: str) -> tuple[int, ...]:
     if len(values) == 1 and isinstance(values[0], Sequence) and not isinstance(values[0], str):
         values = tuple(values[0])
     for place, value in enumerate(values):
-        if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer | Size):
             raise TypeError(f"{name}[{place}] must be an integer, not {value!r}")
-    return tuple(int(value) for value in values)
+    return tuple(value if is_open(value) else int(value) for value in values)
 
 
 def numbers(value: Any, name: str = "axes") -> tuple[int, ...]:
@@ -105,7 +106,7 @@ def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
 
 def python_type(value: Scalar) -> DType:
     """The dtype a Python number has by itself: bool, int64 or float32."""
-    return dt.bool_ if isinstance(value, bool) else dt.int64 if isinstance(value, int) else dt.float32
+    return dt.bool_ if isinstance(value, bool) else dt.int64 if isinstance(value, int | Size) else dt.float32
 
 
 def constant(value: Scalar, dtype: DType, shape: Shape) -> UOp:
@@ -119,7 +120,7 @@ def constant(value: Scalar, dtype: DType, shape: Shape) -> UOp:
 
 def data_node(data: Any, dtype: DType | None) -> UOp:
     """A node for a number, nested lists or a NumPy array; ValueError for a dtype the engine has not."""
-    if isinstance(data, bool | int | float) and not isinstance(data, np.generic):
+    if is_number(data):
         return constant(data, dtype or python_type(data), ())
     return hold(_array(data, dtype))
 

@@ -12,12 +12,15 @@ from engine.ir import UOp
 from engine.ops import COMPARE, HoleKind, Op
 from engine.rounding import rounded
 from engine.shapes import Shape, shape_of
+from engine.sizes import Size, extent, fixed, is_open, number_node, plain
 
 Scalar = bool | int | float
 
 
 def const(value: Scalar, dtype: DType, shape: Shape = ()) -> UOp:
     """A constant of `dtype`, spread over `shape`; a float is rounded to the dtype."""
+    if is_open(value):
+        return broadcast(cast(number_node(value, dt.float64 if dtype.is_float else dt.int64), dtype), shape)
     if dtype is dt.bool_:
         value = bool(value)
     elif dtype.is_int:
@@ -29,12 +32,37 @@ def const(value: Scalar, dtype: DType, shape: Shape = ()) -> UOp:
 
 def reshape(node: UOp, shape: Shape) -> UOp:
     """`node` seen in another shape of as many elements; itself when the shape is its own."""
-    return node if shape_of(node) == shape else UOp(Op.RESHAPE, node.dtype, (node,), shape)
+    old = shape_of(node)
+    if old == shape if type(old) is tuple else plain(old) == plain(shape):
+        return node
+    found = UOp(Op.RESHAPE, node.dtype, (node,), plain(shape))
+    for asked, given in zip(shape, shape_of(found), strict=True):
+        if type(asked) is not int and (type(given) is int or asked != given):
+            raise InvalidGraph(f"{old} has no axis of {asked}", "RESHAPE")
+    return found
 
 
 def expand(node: UOp, shape: Shape) -> UOp:
     """`node` with its size-1 axes grown to `shape`; itself when the shape is its own."""
-    return node if shape_of(node) == shape else UOp(Op.EXPAND, node.dtype, (node,), shape)
+    old = shape_of(node)
+    if old == shape:
+        return node
+    found = UOp(Op.EXPAND, node.dtype, (node,), plain(shape))
+    for n, asked in zip(old, shape, strict=False):
+        if type(asked) is not int and type(n) is int and n != 1:
+            raise InvalidGraph(f"{old} has no axis of {asked}", "EXPAND")
+    return leading(found, shape)
+
+
+def leading(node: UOp, shape: Shape) -> UOp:
+    """`node`, which is as large as `shape` may be: marked along the axes whose size that leaves open."""
+    for axis, (n, m) in enumerate(zip(shape, shape_of(node), strict=True)):
+        if type(n) is not int and type(m) is int:
+            assert isinstance(n, Size)
+            assert n.rows is not None
+            count, unit = n.rows
+            node = UOp(Op.LEADING, node.dtype, (node, count.node), (axis, unit, count.var))
+    return node
 
 
 def permute(node: UOp, axes: tuple[int, ...]) -> UOp:
@@ -42,15 +70,57 @@ def permute(node: UOp, axes: tuple[int, ...]) -> UOp:
     return node if axes == tuple(range(len(axes))) else UOp(Op.PERMUTE, node.dtype, (node,), axes)
 
 
+def viewed(node: UOp, shape: Shape) -> UOp:
+    """A BUFFER in a shape some of whose sizes may be open: as they were when it was computed."""
+    return leading(reshape(node, plain(shape)), shape)
+
+
 def shrink(node: UOp, part: Sequence[tuple[int, int, int]]) -> UOp:
     """Elements start, start + step, … below stop of each axis; `node` itself when that is all of it."""
-    whole = all(entry == (0, n, 1) for entry, n in zip(part, shape_of(node), strict=True))
+    sizes = shape_of(node)
+    if type(sizes) is not tuple or any(is_open(n) for entry in part for n in entry):
+        return _shrunk_to_open(node, sizes, part)
+    whole = all(entry == (0, n, 1) for entry, n in zip(part, sizes, strict=True))
     return node if whole else UOp(Op.SHRINK, node.dtype, (node,), tuple(map(tuple, part)))
+
+
+def _shrunk_to_open(node: UOp, sizes: Shape, part: Sequence[tuple[int, int, int]]) -> UOp:
+    """`shrink` of or to axes of open sizes: the first of an axis, as many as there are in every call."""
+    taken: list[tuple[int, int, int]] = []
+    left = []
+    for n, (start, stop, step) in zip(sizes, part, strict=True):
+        if is_open(start) or is_open(step) or (is_open(stop) and not _is_front(start, stop, step, n)):
+            why = "is counted from its end, or not there in every call"
+            raise InvalidGraph(f"[{start}:{stop}:{step}] of an axis of {n} {why}", "SHRINK")
+        taken.append((start, extent(stop), step))
+        left.append(stop if is_open(stop) else n)
+    whole = all(entry == (0, n, 1) for entry, n in zip(taken, plain(sizes), strict=True))
+    found = node if whole else UOp(Op.SHRINK, node.dtype, (node,), tuple(taken))
+    marks = (n if is_open(entry[1]) else m for n, m, entry in zip(left, shape_of(found), part, strict=True))
+    return leading(found, tuple(marks))
+
+
+def _is_front(start: int, stop: int, step: int, n: int) -> bool:
+    """Are the first `stop`, whatever it is, there of n?"""
+    return (start, step) == (0, 1) and (stop == n if is_open(n) else extent(stop) <= n)
 
 
 def pad(node: UOp, widths: Sequence[tuple[int, int, int]]) -> UOp:
     """`node` with (low, high, between) zeros before, behind and between the elements of each axis."""
+    if any(is_open(n) for entry in widths for n in entry):
+        return _padded_to_open(node, widths)
     return UOp(Op.PAD, node.dtype, (node,), tuple(map(tuple, widths))) if any(map(any, widths)) else node
+
+
+def _padded_to_open(node: UOp, widths: Sequence[tuple[int, int, int]]) -> UOp:
+    """`pad` of axes of a known size so far behind that they are of an open one."""
+    sizes: list[int] = []
+    most = []
+    for n, (low, high, between) in zip(shape_of(node), widths, strict=True):
+        inside = n + fixed(low) + max(n - 1, 0) * fixed(between)
+        sizes.append(inside + high)
+        most.append((low, high if type(high) is int else extent(sizes[-1]) - extent(inside), between))
+    return leading(UOp(Op.PAD, node.dtype, (node,), tuple(most)), tuple(sizes))
 
 
 def flip(node: UOp, axes: tuple[int, ...]) -> UOp:
@@ -60,7 +130,7 @@ def flip(node: UOp, axes: tuple[int, ...]) -> UOp:
 
 def iota(n: int) -> UOp:
     """The int64 numbers 0 … n-1."""
-    return UOp(Op.IOTA, dt.int64, (), n)
+    return leading(UOp(Op.IOTA, dt.int64, (), extent(n)), (n,))
 
 
 def iota_along(shape: Shape, axis: int) -> UOp:

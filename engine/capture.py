@@ -7,34 +7,42 @@ what the tensors really hold changes only when all went well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.build import reshape
+import numpy as np
+
+from engine import dtype as dt
+from engine.build import leading, viewed
 from engine.cell import Cell, born_in, made, watched
 from engine.device.protocol import Array, Device, Launch
 from engine.errors import CaptureError
 from engine.ir import UOp
+from engine.needed import Needed, Ran, needed
 from engine.nested import cells_of, rebuilt
 from engine.order import Step
 from engine.plan import (
     GradientOf,
     Input,
+    Leading,
     Place,
     Plan,
     Result,
+    at_most,
+    cut,
     kind_of,
     settled,
 )
-from engine.realize import alias, base_of, memory
-from engine.shapes import shape_of
+from engine.realize import adopt, alias, base_of, memory
+from engine.shapes import Shape, shape_of
+from engine.sizes import Count, Size, Var, open_size, plain
 
 
 def settle_results(results: Sequence[Cell], assigned: Sequence[Cell]) -> None:
     """Realize what a call gives and what it assigned. Results are values: no gradient goes back through them."""
     for cell, node in zip(results, settled([*results, *assigned]), strict=False):
-        cell._value = reshape(base_of(node), shape_of(node))
+        cell._value = viewed(base_of(node), shape_of(node))
 
 
 class Observer:
@@ -68,20 +76,31 @@ class Observer:
 
 @dataclass(slots=True)
 class _Seen:
-    """A tensor from outside: the recording's BUFFER for what it held, what it is to hold now, its gradient before."""
+    """A tensor from outside: the recording's BUFFER for what it held, and its gradient before.
+
+    `first` is what it appeared to hold: that BUFFER, of which more or less means something if its size is a leading
+    one (`var`). `node` is what it is to hold now.
+    """
 
     cell: Cell
     buffer: UOp
+    first: UOp
     node: UOp
     gradient: Cell | None
+    var: Var | None
 
 
 class Capture:
-    """A Watch that records one call of a function of `arguments` (the tensors in them)."""
+    """A Watch that records one call of a function of `arguments` (the tensors in them).
 
-    def __init__(self, arguments: Sequence[Cell]) -> None:
+    The first axes of those in `leading` (by id) have open sizes while it is recorded.
+    """
+
+    def __init__(self, arguments: Sequence[Cell], leading: Mapping[int, Var] | None = None) -> None:
         self.mark = object()
         self._arguments = arguments
+        self._leading = dict(leading or {})
+        self._counts: dict[Var, UOp] = {}
         self._seen: dict[int, _Seen] = {}
         self._ran: list[tuple[Step, Device]] = []
 
@@ -110,9 +129,19 @@ class Capture:
         if seen is None:
             with watched(None):
                 (node,) = settled([cell])
-            buffer = alias(node)
-            seen = self._seen[id(cell)] = _Seen(cell, buffer, buffer, cell._gradient)
+            var = self._leading.get(id(cell))
+            buffer = alias(node) if var is None else adopt(at_most(memory(node), var.max), node.dtype)
+            first = buffer if var is None else self._led(buffer, var, shape_of(node)[0])
+            seen = self._seen[id(cell)] = _Seen(cell, buffer, first, first, cell._gradient, var)
+            if var is not None and cell._gradient is not None:
+                self._leading[id(cell._gradient)] = var
         return seen
+
+    def _led(self, buffer: UOp, var: Var, size: int) -> UOp:
+        """The BUFFER with as many leading elements as this call's size says."""
+        if var not in self._counts:
+            self._counts[var] = adopt(np.array(size, np.int64), dt.int64)
+        return leading(buffer, (open_size(Count(var, self._counts[var])), *shape_of(buffer)[1:]))
 
     def run(self, function: Callable[[], Any]) -> Any:
         """Call it, and realize what it gives and what it assigned. If it fails, gradients are as they were."""
@@ -129,7 +158,7 @@ class Capture:
         return result
 
     def _changed(self) -> list[_Seen]:
-        return [seen for seen in self._seen.values() if seen.node is not seen.buffer]
+        return [seen for seen in self._seen.values() if seen.node is not seen.first]
 
     def _gradients(self) -> dict[int, Cell]:
         """The gradients that tensors have been given, by the tensors' ids."""
@@ -144,21 +173,32 @@ class Capture:
         table = _Table(self._ran, [base_of(node) for node in (*given, *(seen.node for seen in changed))])
         places = self._places()
 
+        counts = {node: table.slot(node) for node in self._counts.values()}
+
         def result_of(cell: Cell, place: Place | None) -> Result:
             node = self._final(cell)
-            return Result(place, table.slot(base_of(node)), shape_of(node), node.dtype, cell.device)
+            shape = shape_of(node)
+            return Result(
+                place, table.slot(base_of(node)), plain(shape), node.dtype, cell.device, cut_of(shape, counts)
+            )
 
+        def input_of(seen: _Seen, place: Place) -> Input:
+            count = None if seen.var is None else counts[self._counts[seen.var]]
+            return Input(place, table.slot(seen.buffer), *kind_of(seen.cell, seen.buffer), count)
+
+        results = (
+            *(result_of(cell, places.get(id(cell))) for cell in outputs),
+            *(result_of(seen.cell, places[id(seen.cell)]) for seen in changed),
+            *(result_of(cell, places[key]) for key, cell in gradients.items()),
+        )
         plan = Plan(
-            inputs=tuple(
-                Input(places[key], table.slot(seen.buffer), *kind_of(seen.cell, seen.buffer))
-                for key, seen in self._seen.items()
-            ),
+            inputs=tuple(input_of(seen, places[key]) for key, seen in self._seen.items()),
             with_gradient=tuple((places[key], seen.gradient is not None) for key, seen in self._seen.items()),
-            constants=table.constants({seen.buffer for seen in self._seen.values()}),
-            launches=table.launches(),
-            outputs=tuple(result_of(cell, places.get(id(cell))) for cell in outputs),
-            changed=tuple(result_of(seen.cell, places[id(seen.cell)]) for seen in changed),
-            gradients=tuple(result_of(cell, places[key]) for key, cell in gradients.items()),
+            constants=table.constants({*counts, *(seen.buffer for seen in self._seen.values())}),
+            launches=table.launches(self._counts, results),
+            outputs=results[: len(outputs)],
+            changed=results[len(outputs) : len(outputs) + len(changed)],
+            gradients=results[len(outputs) + len(changed) :],
             without_gradient=tuple(
                 places[key]
                 for key, seen in self._seen.items()
@@ -166,10 +206,27 @@ class Capture:
             ),
             template=_template(result, outputs),
             slots=table.size,
+            counts=tuple(self._leading_of(var, table) for var in self._counts),
         )
         for seen in changed:
-            seen.cell._held = seen.node
+            seen.cell._held = self._cut(seen.node)
+        for cell in (*outputs, *gradients.values()):
+            if born_in(cell, self):
+                cell._held = self._cut(cell._held)
         return plan, result
+
+    def _leading_of(self, var: Var, table: _Table) -> Leading:
+        seen = next(seen for seen in self._seen.values() if seen.var == var)
+        return Leading(table.slot(self._counts[var]), var.max, table.slot(seen.buffer))
+
+    def _cut(self, node: UOp) -> UOp:
+        """A realized node as long as its open sizes are in this call."""
+        shape = shape_of(node)
+        need = cut_of(shape, {node: number for number, node in enumerate(self._counts.values())})
+        if not need:
+            return node
+        sizes = {number: int(memory(count)) for number, count in enumerate(self._counts.values())}
+        return adopt(np.array(cut(memory(node), plain(shape), need, sizes)), node.dtype)
 
     def _final(self, cell: Cell) -> UOp:
         return cell._held if born_in(cell, self) else self._open(cell).node
@@ -183,6 +240,12 @@ class Capture:
             if seen.gradient is not None and id(seen.gradient) not in found:
                 found[id(seen.gradient)] = GradientOf(found.get(id(seen.cell), seen.cell))
         return {key: found.get(key, seen.cell) for key, seen in self._seen.items()}
+
+
+def cut_of(shape: Shape, counts: Mapping[UOp, int]) -> dict[int, tuple[int, int]]:
+    """For each axis of an open size (slot of its count, unit)."""
+    rows = {axis: n.rows for axis, n in enumerate(shape) if isinstance(n, Size)}
+    return {axis: (counts[found[0].node], found[1]) for axis, found in rows.items() if found is not None}
 
 
 class _Numbered(Cell):
@@ -232,8 +295,9 @@ class _Table:
         read = dict.fromkeys([*(b for step, _ in self._steps for b in step.inputs), *self._wanted])
         return tuple((self.slot(buffer), memory(buffer)) for buffer in read if buffer not in computed)
 
-    def launches(self) -> tuple[Launch, ...]:
-        """The kept steps, each with the memories that nobody reads after it."""
+    def launches(self, counts: Mapping[Var, UOp], results: Sequence[Result]) -> tuple[Launch, ...]:
+        """The kept steps, each with the memories that nobody reads after it, and what is needed of its output."""
+        needs = self._needed(counts, results) if counts else [None] * len(self._steps)
         last = {buffer: number for number, (step, _) in enumerate(self._steps) for buffer in step.inputs}
         kept = set(self._wanted)
         found = []
@@ -241,5 +305,13 @@ class _Table:
             free = {b for b in step.inputs if last[b] == number and b not in kept}
             slots = tuple(self.slot(buffer) for buffer in step.inputs)
             freed = tuple(sorted(self.slot(buffer) for buffer in free))
-            found.append(Launch(step.kernel, device, slots, self.slot(step.output), freed))
+            found.append(Launch(step.kernel, device, slots, self.slot(step.output), freed, needs[number]))
         return tuple(found)
+
+    def _needed(self, counts: Mapping[Var, UOp], results: Sequence[Result]) -> list[Needed | None]:
+        ran = [
+            Ran(step.kernel, tuple(map(self.slot, step.inputs)), self.slot(step.output))
+            for step, _ in self._steps
+        ]
+        wanted = [(result.slot, result.shape, result.cut) for result in results]
+        return needed(ran, {self.slot(node): var.max for var, node in counts.items()}, wanted)

@@ -328,6 +328,7 @@ RULES: dict[Op, Rule] = {
     Op.SCATTER: (_to_start, None, _to_updates),
     Op.CONTIGUOUS: (_passed,),
     Op.ASSIGN: (None, _passed),
+    Op.LEADING: (_passed, None),
     Op.GET: (_refuse_fold,),
     Op.FOLD: (_refuse_fold,),
 }

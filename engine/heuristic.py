@@ -38,6 +38,8 @@ PARTS_PER_THREAD = 4
 # least, and is so many times longer than what the parts leave to be combined.
 _ENOUGH_TILES = 16
 _MOST_PARTS, _SHORTEST_PART, _WORTH_PARTS = 64, 1 << 16, 64
+# Tiles of an axis that is run up to a size: each computes what it stages anew.
+_MOST_TILES, _MOST_STAGED_TILES = 64, 8
 _DEFAULT_L2 = 1 << 19
 # Shorter blocks of a reduce spend more on their partial results than they save.
 _SHORTEST_BLOCK = 16
@@ -107,6 +109,43 @@ def threaded(kernel: Kernel, schedule: Schedule, threads: int, parts: int = PART
     IllegalOpt if it does not fit.
     """
     return legal(kernel, schedule, _threads(kernel, schedule, threads, parts))
+
+
+def in_tiles(kernel: Kernel, schedule: Schedule, number: int) -> Schedule:
+    """The schedule with axis `number` of the output in tiles, of which a caller may run the first only.
+
+    As it is where that would compute something twice, or change the order in which a reduce takes its elements in.
+    """
+    found = tuple(opt for opt in schedule if opt.kind is not OptKind.THREAD)
+    scheduled = replay(kernel, found)
+    shared = rows.shared_axes(body(kernel))
+    steps = [leaf.extent for leaf in scheduled.loops if leaf.axis in shared and leaf.axis.index == number]
+    if not steps or scheduled.group is not None:
+        return schedule
+    most = _MOST_STAGED_TILES if scheduled.stages else _MOST_TILES
+    axis = next(axis for axis in shared if axis.index == number)
+    tiled = legal(kernel, found, [_opt(OptKind.THREAD, axis, min(steps[0], most))]) if steps[0] > 1 else found
+    return schedule if tiled == found else tiled
+
+
+def row_by_row(kernel: Kernel, schedule: Schedule, number: int) -> Schedule | None:
+    """For a few elements along axis `number` of the output: a tile each, and nothing staged or blocked for others.
+
+    None where tiles of one element cannot be had.
+    """
+    alone = (OptKind.THREAD, OptKind.STAGE, OptKind.SPLIT, OptKind.REORDER)
+    own = (OptKind.UPCAST, OptKind.PAD)
+    left = [
+        opt
+        for opt in schedule
+        if opt.kind not in alone and not (opt.kind in own and (opt.target, opt.axis) == (TARGET_OUT, number))
+    ]
+    found = legal(kernel, (), left)
+    for leaf in replay(kernel, found).loops:
+        if leaf.axis in rows.shared_axes(body(kernel)) and leaf.axis.index == number and leaf.stride == 1:
+            tiled = legal(kernel, found, [_opt(OptKind.THREAD, leaf.axis, leaf.extent)])
+            return tiled if leaf.extent > 1 and tiled != found else None
+    return None
 
 
 def grouped(kernel: Kernel, schedule: Schedule) -> Schedule:

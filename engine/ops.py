@@ -24,6 +24,8 @@ class Op(StrEnum):
     REDUCE = "REDUCE"  # arg (Op.ADD | Op.MUL | Op.MAX | Op.MIN, axes): the axes disappear
     CONTIGUOUS = "CONTIGUOUS"  # arg one of LEVELS, where to keep it: identity
     DETACH = "DETACH"  # arg None or the number of a leaf: identity, but no gradient goes through it
+    # src (value, count), arg (axis, unit, Var): the value, of whose axis only the first count · unit elements mean anything
+    LEADING = "LEADING"
     GATHER = (
         "GATHER"  # src (values, index), arg axis: values at index along axis; 0 where there is no such index
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ import numpy as np
 from engine.build import reshape
 from engine.cell import Cell
 from engine.device import get
-from engine.device.protocol import Array, Launch, Replayed, Replays
+from engine.device.protocol import Absent, Array, Launch, Replayed, Replays
 from engine.dtype import DType
 from engine.ir import UOp
+from engine.needed import Need
 from engine.nested import rebuilt
 from engine.realize import adopt, is_realized, memory, realize, run_kernel
+from engine.runtime.cpu import empty
 from engine.shapes import Shape, shape_of
 from engine.tensor import Tensor
 
@@ -54,28 +57,49 @@ def _at(place: Place, arguments: Sequence[Cell]) -> Cell | None:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A tensor that is read: where it is, its slot, and what it must be like for the plan to fit."""
+    """A tensor that is read: where it is, its slot, and what it must be like for the plan to fit.
+
+    With `count` (a slot) its first axis may be shorter than in `shape`: as long as the call's count says.
+    """
 
     place: Place
     slot: int
     shape: Shape
     dtype: DType
     device: str
+    count: int | None = None
 
     def fits(self, arguments: Sequence[Cell]) -> bool:
         cell = _at(self.place, arguments)
-        return cell is not None and kind_of(cell, cell._held) == (self.shape, self.dtype, self.device)
+        if cell is None:
+            return False
+        shape, *rest = kind_of(cell, cell._held)
+        shape = shape if self.count is None else (*self.shape[:1], *shape[1:])
+        return (shape, *rest) == (self.shape, self.dtype, self.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Leading:
+    """The slot of a leading size's int64, what it is at the most, and the slot of an input whose first axis has it."""
+
+    slot: int
+    most: int
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A slot that a tensor is to have: the one at `place`, or a new one."""
+    """A slot that a tensor is to have: the one at `place`, or a new one.
+
+    Along the axes in `cut` (axis → count's slot, unit) the tensor is only as long as the call's counts say.
+    """
 
     place: Place | None
     slot: int
     shape: Shape
     dtype: DType
     device: str
+    cut: Need = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -92,6 +116,7 @@ class Plan:
     without_gradient: tuple[Place, ...]  # whose gradient is taken away
     template: Any
     slots: int
+    counts: tuple[Leading, ...] = ()
 
     def fits(self, arguments: Sequence[Cell]) -> bool:
         """Are the tensors from outside still like those that were recorded?"""
@@ -103,8 +128,14 @@ class Plan:
     def replay(self, arguments: Sequence[Cell]) -> Any:
         """Run the kernels on other arguments of the same case. When the device fails, no tensor has changed."""
         memories = self._gather(arguments)
+        sizes = {each.slot: len(memories[each.rows]) for each in self.counts}
+        given = [(each, memories[each.slot]) for each in self.inputs if each.count is not None]
+        laid = self._lay_out(memories, sizes)
         self._run(memories)
-        return self._spread(memories, arguments)
+        for each, array in given:
+            memories[each.slot] = array  # a result may be an argument itself
+        self._laid_out.append(laid)
+        return self._spread(memories, sizes, arguments)
 
     @cached_property
     def _run(self) -> Replayed:
@@ -139,10 +170,36 @@ class Plan:
             memories[slot] = array
         return memories
 
-    def _spread(self, memories: list[Any], arguments: Sequence[Cell]) -> Any:
-        nodes: dict[int, UOp] = {}
+    @cached_property
+    def _laid_out(self) -> list[dict[int, Array]]:
+        """Memory for arguments at their largest, by slot, that no call uses now: kept from call to call."""
+        return []
+
+    def _lay_out(self, memories: list[Any], sizes: Mapping[int, int]) -> dict[int, Array]:
+        """The counts among the memories, and arguments of leading sizes in what the largest takes: the rows there are."""
+        try:
+            laid = self._laid_out.pop()
+        except IndexError:  # another call has it
+            laid = {}
+        for slot, size in sizes.items():
+            memories[slot] = np.array(size, np.int64)
+        for each in self.inputs:
+            if each.count is not None and sizes[each.count] < each.shape[0]:
+                laid[each.slot] = at_most(memories[each.slot], each.shape[0], laid.get(each.slot))
+                memories[each.slot] = laid[each.slot]
+        return laid
+
+    def _spread(self, memories: list[Any], sizes: Mapping[int, int], arguments: Sequence[Cell]) -> Any:
+        nodes: dict[Any, UOp] = {}
 
         def node(result: Result) -> UOp:
+            if result.cut:
+                key = result.slot, result.shape
+                if key not in nodes:
+                    nodes[key] = adopt(
+                        cut(memories[result.slot], result.shape, result.cut, sizes), result.dtype
+                    )
+                return nodes[key]
             if result.slot not in nodes:
                 nodes[result.slot] = adopt(memories[result.slot], result.dtype)
             return reshape(nodes[result.slot], result.shape)
@@ -162,6 +219,31 @@ class Plan:
         for place in self.without_gradient:
             _present(place, arguments)._gradient = None
         return rebuilt(self.template, lambda cell: found[cell.number])  # type: ignore[attr-defined]
+
+
+def at_most(rows: Array, size: int, memory: Array | None = None) -> Array:
+    """`rows` in front of an array of so many: in `memory`, which is one, or in a new one, with zeros behind."""
+    if isinstance(rows, Absent):
+        return Absent((size, *rows.shape[1:]), rows.dtype)
+    if memory is None:
+        memory = empty((size, *rows.shape[1:]), rows.dtype)
+        memory.view(np.uint8).fill(0)
+    np.copyto(memory[: len(rows)], rows)
+    return memory
+
+
+def cut(array: Array, shape: Shape, need: Need, sizes: Mapping[int, int]) -> Array:
+    """An array that is of `shape` at the most, as far as the sizes (by slot) go; it may be cut already.
+
+    A copy, unless more than half of it is left: results must not keep the memory of what they are not.
+    """
+    sizes_now = tuple(sizes[need[a][0]] * need[a][1] if a in need else n for a, n in enumerate(shape))
+    if isinstance(array, Absent):
+        return Absent(sizes_now, array.dtype)
+    if array.size == prod(sizes_now):
+        return array.reshape(sizes_now)
+    part = array.reshape(shape)[tuple(map(slice, sizes_now))]
+    return part if part.flags.c_contiguous and 2 * part.size > array.size else np.array(part)
 
 
 def _present(place: Place, arguments: Sequence[Cell]) -> Cell:

@@ -11,23 +11,27 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from engine.build import reshape
+from engine.build import viewed
 from engine.cell import watching
 from engine.device.protocol import Absent, Device
 from engine.dtype import DType, from_numpy
 from engine.errors import DeviceError
 from engine.ir import UOp, substitute_all, toposort
 from engine.kernel import Kernel
+from engine.leading import masked
 from engine.ops import Op
 from engine.order import Step, fresh_buffer, order
 from engine.runtime.cpu import empty
 from engine.shapes import shape_of
 from engine.simplify import simplify_all
+from engine.sizes import plain
 from engine.spec import Level, verify
 from engine.unfold import unfold
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+# What shows a BUFFER's elements as they lie.
+_SEEING = frozenset({Op.RESHAPE, Op.DETACH, Op.LEADING})
 # The elements of each BUFFER, and what is known of nodes that were realized: both live as long as their key.
 _memory: WeakKeyDictionary[UOp, Array] = WeakKeyDictionary()
 # A node may be realized on several devices (constants are the same node on all): the one used last stands here.
@@ -65,7 +69,7 @@ def is_realized(node: UOp, device: str | None = None) -> bool:
 
 def is_stored(node: UOp) -> bool:
     """Is the node a BUFFER, perhaps reshaped: the same on all devices, with nothing to look up or to compute?"""
-    while node.op in (Op.RESHAPE, Op.DETACH):
+    while node.op in _SEEING:
         node = node.src[0]
     return node.op is Op.BUFFER
 
@@ -80,7 +84,7 @@ def _followed(node: UOp, device: str | None) -> UOp:
         known, where = _realized.get(node, (None, device))
         if known is not None and (device is None or where == device):
             node = known
-        elif node.op in (Op.RESHAPE, Op.DETACH):
+        elif node.op in _SEEING:
             node = node.src[0]
         else:
             break
@@ -100,6 +104,7 @@ def adopt(array: Array, dtype: DType) -> UOp:
 def memory(node: UOp) -> Array:
     """`elements` for passing on to the device that computed them, which may be one that has no data."""
     found, shape = _memory[base_of(node)], shape_of(node)
+    shape = shape if type(shape) is tuple else plain(shape)
     return found if found.shape == shape else found.reshape(shape)
 
 
@@ -115,13 +120,13 @@ def realize(roots: Sequence[UOp], device: Device) -> tuple[UOp, ...]:
     known = _reuse(wanted, device.name)
     for root in known:
         verify(root, Level.TENSOR, "the tensor graph")
-    simple = unfold(simplify_all(known))
+    simple = unfold(simplify_all(masked(known)))
     for root in simple:
         verify(root, Level.TENSOR, "simplify")
     bases = [_viewed(root) for root in simple]
     computed = _run(order(bases), set(bases), device)
     found = tuple(
-        reshape(computed.get(base, base), shape_of(root)) for base, root in zip(bases, simple, strict=True)
+        viewed(computed.get(base, base), shape_of(root)) for base, root in zip(bases, known, strict=True)
     )
     for root, result in zip(wanted, found, strict=True):
         if root is not result:

@@ -8,7 +8,9 @@ from weakref import WeakKeyDictionary
 
 from engine.errors import InvalidGraph
 from engine.ir import UOp, toposort
+from engine.leading_axes import carried, marked
 from engine.ops import ELEMENTWISE, Op
+from engine.sizes import plain
 
 Shape = tuple[int, ...]
 
@@ -31,6 +33,13 @@ def shape_of(root: UOp) -> Shape:
 
 
 def _rule(node: UOp, src: tuple[Shape, ...]) -> Shape:
+    for shape in src:
+        if type(shape) is not tuple:
+            return carried(node, _plain_rule(node, tuple(map(plain, src))), src)
+    return marked(node, src[0]) if node.op is Op.LEADING else _plain_rule(node, src)
+
+
+def _plain_rule(node: UOp, src: tuple[Shape, ...]) -> Shape:
     match node.op:
         case Op.BUFFER | Op.PARAM:
             return tuple(node.arg[1])
@@ -62,7 +71,7 @@ def _rule(node: UOp, src: tuple[Shape, ...]) -> Shape:
             return _state_shape(node)
         case Op.ASSIGN:
             return _assign(src)
-        case Op.CONTIGUOUS | Op.DETACH:
+        case Op.CONTIGUOUS | Op.DETACH | Op.LEADING:
             return src[0]
         case op if op in ELEMENTWISE:
             return _elementwise(op, src)

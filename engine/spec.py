@@ -24,6 +24,7 @@ from engine.ops import (
 from engine.opts import RangeType
 from engine.rewrite import Pattern, pattern
 from engine.shapes import shape_of
+from engine.sizes import Var
 from engine.small_floats import is_small
 from engine.transcendental import is_expanded
 
@@ -150,6 +151,16 @@ def _assign(node: UOp) -> str:
     if len(node.src) != 2 or node.src[0].op is not Op.BUFFER or node.arg is not None:
         return "takes a BUFFER and its new value"
     return same_dtype(node, lambda d: d is not dt.void, "a value's")
+
+
+def _leading(node: UOp) -> str:
+    arg = node.arg
+    if len(node.src) != 2 or not (isinstance(arg, tuple) and len(arg) == 3 and isinstance(arg[2], Var)):
+        return f"needs a value, a count and (axis, unit, Var), has {len(node.src)} sources and {arg!r}"
+    count = node.src[1]
+    if count.op is not Op.BUFFER or count.dtype is not dt.int64 or count.arg[1]:
+        return "its count is an int64 BUFFER of shape ()"
+    return "" if node.dtype == node.src[0].dtype is not dt.void else "is of its value's dtype"
 
 
 def _vector(node: UOp) -> str:
@@ -372,6 +383,7 @@ SPECS: dict[Level, tuple[Check, ...]] = {
         ({Op.CONTIGUOUS}, _contiguous),
         ({Op.DETACH}, _detach),
         ({Op.ASSIGN}, _assign),
+        ({Op.LEADING}, _leading),
     ),
     Level.DEFINITION: _SHAPED + _checks(({Op.PARAM}, _memory), ({Op.CONTIGUOUS}, _staged)),
     Level.KERNEL: _KERNEL,

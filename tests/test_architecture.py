@@ -57,7 +57,10 @@ PURE = (
     "engine/holes.py",
     "engine/ir.py",
     "engine/kernel.py",
+    "engine/leading.py",
+    "engine/leading_axes.py",
     "engine/memory.py",
+    "engine/needed.py",
     "engine/neighbours.py",
     "engine/ops.py",
     "engine/opts.py",
@@ -68,6 +71,7 @@ PURE = (
     "engine/shapes.py",
     "engine/shrink.py",
     "engine/simplify.py",
+    "engine/sizes.py",
     "engine/spec.py",
 )
 IMPURE_LIBRARIES = frozenset(

@@ -9,13 +9,17 @@ from typing import Generic, Protocol, TypeVar
 
 from engine.device.protocol import Array
 from engine.errors import CompileError
+from engine.heuristic import in_tiles, row_by_row
 from engine.ir import print_graph
 from engine.kernel import Kernel
+from engine.model import estimate
+from engine.needed import Few
 from engine.options import Options
-from engine.opts import Schedule
+from engine.opts import RangeType, Schedule
 from engine.picks import pick
 from engine.programs import cost
 from engine.repro import keep
+from engine.schedule import replay
 from engine.shapes import shape_of
 from engine.target import Target
 
@@ -32,6 +36,7 @@ class Prepared(Protocol):
 
 
 P = TypeVar("P", bound=Prepared)
+WORTH_FEW_S = 10e-6  # a tile of less, by the model, may as well be computed for one element of it
 Prepare = Callable[[Kernel, Schedule, int], P]
 
 
@@ -50,24 +55,53 @@ class Kernels(Generic[P]):
         self._prepare = prepare
         self._options = options
         self._threads = options.threads or target.cores
-        self._kept: dict[Kernel, P] = {}
+        self._kept: dict[tuple[Kernel, int | None], P] = {}
+        self._few: dict[tuple[Kernel, int], Few[P] | None] = {}
         self._lock = Lock()
 
     def __getitem__(self, kernel: Kernel) -> P:
         """The kernel, ready to run. CompileError also if there is no compiler, saying what to install."""
+        return self.along(kernel, None)
+
+    def along(self, kernel: Kernel, axis: int | None) -> P:
+        """The kernel in tiles along an axis of its output, where that may be: a caller may run the first of them."""
+        key = kernel, axis
         with self._lock:
-            found = self._kept.pop(kernel, None) or self.make(kernel)
-            self._kept[kernel] = found  # the one used last stands last
+            found = self._kept.pop(key, None) or self.make(kernel, axis=axis)
+            self._kept[key] = found  # the one used last stands last
             if len(self._kept) > self.KEPT:
                 del self._kept[next(iter(self._kept))]
             return found
 
-    def make(self, kernel: Kernel, schedule: Schedule | None = None) -> P:
-        """The kernel prepared anew, with `schedule` if one is given; it is not kept."""
+    def few(self, kernel: Kernel, axis: int) -> Few[P] | None:
+        """The kernel for a few elements along an axis of its output; None where `along` does as well for them."""
+        with self._lock:
+            if (kernel, axis) not in self._few:
+                self._few[kernel, axis] = self._make_few(kernel, axis)
+            return self._few[kernel, axis]
+
+    def _make_few(self, kernel: Kernel, axis: int) -> Few[P] | None:
+        many = in_tiles(kernel, pick(kernel, self._target, self._threads), axis)
+        schedule = row_by_row(kernel, many, axis)
+        leaf = next(iter(replay(kernel, many).of_type(RangeType.THREAD)), None)
+        if schedule is None or schedule == many or leaf is None or leaf.axis.index != axis:
+            return None
+        tile, row = (self._tile_s(kernel, each) for each in (many, schedule))
+        most = min(int(tile / row), leaf.stride)
+        return Few(self.make(kernel, schedule), most) if tile >= WORTH_FEW_S and most >= 1 else None
+
+    def _tile_s(self, kernel: Kernel, schedule: Schedule) -> float:
+        """What one tile takes one thread, by the model."""
+        scheduled = replay(kernel, schedule)
+        return estimate(kernel, scheduled, self._target, 1) / scheduled.tiles
+
+    def make(self, kernel: Kernel, schedule: Schedule | None = None, axis: int | None = None) -> P:
+        """The kernel prepared anew, with `schedule` if one is given, else as `along`; it is not kept."""
         used = schedule
         try:
             if used is None:
                 used = pick(kernel, self._target, self._threads)
+                used = used if axis is None else in_tiles(kernel, used, axis)
             made = self._prepare(kernel, used, self._threads)
         except Exception as error:
             raise self._failure(kernel, used, error) from error

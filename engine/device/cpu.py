@@ -77,11 +77,18 @@ class Cpu:
         self, launches: Sequence[Launch], constants: Mapping[int, Array], results: frozenset[int], slots: int
     ) -> Replayed:
         """See `Replays`: the launches as a list that C goes through (Python, where `workers` says so)."""
-        steps = [Step(self._kernels[launch.kernel], launch.inputs, launch.output) for launch in launches]
+        steps = [self._step(launch) for launch in launches]
         found = Replay(steps, constants, results, slots, self._runtime.workers)
         if self._debug:
             _said(f"a list of {len(steps)} kernels, {found.slab_bytes} bytes for what is computed on the way")
         return found
+
+    def _step(self, launch: Launch) -> Step:
+        if launch.needed is None:
+            return Step(self._kernels[launch.kernel], launch.inputs, launch.output)
+        axis = launch.needed.axis
+        prepared, few = self._kernels.along(launch.kernel, axis), self._kernels.few(launch.kernel, axis)
+        return Step(prepared, launch.inputs, launch.output, launch.needed, few)
 
     def workers(self) -> Report:
         """Who shares the tiles of kernels and goes through lists of them; threads there are now, and pinned ones."""

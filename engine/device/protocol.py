@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from engine.kernel import Kernel
+from engine.needed import Needed
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Runnable = Callable[[Sequence[Array]], Array]
@@ -30,13 +31,17 @@ class Device(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Run `kernel` on the memory in `inputs` (slots) into slot `output`; then `free` slots are needed no more."""
+    """Run `kernel` on the memory in `inputs` (slots) into slot `output`; then `free` slots are needed no more.
+
+    `needed` says of what elements nothing reads any others; they may hold anything.
+    """
 
     kernel: Kernel
     device: Device
     inputs: tuple[int, ...]
     output: int
     free: tuple[int, ...]
+    needed: Needed | None = None
 
 
 # Runs a list of launches on memories by slot, and puts the results, which are new arrays, among them.

@@ -16,6 +16,7 @@ from engine.errors import InvalidGraph
 from engine.ir import UOp
 from engine.ops import Op
 from engine.shapes import shape_of
+from engine.sizes import Size
 
 Term = UOp | Scalar
 
@@ -26,7 +27,7 @@ def scalar_type(value: Scalar, other: DType) -> DType:
     """The type of a Python number beside a tensor of type `other`: its category may lift, its width never."""
     if isinstance(value, bool):
         return other
-    if isinstance(value, int):
+    if isinstance(value, int | Size):
         return dt.int64 if other is dt.bool_ else other
     return other if other.is_float else dt.float32
 

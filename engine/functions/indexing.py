@@ -19,6 +19,7 @@ from engine.functions.arithmetic import add, less, logical_and, multiply, subtra
 from engine.functions.movement import move_axes
 from engine.ir import UOp
 from engine.shapes import Shape, shape_of
+from engine.sizes import extent, is_open
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,21 @@ Entry = Number | Span | Places | NewAxis | Gap
 
 def span_of(given: slice, n: int) -> Span:
     """A slice of an axis of n."""
+    if is_open(n) or any(map(is_open, (given.start, given.stop, given.step))):
+        return _span_of_open(given, n)
     start, stop, step = given.indices(n)
     return Span(start, step, len(range(start, stop, step)))
+
+
+def _span_of_open(given: slice, n: int) -> Span:
+    """A slice of or to an open size: all of the axis, or what is there whatever the size (SHRINK's rule looks)."""
+    start, stop, step = given.start or 0, n if given.stop is None else given.stop, given.step or 1
+    if is_open(start) or is_open(step) or start < 0 or (not is_open(stop) and stop < 0):
+        raise InvalidGraph(f"a slice of an axis of {n} that is counted from its end", "SHRINK")
+    if (start, step) == (0, 1) and (is_open(stop) or stop >= extent(n)):
+        return Span(0, 1, stop if is_open(stop) else n)
+    first, last, step = slice(start, extent(stop), step).indices(extent(n))
+    return Span(first, step, len(range(first, last, step)))
 
 
 def number_of(place: int, axis: int, n: int) -> Number:
@@ -135,7 +149,7 @@ def _triple(span: Span) -> tuple[int, int, int]:
     if not span.count:
         return 0, 0, 1
     last = span.start + (span.count - 1) * span.step
-    return min(span.start, last), max(span.start, last) + 1, abs(span.step)
+    return (span.start, last + 1, span.step) if span.step > 0 else (last, span.start + 1, -span.step)
 
 
 def _gathered(x: UOp, left: Sequence[UOp | None], apart: bool) -> UOp:

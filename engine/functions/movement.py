@@ -14,6 +14,7 @@ from engine.functions.arithmetic import common_type, where
 from engine.ir import UOp
 from engine.ops import Op
 from engine.shapes import Shape, shape_of
+from engine.sizes import is_open, least
 
 # ------------------------------------------------------------------------------------------------ shapes
 
@@ -43,6 +44,10 @@ def squeeze(x: UOp, axis: Axes) -> UOp:
     """Without the axes of size 1 (of those named, if any are)."""
     shape = shape_of(x)
     axes = axes_of(axis, len(shape))
+    maybe = [i for i in axes if is_open(shape[i]) and least(shape[i]) == 1]
+    if maybe:
+        why = f"axis {maybe[0]} of {shape} is of size 1 in some calls: name the axes that are in all"
+        raise InvalidGraph(why, "squeeze")
     return build.reshape(x, tuple(n for i, n in enumerate(shape) if n != 1 or i not in axes))
 
 

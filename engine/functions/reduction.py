@@ -34,6 +34,7 @@ from engine.functions.mathematics import exp, logarithm, root
 from engine.ir import UOp
 from engine.ops import Op
 from engine.shapes import Shape, shape_of
+from engine.sizes import at_least
 
 
 def kept(shape: Shape, axes: tuple[int, ...]) -> Shape:
@@ -78,18 +79,22 @@ def _refuse_nothing(x: UOp, axis: Axes, name: str) -> None:
 def mean(x: UOp, axis: Axes = None, keepdim: bool = False, dtype: DType | None = None) -> UOp:
     """The mean, a float (of integers and bool float32); of nothing NaN."""
     number = as_float(x if dtype is None else cast(x, dtype))
-    count = prod(shape_of(x)[i] for i in axes_of(axis, len(shape_of(x))))
-    return cast(divide(total(wider(number), axis, keepdim), float(count)), number.dtype)
+    return cast(divide(total(wider(number), axis, keepdim), 1.0 * _count(x, axis)), number.dtype)
+
+
+def _count(x: UOp, axis: Axes) -> int:
+    """How many elements a reduction takes together: an open size where an axis is of one (engine.sizes)."""
+    shape = shape_of(x)
+    return prod(shape[i] for i in axes_of(axis, len(shape)))
 
 
 def variance(x: UOp, axis: Axes, correction: float, keepdim: bool) -> UOp:
     """The mean squared distance from the mean, dividing by the count less `correction`."""
     number = as_float(x)
     wide = wider(number)
-    count = prod(shape_of(x)[i] for i in axes_of(axis, len(shape_of(x))))
     apart = subtract(wide, mean(wide, axis, True))
     squares = total(multiply(apart, apart), axis, keepdim)
-    return cast(divide(squares, float(max(0.0, count - correction))), number.dtype)
+    return cast(divide(squares, at_least(0.0, _count(x, axis) - correction)), number.dtype)
 
 
 def deviation(x: UOp, axis: Axes, correction: float, keepdim: bool) -> UOp:

@@ -289,7 +289,29 @@ struct launch {
   long scratch;
   long tiles;
   long subject; /* what events call it */
+  long size; /* with a `step`, only the first memory[size] · unit elements are needed, of which a tile has `step` */
+  long unit;
+  long step;
+  kernel_function *shorter; /* is called instead for up to `most` elements, each of which is a tile of its */
+  long most;
 };
+
+/* Run the tiles that are needed. */
+static void run_launch(struct pool *pool, const struct launch *launch, void *const *memory, void *const *buffers,
+                       int threads) {
+  kernel_function *function = launch->function;
+  long tiles = launch->tiles;
+  if (launch->step) {
+    long needed = *(const int64_t *)memory[launch->size] * launch->unit;
+    long covering = (needed + launch->step - 1) / launch->step;
+    if (covering < tiles) tiles = covering;
+    if (needed <= launch->most) {
+      function = launch->shorter;
+      tiles = needed;
+    }
+  }
+  pool_run(pool, function, buffers, launch->count + (launch->scratch > 0), launch->scratch, tiles, threads);
+}
 
 /* A row of the ring of events (engine/runtime/ring.py): what ran from when to when, in nanoseconds. */
 struct event {
@@ -314,8 +336,7 @@ void pool_replay(struct pool *pool, const struct launch *launches, long count, v
     void *buffers[launch->count + 1];
     for (long i = 0; i < launch->count; i++) buffers[i] = memory[launch->slots[i]];
     buffers[launch->count] = scratch;
-    pool_run(pool, launch->function, buffers, launch->count + (launch->scratch > 0), launch->scratch, launch->tiles,
-             threads);
+    run_launch(pool, launch, memory, buffers, threads);
     struct event *event = &ring[ticket & mask];
     atomic_store_explicit(&event->ticket, 0, memory_order_relaxed); /* no reader takes half a row for a whole one */
     atomic_thread_fence(memory_order_release);

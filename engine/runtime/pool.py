@@ -47,6 +47,27 @@ class Events(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """Only the first tiles are run: as many as cover count · unit, each `step` of it; `count` is the int64's slot."""
+
+    count: int
+    unit: int
+    step: int
+
+    def elements(self, addresses: Any) -> int:
+        """count · unit, the memory being at `addresses`."""
+        return int(ctypes.c_int64.from_address(addresses[self.count]).value) * self.unit
+
+
+@dataclass(frozen=True, slots=True)
+class Shorter:
+    """A function that is called instead for up to `most` elements of a Limit, each of which is a tile of its."""
+
+    function: Any
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One kernel of a list: `slots` are the places of its buffers in a table of addresses, the output's first."""
 
@@ -55,6 +76,17 @@ class Call:
     scratch: int  # bytes of it for each thread
     tiles: int
     subject: int = 0  # what events call it
+    limit: Limit | None = None
+    shorter: Shorter | None = None
+
+    def now(self, addresses: Any) -> tuple[Any, int]:
+        """The function to call on memory at `addresses`, and for how many tiles."""
+        if self.limit is None:
+            return self.function, self.tiles
+        elements = self.limit.elements(addresses)
+        if self.shorter is not None and elements <= self.shorter.most:
+            return self.shorter.function, elements
+        return self.function, min(self.tiles, -(-elements // self.limit.step))
 
 
 class _Launch(ctypes.Structure):
@@ -67,6 +99,11 @@ class _Launch(ctypes.Structure):
         ("scratch", ctypes.c_long),
         ("tiles", ctypes.c_long),
         ("subject", ctypes.c_long),
+        ("size", ctypes.c_long),
+        ("unit", ctypes.c_long),
+        ("step", ctypes.c_long),
+        ("shorter", ctypes.c_void_p),
+        ("most", ctypes.c_long),
     )
 
 
@@ -82,7 +119,11 @@ class Calls:
         place = ctypes.addressof(self._slots)
         for launch, call in zip(self.launches, calls, strict=True):
             address = ctypes.cast(call.function, ctypes.c_void_p).value
-            launch.__init__(address, place, len(call.slots), call.scratch, call.tiles, call.subject)
+            limit = call.limit or Limit(0, 0, 0)
+            rest: list[int | None] = [call.subject, limit.count, limit.unit, limit.step]
+            if call.shorter is not None:
+                rest += [ctypes.cast(call.shorter.function, ctypes.c_void_p).value, call.shorter.most]
+            launch.__init__(address, place, len(call.slots), call.scratch, call.tiles, *rest)
             place += len(call.slots) * ctypes.sizeof(ctypes.c_int)
 
     def __len__(self) -> int:

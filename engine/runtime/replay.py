@@ -16,10 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from engine import dtype as dt
 from engine.kernel import Kernel
 from engine.memory import Life, layout
+from engine.needed import Few, Needed
+from engine.opts import RangeType
 from engine.runtime.cpu import Array, Phase, Prepared, empty, placed
-from engine.runtime.pool import Call, Calls
+from engine.runtime.pool import Call, Calls, Limit, Shorter
 from engine.runtime.ring import RING
 from engine.runtime.workers import Workers
 from engine.shapes import Shape, shape_of
@@ -27,21 +30,31 @@ from engine.shapes import Shape, shape_of
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Run `kernel` on the memory in `inputs` (slots) into slot `output`."""
+    """Run `kernel` on the memory in `inputs` (slots) into slot `output`, of which only what is `needed` matters.
+
+    `few` does the same, and is quicker where that is not much.
+    """
 
     kernel: Prepared
     inputs: tuple[int, ...]
     output: int
+    needed: Needed | None = None
+    few: Few[Prepared] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Launch:
-    """A phase of a kernel, which reads the memory in `reads` (slots) and writes `nbytes` in `output`."""
+    """A phase of a kernel, which reads the memory in `reads` (slots) and writes `nbytes` in `output`.
+
+    `needed` is of that, and `few` does the same.
+    """
 
     phase: Phase
     reads: tuple[int, ...]
     output: int
     nbytes: int
+    needed: Needed | None = None
+    few: Few[Prepared] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,7 @@ class Replay:
         launches = _launches(steps, slots)
         computed = {step.output for step in steps}
         read = {slot for step in steps for slot in step.inputs}
+        read |= {step.needed.count for step in steps if step.needed is not None}
         self._given = tuple(sorted(read - computed - constants.keys()))
         self._constants = {slot: np.ascontiguousarray(array) for slot, array in constants.items()}
         self._results = tuple(
@@ -82,6 +96,7 @@ class Replay:
         self._offsets = dict(zip(lives, found.offsets, strict=True))
         self.slab_bytes = found.nbytes
         self._calls = Calls([_call(launch) for launch in launches])
+        self._steps = tuple(steps)  # whose code is called
         self._subjects = [launch.phase.subject for launch in launches]  # events are about what somebody keeps
         self._threads = max((step.kernel.threads for step in steps), default=1)
         self._workers = workers
@@ -122,11 +137,12 @@ def _launches(steps: Sequence[Step], slots: int) -> list[_Launch]:
     for step in steps:
         made, nbytes = step.kernel, _nbytes(step.kernel.kernel)
         if made.combine is None:
-            found.append(_Launch(made.first, step.inputs, step.output, nbytes))
+            found.append(_Launch(made.first, step.inputs, step.output, nbytes, step.needed, step.few))
         else:
             partials = next(between)
             found.append(_Launch(made.first, step.inputs, partials, made.combine.nbytes))
-            found.append(_Launch(made.combine.phase, (*step.inputs, partials), step.output, nbytes))
+            combine = made.combine.phase
+            found.append(_Launch(combine, (*step.inputs, partials), step.output, nbytes, step.needed))
     return found
 
 
@@ -151,4 +167,24 @@ def _nbytes(kernel: Kernel) -> int:
 def _call(launch: _Launch) -> Call:
     phase, program = launch.phase, launch.phase.program
     slots = (launch.output, *launch.reads)
-    return Call(program.function, slots, program.scratch, phase.tiles, phase.subject.number)
+    limit, few = _limit(phase, launch.needed), launch.few
+    shorter = None
+    scratch = program.scratch
+    if limit is not None and few is not None:
+        shorter = Shorter(few.prepared.program.function, few.most)
+        scratch = max(scratch, few.prepared.program.scratch)
+    return Call(program.function, slots, scratch, phase.tiles, phase.subject.number, limit, shorter)
+
+
+def _limit(phase: Phase, needed: Needed | None) -> Limit | None:
+    """How many tiles a call needs, if they are pieces of the axis that only some is needed of.
+
+    Of bool all is computed: whoever reads one may take it for 0 or 1.
+    """
+    scheduled = phase.subject.scheduled
+    if needed is None or scheduled is None or scheduled.kernel.dtype is dt.bool_:
+        return None
+    leaves = scheduled.of_type(RangeType.THREAD, RangeType.GROUP)
+    if len(leaves) != 1 or leaves[0].axis.reduce or leaves[0].axis.index != needed.axis:
+        return None
+    return Limit(needed.count, needed.unit, leaves[0].stride)

@@ -153,7 +153,8 @@ class PythonThreads:
         """See `Workers`."""
         for call in calls.calls:
             buffers, start = [addresses[slot] for slot in call.slots], perf_counter_ns()
-            self.run(call.function, buffers, call.scratch, call.tiles, threads)
+            function, tiles = call.now(addresses)
+            self.run(function, buffers, call.scratch, tiles, threads)
             events.add(call.subject, start, perf_counter_ns())
 
     def count(self) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from engine.device import canonical
 from engine.dtype import DType
 from engine.functions import linear
 from engine.functions.arithmetic import add, equal, multiply
+from engine.sizes import fixed, is_open
 from engine.tensor.value import Value
 
 EXACT = 1 << 24  # whole numbers up to here are float32 (and the sums of them below are made without rounding)
@@ -86,7 +87,9 @@ class Creation(Value):
         if step == 0:
             raise ValueError("step must not be 0")
         wanted = dtype or python_type(first + last + step)
-        count = len(np.arange(first, last, step))
+        if is_open(last) and (first, step) == (0, 1):
+            return cls._of(build.cast(build.iota(last), wanted), canonical(device))  # type: ignore[arg-type]
+        count = len(np.arange(first, fixed(last), step))
         whole = all(number == int(number) for number in (first, step))
         if whole and max(abs(first), abs(first + count * step)) <= EXACT:
             steps = add(multiply(build.iota(count), int(step)), int(first))

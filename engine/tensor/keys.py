@@ -15,6 +15,7 @@ from engine.functions.indexing import Entry, Gap, NewAxis, Places, number_of, sp
 from engine.ir import UOp
 from engine.realize import Array
 from engine.shapes import Shape
+from engine.sizes import is_open
 from engine.tensor.value import Value
 
 NodeOf = Callable[[Value], UOp]
@@ -96,7 +97,7 @@ def _entries(part: Any, axis: int, shape: Shape, node_of: NodeOf) -> list[Entry]
 
 
 def _bound(value: Any) -> int | None:
-    return None if value is None else as_integer(value)
+    return value if value is None or is_open(value) else as_integer(value)
 
 
 def _mask(mask: Array, axis: int, shape: Shape) -> list[Entry]:

@@ -23,6 +23,7 @@ from engine.ir import UOp
 from engine.ops import LEVELS, Op
 from engine.realize import Array, elements, is_realized, is_stored, realize
 from engine.shapes import Shape, shape_of
+from engine.sizes import fixed, is_number
 from engine.tensor.differentiable import Differentiable
 
 Operand = Any  # a Tensor, a number, a NumPy array
@@ -101,7 +102,7 @@ class Value(Differentiable):
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("a 0-d tensor has no length")
-        return self.shape[0]
+        return fixed(self.shape[0])
 
     def __repr__(self) -> str:
         state = "realized" if is_realized(self._node) else "lazy"
@@ -205,7 +206,7 @@ class Value(Differentiable):
             return other._node
         if isinstance(other, np.generic):
             other = other.item()
-        if isinstance(other, bool | int | float):
+        if is_number(other):
             return constant(other, arithmetic.scalar_type(other, self.dtype), ())
         return data_node(other, None)
 
@@ -213,7 +214,7 @@ class Value(Differentiable):
         """As `_operand`, but a number stays one: the function it is given to finds its type."""
         if isinstance(other, np.generic):
             other = other.item()
-        return other if isinstance(other, bool | int | float) else self._operand(other)
+        return other if is_number(other) else self._operand(other)
 
     def _with(self, function: Callable[[UOp, UOp], UOp], other: Operand) -> Self:
         return self._new(function(self._node, self._operand(other)))

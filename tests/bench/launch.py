@@ -3,7 +3,8 @@
 `python -m tests.bench.launch`. The first table stands beside a C loop that calls the same compiled functions on the
 same buffers; rounds are interleaved, and each figure is the best of them, in nanoseconds a kernel. The second is whole
 calls of functions replayed by engine.jit, Python's part included: a chain of small kernels, and a step of a two-layer
-network (forward, backward, SGD) beside the same step written in NumPy.
+network (forward, backward, SGD) beside the same step written in NumPy. The third is a forward pass of batches of 1 to
+BATCH rows by one plan of a leading size, beside a plan for each size and NumPy.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from engine.runtime.cpu import empty
 from engine.runtime.llvm import LlvmRuntime, detect
 from engine.runtime.pool import Call, Calls
 from engine.runtime.ring import RING
+from engine.sizes import Var
 from engine.target import detect as detect_c
 from engine.tensor import Tensor
 
@@ -45,6 +47,7 @@ KERNELS = 512  # of a list; the next one reads what one has written
 ELEMENTS = 16
 ROUNDS = 30
 SIZES = ((32, 64, 64, 10), (256, 512, 512, 10))  # rows, features, hidden, classes
+BATCH, SHOWN = 64, (1, 2, 4, 8, 16, 32, 48, 64)
 RATE = 0.01
 REACH_NS = 2000
 
@@ -199,6 +202,69 @@ class Steps:
         return float(x[0])
 
 
+class Batches:
+    """relu(x·first + bias)·second for batches of all sizes: by one plan, by a plan for each size, and in NumPy."""
+
+    def __init__(self, features: int, hidden: int, classes: int) -> None:
+        self._network = Network(BATCH, features, hidden, classes)
+        self.one = jit(self._forward, leading={"x": Var("n", 1, BATCH)})
+        self.each = jit(self._forward)
+        self.inputs = {size: Tensor(self._network.x[:size]) for size in range(1, BATCH + 1)}
+        self._arrays = {size: self._network.x[:size].copy() for size in self.inputs}
+
+    def _forward(self, x: Tensor) -> Tensor:
+        first, bias, second = self._network.weights
+        return ((x @ first + bias).relu() @ second).detach()
+
+    def by_numpy(self, size: int) -> Array:
+        """The same."""
+        first, bias, second = self._network.arrays
+        found: Array = np.maximum(self._arrays[size] @ first + bias, 0) @ second
+        return found
+
+    def check(self) -> None:
+        """Record, and compare all sizes."""
+        for size, x in self.inputs.items():
+            for function in (self.one, self.each):
+                found = [function(x).numpy() for _ in range(3)][-1]
+                np.testing.assert_allclose(found, self.by_numpy(size), rtol=1e-3, atol=1e-4)
+        assert len(self.one.plans) == 1
+
+    def compare(self, size: int) -> dict[str, float]:
+        """Seconds a call, by name."""
+        x = self.inputs[size]
+        return best(
+            {
+                "one": (lambda: self.one(x), 1),
+                "each": (lambda: self.each(x), 1),
+                "numpy": (lambda: self.by_numpy(size), 1),
+            },
+            10 * ROUNDS,
+        )
+
+
+def batches() -> Table:
+    """The third table."""
+    title = f"one plan for batches of 1 to {BATCH} rows, forward pass"
+    columns = ("one plan µs", "plan a size µs", "NumPy µs", "plan a size / one plan", "NumPy / one plan")
+    table = Table("network", "rows", *columns, title=title)
+    for _, *layers in SIZES:
+        work = Batches(*layers)
+        work.check()
+        ratios = []
+        for size in work.inputs:
+            found = work.compare(size)
+            ratios.append((found["each"] / found["one"], found["numpy"] / found["one"]))
+            if size in SHOWN:
+                shown = [f"{found[name] * 1e6:.1f}" for name in ("one", "each", "numpy")]
+                table.add_row(
+                    " × ".join(map(str, layers)), str(size), *shown, *map("{:.2f}×".format, ratios[-1])
+                )
+        means = np.exp(np.log(ratios).mean(0))
+        table.add_row(" × ".join(map(str, layers)), "all, mean", "", "", "", *map("{:.2f}×".format, means))
+    return table
+
+
 def calls() -> Table:
     """The second table. DEV, THREADS and PIN are the engine's; NumPy's threads are those of its BLAS."""
     table = Table(
@@ -228,10 +294,11 @@ def _add_call(table: Table, name: str, work: Network | Steps) -> None:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     with tempfile.TemporaryDirectory() as folder:
         Console().print(launches(Path(folder)))
     Console().print(calls())
+    Console().print(batches())
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from engine.errors import CompileError, DeviceError
 from engine.options import Pinning
 from engine.runtime import scratch
 from engine.runtime.cpu import Program, load
-from engine.runtime.pool import Call, Calls
+from engine.runtime.pool import Call, Calls, Limit, Shorter
 from engine.runtime.ring import Ring
 from engine.runtime.workers import Threading, Workers, build_pool
 from engine.target import detect
@@ -67,6 +67,10 @@ void halve(void *const *buffers, long first, long last) {
 void add_tile(void *const *buffers, long first, long last) {
   long *output = buffers[0], *input = buffers[1];
   for (long tile = first; tile < last; tile++) output[tile] = input[tile] + tile;
+}
+void number_tile(void *const *buffers, long first, long last) {
+  long *output = buffers[0];
+  for (long tile = first; tile < last; tile++) output[tile] = tile;
 }
 """
 two_cores = pytest.mark.skipif(
@@ -235,6 +239,32 @@ def test_a_list_runs_in_its_order_whatever_the_number_of_threads(make: Make, tmp
         for n, (before, after) in enumerate(pairwise(arrays)):
             tiles = 1 + 7 * (n % 3)
             assert after[:tiles].tolist() == [value + tile for tile, value in enumerate(before[:tiles])]
+
+
+def test_a_limit_is_read_from_memory_in_each_run(make: Make, tmp_path: Path) -> None:
+    workers, before = make(), np.zeros(20, np.int64)
+    program = load(code(tmp_path), "add_tile", 0, workers)
+    calls = Calls([Call(program.function, (1, 0), 0, 10, limit=Limit(count=2, unit=3, step=4))])
+    for count in (1, 2, 4, 5, 13, 14, 100):  # of 3 elements each, 4 of which are a tile
+        after, size = np.full(20, -1), np.array(count, np.int64)
+        addresses = (ctypes.c_void_p * 3)(*(array.ctypes.data for array in (before, after, size)))
+        for threads in (1, 3):
+            workers.replay(calls, addresses, threads, Ring(64))
+            tiles = min(10, -(-count * 3 // 4))
+            assert after.tolist() == [*range(tiles), *[-1] * (20 - tiles)]
+
+
+def test_another_function_is_called_for_few_elements(make: Make, tmp_path: Path) -> None:
+    workers, before = make(), np.full(20, 100, np.int64)
+    many, few = (load(code(tmp_path), name, 0, workers).function for name in ("add_tile", "number_tile"))
+    shorter = Shorter(few, 3)
+    calls = Calls([Call(many, (1, 0), 0, 10, limit=Limit(count=2, unit=1, step=2), shorter=shorter)])
+    for count in (1, 3, 4, 20):
+        after, size = np.full(20, -1), np.array(count, np.int64)
+        addresses = (ctypes.c_void_p * 3)(*(array.ctypes.data for array in (before, after, size)))
+        workers.replay(calls, addresses, 2, Ring(64))
+        written = range(count) if count <= 3 else range(100, 100 + count // 2)
+        assert after.tolist() == [*written, *[-1] * (20 - len(written))]
 
 
 def test_an_empty_list_does_nothing(make: Make) -> None:
