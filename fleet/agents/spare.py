@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from typing import Generic, TypeVar
+
+Begun = TypeVar("Begun")
 
 
-class Spare:
+class Spare(Generic[Begun]):
     """At most one forked process that waits for a word and then does `work` with it. For a process of one thread.
 
-    In the fork `begin` is called first, while nobody waits. It ends when the process that forked it does.
+    In the fork `begin` is called first, while nobody waits; `work` gets what it returned, and the word. It ends when the
+    process that forked it does: then `undo` gets what `begin` returned.
     """
 
-    def __init__(self, begin: Callable[[], None], work: Callable[[str], None]) -> None:
+    def __init__(
+        self, begin: Callable[[], Begun], work: Callable[[Begun, str], None], undo: Callable[[Begun], None]
+    ) -> None:
         self._begin = begin
         self._work = work
+        self._undo = undo
         self._pipe = -1
 
     @property
@@ -27,20 +33,23 @@ class Spare:
         """Have one."""
         if self.waits:
             return
-        words, self._pipe = os.pipe()
+        words, pipe = os.pipe()
         if os.fork() == 0:
-            self.forget()
+            os.close(pipe)
             self._wait(words)
         os.close(words)
+        self._pipe = pipe
 
     def _wait(self, words: int) -> None:
         """In the fork, never to return."""
         try:
-            self._begin()
+            begun = self._begin()
             word = os.read(words, 4096).decode()
             os.close(words)
-            if word:  # else whoever forked it is gone
-                self._work(word)
+            if word:
+                self._work(begun, word)
+            else:  # whoever forked it is gone
+                self._undo(begun)
         finally:
             os._exit(0)
 
@@ -56,10 +65,3 @@ class Spare:
         finally:
             os.close(pipe)
         return True
-
-    def forget(self) -> None:
-        """In another fork: it is not this process's spare."""
-        if self.waits:
-            with suppress(OSError):
-                os.close(self._pipe)
-            self._pipe = -1

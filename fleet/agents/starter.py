@@ -49,10 +49,13 @@ class Starter:
 
     def last_words(self) -> str:
         """The end of what the zygote printed, for the error of an attempt that did not start."""
-        try:
-            return (self._state / "zygote.log").read_text(errors="replace")[-2000:]
-        except FileNotFoundError:
-            return ""
+        found = [path.read_text(errors="replace")[-2000:] for path in self._logs if path.exists()]
+        return next(filter(None, found), "")
+
+    @property
+    def _logs(self) -> tuple[Path, Path]:
+        """What this zygote prints, and what the one before it printed: one that is still starting has said nothing."""
+        return self._state / "zygote.log", self._state / "zygote.log.1"
 
     @property
     def pid(self) -> int | None:
@@ -77,7 +80,10 @@ class Starter:
         command = [sys.executable, "-m", "fleet.agents.zygote", "--socket", str(theirs.fileno())]
         command += ["--state", str(self._state), "--walls", self._walls]
         command += ["--setup", self._setup] if self._setup else []
-        with theirs, open(self._state / "zygote.log", "wb", opener=_private) as log:
+        now, before = self._logs
+        if now.exists():
+            now.replace(before)
+        with theirs, open(now, "wb", opener=_private) as log:
             self._process = subprocess.Popen(
                 command,
                 env=task_environment() | {MARKER: f"{self._state}/attempts/"},

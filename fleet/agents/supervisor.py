@@ -30,7 +30,6 @@ from fleet.agents.protocol import Outcome
 from fleet.agents.reports import Voice, heard, pair
 from fleet.agents.walls import calls, gpu
 from fleet.agents.walls.cell import Cell, Unbuildable
-from fleet.agents.walls.machine import Survey
 from fleet.agents.walls.policy import policy
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -55,8 +54,11 @@ class Verdict:
 Execute = Callable[[Assignment, Path, bool, Voice], None]
 
 
-def supervise(directory: Path, walls: Survey, execute: Execute) -> None:
-    """Run the attempt in `directory` to its end, unless somebody has claimed it already. Call in a fresh fork."""
+def supervise(directory: Path, cell: Cell, execute: Execute) -> None:
+    """Run the attempt in `directory` to its end, unless somebody has claimed it already. Call in a fresh fork.
+
+    `cell` may be reserved already, in this process.
+    """
     os.setsid()
     if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
@@ -66,11 +68,11 @@ def supervise(directory: Path, walls: Survey, execute: Execute) -> None:
         return
     state = State("starting", supervisor=identify(os.getpid()), started=clock())
     if state.claim(directory):
-        _Supervisor(directory, assignment, state, walls).run(execute)
+        _Supervisor(directory, assignment, state, cell).run(execute)
 
 
 class _Supervisor:
-    def __init__(self, directory: Path, assignment: Assignment, state: State, walls: Survey) -> None:
+    def __init__(self, directory: Path, assignment: Assignment, state: State, cell: Cell) -> None:
         self.directory = directory
         self.assignment = assignment
         self.limits = assignment.limits
@@ -78,9 +80,10 @@ class _Supervisor:
         self.timeout_s = assignment.attempt.timeout_s
         self.state = state
         attempt = assignment.attempt
-        allowed = policy(attempt.spec.kind, attempt.device, self.limits.ceilings)
-        self.cell = Cell(walls, allowed, directory / "work")
-        self.epilog = None if allowed.gpu is None else gpu.Epilog(allowed.gpu, gpu.used_bytes(allowed.gpu))
+        self.cell = cell
+        self.policy = policy(attempt.spec.kind, attempt.device, self.limits.ceilings)
+        number = self.policy.gpu
+        self.epilog = None if number is None else gpu.Epilog(number, gpu.used_bytes(number))
         self.log = CappedLog(directory / LOG, self.limits.log_bytes)
         self.result: dict[str, Any] | None = None
         self.progress_at = 0.0
@@ -113,7 +116,8 @@ class _Supervisor:
     def run(self, execute: Execute) -> None:
         """Fork the task into its walls, watch it to its end, kill what it left, record the verdict."""
         try:
-            self.cell.build()
+            self.cell.reserve()
+            self.cell.fit(self.policy, self.directory / "work")
         except Unbuildable as error:
             self._finish(Verdict(Outcome.INFRA_FAILED, str(error)))
             return
@@ -145,6 +149,13 @@ class _Supervisor:
         self.state = replace(self.state, phase="running", task=identify(self.pid), traces=self.cell.traces)
         self.state.save(self.directory)
         hint(self.directory.parent.parent)
+        try:
+            self.cell.step_out()
+        except OSError as error:
+            self.ending = Verdict(
+                Outcome.INFRA_FAILED, f"the supervisor cannot leave the control group: {error}"
+            )
+            self.kill_at = clock()
 
     def _sleep(self) -> None:
         """Until output, a signal or the next deadline; output is copied on the way."""

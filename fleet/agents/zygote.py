@@ -32,6 +32,7 @@ from fleet.agents.supervisor import supervise
 from fleet.agents.tasks import confirm, expand, kernel, measure, noop
 from fleet.agents.tasks.context import Task, Tasks
 from fleet.agents.walls import calls
+from fleet.agents.walls.cell import Cell, Unbuildable
 from fleet.agents.walls.groups import prefix_of, remove_empty
 from fleet.agents.walls.machine import Survey, close_files, enter_namespaces, needed, survey
 from fleet.agents.walls.ways import open_ways
@@ -61,11 +62,16 @@ def changed(tasks: Tasks, setup: str) -> Tasks:
     return change(tasks)
 
 
-def serve(channel: socket.socket, supervisor: Callable[[str], None]) -> None:
-    """Have a fork call `supervisor` with each attempt directory that is named on `channel`, until it closes."""
+def serve(channel: socket.socket, supervision: Supervision) -> None:
+    """Have a fork supervise each attempt directory that is named on `channel`, until it closes."""
     gc.collect()
     gc.freeze()  # what is imported is never collected, so that forks keep sharing its memory
-    spare = Spare(lambda: _begin(channel), supervisor)
+
+    def alone() -> Cell:
+        channel.close()
+        return supervision.begin()
+
+    spare = Spare(alone, supervision.supervise, supervision.undo)
     while True:
         ready, _, _ = select.select([channel], [], [], _REAP_EVERY_S if spare.waits else _SPARE_AFTER_S)
         _reap()
@@ -75,33 +81,40 @@ def serve(channel: socket.socket, supervisor: Callable[[str], None]) -> None:
         name = channel.recv(256).decode()
         if not name:
             return
-        if not spare.hand(name) and os.fork() == 0:
-            spare.forget()
-            channel.close()
-            supervisor(name)
+        if not spare.hand(name):
+            spare.fork()
+            spare.hand(name)
 
 
-def _begin(channel: socket.socket) -> None:
-    """In the spare: leave what is the zygote's, and touch what an attempt's first steps touch, which copies it."""
-    channel.close()
-    AttemptSpec.model_validate_json(_SAMPLE)
-    identify(os.getpid())
+@dataclass(frozen=True)
+class Supervision:
+    """What a fork of the zygote does, first without an attempt and then with one."""
 
+    state: Path
+    tasks: Tasks
+    walls: Survey
 
-def supervisor(state: Path, tasks: Tasks, walls: Survey) -> Callable[[str], None]:
-    """What a fork does for the attempt of a name; it never returns."""
+    def begin(self) -> Cell:
+        """What can be done ahead; and touch what an attempt's first steps touch, which copies it."""
+        cell = Cell(self.walls, prefix_of(self.state))
+        with contextlib.suppress(Unbuildable):  # tried again, and said, when there is an attempt
+            cell.reserve()
+        AttemptSpec.model_validate_json(_SAMPLE)
+        identify(os.getpid())
+        return cell
 
-    def run(name: str) -> None:
-        status = 1
+    def undo(self, cell: Cell) -> None:
+        """There will be no attempt."""
+        cell.step_out()
+        cell.demolish()
+
+    def supervise(self, cell: Cell, name: str) -> None:
+        """The attempt of this name, in a cell that was begun here."""
         try:
-            supervise(state / "attempts" / name, walls, _Execution(tasks, state / "cache"))
-            status = 0
+            supervise(self.state / "attempts" / name, cell, _Execution(self.tasks, self.state / "cache"))
         except Exception:  # noqa: BLE001 - the top of a process; the agent finds it dead and says so
             traceback.print_exc()
-        finally:
-            os._exit(status)
-
-    return run
+            os._exit(1)
 
 
 @dataclass(frozen=True)
@@ -139,8 +152,8 @@ def main(arguments: list[str]) -> None:
     (options.state / "cache").mkdir(mode=0o700, exist_ok=True)
     with contextlib.suppress(EngineError):  # without a compiler each attempt that needs one says so itself
         detect()  # remembered, so that no attempt has to ask the compiler for its version
-    walls = raised(options.state, options.walls)
-    serve(socket.socket(fileno=options.socket), supervisor(options.state, tasks, walls))
+    supervision = Supervision(options.state, tasks, raised(options.state, options.walls))
+    serve(socket.socket(fileno=options.socket), supervision)
 
 
 def raised(state: Path, text: str) -> Survey:

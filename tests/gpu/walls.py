@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fleet.agents.walls import gpu
 from fleet.agents.walls.cell import Cell
+from fleet.agents.walls.groups import prefix_of
 from fleet.agents.walls.machine import Survey, close_files, enter_namespaces, needed, survey
 from fleet.agents.walls.policy import Ceilings, Policy
 from fleet.agents.walls.ways import open_ways
@@ -120,8 +121,9 @@ def inside(
     folder.chmod(0o711)
     (folder / "1-1").chmod(0o711)
     work.chmod(0o700)
-    cell = Cell(walls, Policy(programs=True, gpu=number, ceilings=Ceilings()), work)
-    cell.build()
+    cell = Cell(walls, prefix_of(state))
+    cell.reserve()
+    cell.fit(Policy(programs=True, gpu=number, ceilings=Ceilings()), work)
     read, write = os.pipe()
     supervisor = os.getpid()
     pid = os.fork()
@@ -137,6 +139,7 @@ def inside(
             found = {"error": f"{type(error).__name__}: {error}"}
         os.write(write, json.dumps(found).encode())
         os._exit(0)
+    cell.step_out()
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         said = pipe.read()

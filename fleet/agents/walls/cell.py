@@ -6,12 +6,12 @@ import contextlib
 import os
 import resource
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.agents.walls import calls, gpu, landlock, seccomp
-from fleet.agents.walls.groups import Group, prefix_of
+from fleet.agents.walls.groups import Group, own_group
 from fleet.agents.walls.landlock import EXECUTE, IOCTL, LIST, OWN, READ, WRITE, Rule
 from fleet.agents.walls.machine import Survey, code
 from fleet.agents.walls.policy import Policy
@@ -52,14 +52,16 @@ def end_all(traces: Traces) -> None:
 
 
 class Cell:
-    """The walls round the attempt whose folder `work` is the only one that it may write to."""
+    """The walls round one attempt. What takes long is reserved ahead; then the attempt's policy and folder are fitted in."""
 
-    def __init__(self, survey: Survey, policy: Policy, work: Path) -> None:
+    def __init__(self, survey: Survey, prefix: str) -> None:
         self._survey = survey
-        self._policy = policy
-        self._work = work
+        self._prefix = prefix  # of the names of groups
+        self._policy = Policy(programs=False)
         self._slot: Slot | None = None
         self._group: Group | None = None
+        self._home: Group | None = None  # where the supervisor was before it went into the group
+        self._reserved = False
         self._ruleset = -1
         self._filter = b""
         self._clean = False
@@ -77,47 +79,81 @@ class Cell:
 
     # ------------------------------------------------------------------------------- in the supervisor
 
-    def build(self) -> None:
-        """Everything that needs the supervisor's rights. Unbuildable names the wall."""
+    def reserve(self) -> None:
+        """Take a user and make a group, and go into it: what is forked then is in it from the start. Unbuildable.
+
+        Moving a process into a group takes milliseconds, which the attempt need not wait for. Again it does nothing.
+        """
+        if not self._reserved:
+            self._each(("uid", self._take_slot), ("cgroup", self._make_group))
+        self._reserved = True
+
+    def fit(self, policy: Policy, work: Path) -> None:
+        """Round the attempt whose folder `work` is the only one that it may write to. Unbuildable names the wall."""
         if self._survey.mode == "required" and self._survey.lacking():
             lack = "; ".join(f"{wall.name} ({wall.detail})" for wall in self._survey.lacking())
+            self.step_out()
+            self.demolish()
             raise Unbuildable(f"--walls required, and this machine lacks {lack}")
-        for name, build in (
-            ("uid", self._build_uid),
-            ("cgroup", self._build_group),
-            ("landlock", self._build_landlock),
+        self._policy = policy
+        self._each(
+            ("uid", lambda: self._give(work)),
+            ("memory", self._limit_group),
+            ("landlock", lambda: self._build_landlock(work)),
             ("seccomp", self._build_seccomp),
-        ):
+        )
+
+    def _each(self, *walls: tuple[str, Callable[[], None]]) -> None:
+        for name, build in walls:
             try:
                 if self._survey.has(name):
                     build()
             except Exception as error:
+                with contextlib.suppress(OSError):
+                    self.step_out()
                 self.demolish()
                 raise Unbuildable(f"the wall {name} could not be raised: {error}") from error
 
-    def _build_uid(self) -> None:
+    def step_out(self) -> None:
+        """The supervisor leaves the group; the task that it has forked stays. OSError, and then there is no group."""
+        home, self._home = self._home, None
+        if home is not None:
+            try:
+                home.join()
+            except OSError:
+                self._group = None
+                raise
+
+    def _take_slot(self) -> None:
         self._slot = Slot.take()
-        for folder, folders, files in os.walk(self._work):
+
+    def _give(self, work: Path) -> None:
+        assert self._slot is not None
+        for folder, folders, files in os.walk(work):
             for name in ("", *folders, *files):
                 os.chown(Path(folder, name), self._slot.uid, self._slot.uid, follow_symlinks=False)
 
-    def _build_group(self) -> None:
+    def _make_group(self) -> None:
+        home = own_group()
         assert self._survey.parent_group is not None
-        attempt, attempts = self._work.parent, self._work.parent.parent
-        name = prefix_of(attempts.parent) + attempt.name
-        self._group = Group.make(self._survey.parent_group, name)
-        if not self._group.wait_empty(_EMPTY_S):
-            raise OSError(f"{self._group.path} has processes that do not end")
-        if self._survey.has("memory"):
+        assert home is not None
+        group = Group.make(self._survey.parent_group, f"{self._prefix}{os.getpid()}")
+        if not group.wait_empty(_EMPTY_S):
+            raise OSError(f"{group.path} has processes that do not end")
+        group.join()
+        self._group, self._home = group, Group(home)
+
+    def _limit_group(self) -> None:
+        if self._group is not None:
             self._group.limit(self._memory_bytes(), self._policy.ceilings.processes)
 
     def _memory_bytes(self) -> int:
         return self._policy.ceilings.memory_bytes or gpu.memory_of_machine() * 9 // 10
 
-    def _build_landlock(self) -> None:
-        self._ruleset = landlock.ruleset(self._rules())
+    def _build_landlock(self, work: Path) -> None:
+        self._ruleset = landlock.ruleset(self._rules(work))
 
-    def _rules(self) -> list[Rule]:
+    def _rules(self, work: Path) -> list[Rule]:
         run = EXECUTE if self._policy.programs else 0
         rules = [Rule(Path(path), READ | LIST | run) for path in _SYSTEM]
         rules += [Rule(path, READ | LIST | run) for path in code()]
@@ -126,7 +162,7 @@ class Cell:
         rules += [Rule(Path(path), READ | WRITE | landlock.TRUNCATE) for path in _DEVICES]
         if self._policy.gpu is not None:
             rules += [Rule(path, READ | WRITE | IOCTL) for path in gpu.nodes(self._policy.gpu)]
-        return [*rules, Rule(self._work, OWN | run)]
+        return [*rules, Rule(work, OWN | run)]
 
     def _build_seccomp(self) -> None:
         column = calls.column()
@@ -138,8 +174,6 @@ class Cell:
     def enter(self, supervisor: int) -> None:
         """Raise the walls round this process, in the order in which each is still allowed. OSError when one fails."""
         calls.prctl(calls.PR_SET_DUMPABLE, 1)  # else its own files in /proc are root's
-        if self._group is not None:
-            self._group.join()
         if self._survey.has("limits"):
             self._limit()
         if self._slot is not None:

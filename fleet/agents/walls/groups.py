@@ -35,14 +35,17 @@ def own_of(cgroup: str) -> str | None:
     return None
 
 
-def parent_group() -> Path | None:
-    """The group in which those of attempts can be made; None where there is none."""
+def own_group() -> Path | None:
+    """The group that this process is in; None where there is none."""
     mount = mount_of(Path("/proc/self/mountinfo").read_text())
     own = own_of(Path("/proc/self/cgroup").read_text())
-    if mount is None or own is None:
-        return None
-    here = mount / own.lstrip("/")
-    return here.parent if here.name == _LEAF and here != mount else here
+    return None if mount is None or own is None else mount / own.lstrip("/")
+
+
+def parent_group() -> Path | None:
+    """The group in which those of attempts can be made; None where there is none."""
+    here = own_group()
+    return here.parent if here is not None and here.name == _LEAF else here
 
 
 def delegated(parent: Path) -> tuple[str, ...]:

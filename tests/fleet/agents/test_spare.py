@@ -10,7 +10,8 @@ import os, sys
 from fleet.agents.spare import Spare
 
 read, write = os.pipe()
-spare = Spare(lambda: os.write(write, b"begun "), lambda word: os.write(write, f"worked on {word} ".encode()))
+spare = Spare(lambda: os.write(write, b"begun "), lambda _, word: os.write(write, f"worked on {word} ".encode()),
+    lambda _: os.write(write, b"undone"))
 
 def heard(text):
     said = b""
@@ -64,5 +65,6 @@ if middle == 0:
     os._exit(0)
 os.waitpid(middle, 0)
 os.close(write)
+heard("undone")
 assert os.read(read, 100) == b""  # the last that could write, the spare one, is gone
 """)
