@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from fleet import events, identities, tenants
+from fleet import events, identities, tenants, trust
 from fleet.agents.protocol import (
     PROTOCOL_VERSION,
     DeviceReport,
@@ -88,6 +88,7 @@ def enroll(session: Session, join_secret: str, request: EnrollRequest, now: floa
     node = _insert(session, request, now)
     observe(session, node, request.inventory, now)
     identities.establish(session, node, request.public_key, join, now)
+    trust.note_walls(session, node.id, [], lacking(node), now)
     data = {"name": node.name, "hostname": node.hostname, "join_token": join.id, "pool": join.pool or ""}
     events.append(session, "node.enrolled", f"node:{node.id}", data, now)
     principal = Principal("node", node.id, node.name, join.tenant, "node")
@@ -166,6 +167,11 @@ def observe(session: Session, node: Node, inventory: Inventory, now: float) -> N
             data = {"device": missing.name}
             events.append(session, "node.device_missing", f"node:{node.id}", data, now)
     session.flush()
+
+
+def lacking(node: Node) -> list[str]:
+    """The walls that a node does not have at all, for want of something or by its operator's word."""
+    return [wall["name"] for wall in node.walls or [] if wall["state"] in ("missing", "off")]
 
 
 def _observe_device(

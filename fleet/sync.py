@@ -7,7 +7,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, or_, select, update
 from sqlalchemy.orm import Session
 
-from fleet import events, identities, leases, nodes
+from fleet import events, identities, leases, nodes, trust
 from fleet.agents.protocol import AttemptSpec, Desired, Observed
 from fleet.errors import NotPermitted, StaleWrite
 from fleet.lifecycle import AttemptState, JobState, NodeEvent, NodeState
@@ -27,7 +27,9 @@ def record(session: Session, node_id: int, observed: Observed, now: float) -> bo
         raise NotPermitted(f"node {node.name} is retired: enrol it again")
     rebooted = _accept(session, node, observed, now)
     if observed.inventory is not None:
+        before = nodes.lacking(node)
         nodes.observe(session, node, observed.inventory, now)
+        trust.note_walls(session, node_id, before, nodes.lacking(node), now)
     if node.state == NodeState.ENROLLED:
         nodes.fire(session, node, NodeEvent.REPORT, now)
     changed = leases.report(session, node, observed.attempts, now)

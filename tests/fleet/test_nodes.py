@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from fleet import db, events, nodes, reconcile, sync, tenants
+from fleet import db, events, nodes, reconcile, sync, tenants, trust
 from fleet.agents.keys import Key
-from fleet.agents.protocol import EnrollRequest, Observed
+from fleet.agents.protocol import EnrollRequest, Observed, WallReport
 from fleet.blobs import Blobs
 from fleet.errors import (
     AlreadyExists,
@@ -25,6 +25,7 @@ from fleet.models import Node, NodeKey
 from fleet.nodes import Contact, contact
 from fleet.principals import Principal
 from fleet.settings import Timings
+from fleet.standing_rows import Trust
 from tests.fleet.acting import inventory
 from tests.signing import joining
 
@@ -40,6 +41,39 @@ def test_enrolment_gives_a_node_its_own_identity(session: Session, admin: Princi
     assert [key.node_id for key in session.query(NodeKey)] == [answer.node_id]
     assert nodes.get(session, answer.node_id).state == "enrolled"
     assert [device.name for device in nodes.devices(session, answer.node_id)] == ["cpu"]
+
+
+def walls(**states: str) -> list[WallReport]:
+    return [WallReport.model_validate({"name": name, "state": state}) for name, state in states.items()]
+
+
+def test_a_node_that_joins_without_a_wall_is_not_sealed(
+    session: Session, admin: Principal, now: float
+) -> None:
+    secret = tenants.mint_join(session, now=now, by=admin)
+    asked = request(secret, "tiny1")
+    asked.inventory.walls = walls(landlock="up", memory="partial", uid="missing")
+    node_id = nodes.enroll(session, secret, asked, now).node_id
+    found = trust.standing(session, node_id)
+    assert (found.trust, found.trust_reason) == ("shared", "walls missing: uid")
+
+
+def test_a_wall_that_an_operator_knows_to_be_missing_may_stay_so_and_another_may_not(
+    session: Session, admin: Principal, now: float
+) -> None:
+    secret = tenants.mint_join(session, now=now, by=admin)
+    node_id = nodes.enroll(session, secret, request(secret, "tiny1"), now).node_id
+
+    def reported(sequence: int, **states: str) -> str:
+        seen = inventory().model_copy(update={"walls": walls(**states)})
+        sync.record(session, node_id, Observed(boot_id="1", sequence=sequence, inventory=seen), now)
+        return trust.standing(session, node_id).trust
+
+    assert reported(1, landlock="up", uid="up") == "sealed"
+    assert reported(2, landlock="up", uid="missing") == "shared"
+    trust.decide(session, node_id, Trust.SEALED, "nobody else is there", admin, now)
+    assert reported(3, landlock="up", uid="missing") == "sealed"
+    assert reported(4, landlock="off", uid="missing") == "shared"
 
 
 def test_a_join_token_is_used_once(session: Session, admin: Principal, now: float) -> None:
