@@ -136,10 +136,11 @@ def _refute(session: Session, row: TunedKernel, step: Refute, now: float) -> Non
 
 
 def confirmed_by(
-    nodes: Sequence[NodeView], target_id: str, measured_on: frozenset[int], confirmed_on: int
+    nodes: Sequence[NodeView], search: Search, measured_on: frozenset[int], confirmed_on: int
 ) -> bool:
     """Whether a search's own confirming run, with another seed than its measuring ones, is the second opinion."""
-    return confirmed_on in {node.id for node in confirmers(target_id, measured_on, nodes)}
+    opinions = confirmers(search.target_id or "", search.threads, measured_on, nodes)
+    return confirmed_on in {node.id for node in opinions}
 
 
 def measured_on(session: Session, search: Search, schedule_hash: str) -> frozenset[int]:

@@ -96,7 +96,8 @@ def _ask(claim: ClaimView, nodes: Sequence[NodeView]) -> Ask | None:
     if claim.tries >= TRIES:
         return None
     needs = Needs(JobKind.CONFIRM, None, claim.target_id, None, claim.threads)
-    able = [node.id for node in confirmers(claim.target_id, claim.involved, nodes) if fit(needs, node)[0]]
+    opinions = confirmers(claim.target_id, claim.threads, claim.involved, nodes)
+    able = [node.id for node in opinions if fit(needs, node)[0]]
     if not able:
         return None
     spec = ConfirmSpec(
@@ -108,10 +109,13 @@ def _ask(claim: ClaimView, nodes: Sequence[NodeView]) -> Ask | None:
     return Ask(claim.id, able[0], spec)
 
 
-def confirmers(target_id: str, involved: frozenset[int], nodes: Sequence[NodeView]) -> list[NodeView]:
+def confirmers(
+    target_id: str, threads: int, involved: frozenset[int], nodes: Sequence[NodeView]
+) -> list[NodeView]:
     """The sealed nodes whose word confirms a kernel of this target: others than those on whose word it rests. Only
-    where there are none at all, away or not, those themselves."""
-    sealed = [node for node in nodes if node.trust == "sealed" and _has(node, target_id)]
+    where there are none at all that could ever run it, away or not, those themselves."""
+    able = (node for node in nodes if node.cores >= threads and _has(node, target_id))
+    sealed = [node for node in able if node.trust == "sealed"]
     others = [node for node in sealed if node.id not in involved]
     return others or sealed
 

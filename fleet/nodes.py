@@ -86,8 +86,8 @@ def enroll(session: Session, join_secret: str, request: EnrollRequest, now: floa
     if session.scalars(_live_named(request.name)).first() is not None:
         raise AlreadyExists("node", request.name, "choose another name, or retire the old node first")
     node = _insert(session, request, now)
-    observe(session, node, request.inventory, now)
     identities.establish(session, node, request.public_key, join, now)
+    observe(session, node, request.inventory, now)
     trust.note_walls(session, node.id, [], lacking(node), now)
     data = {"name": node.name, "hostname": node.hostname, "join_token": join.id, "pool": join.pool or ""}
     events.append(session, "node.enrolled", f"node:{node.id}", data, now)

@@ -210,7 +210,6 @@ def _crown(
     """The winner becomes the tuned kernel, unless another search has found a faster one meanwhile. For others than
     its tenant it is one when this run was its second opinion, or else once there is one."""
     found_on = confirmations.measured_on(session, search, winner.hash)
-    nodes, target_id = snapshot.nodes(session, now), search.target_id or ""
     tuned = kernels.record(
         session,
         search,
@@ -220,7 +219,9 @@ def _crown(
         source_blob=_source(session, winner, kept, now),
         now=now,
         found_by=min(found_on, default=None),
-        confirmed=confirmations.confirmed_by(nodes, target_id, found_on, job.node_id or 0),
+        confirmed=confirmations.confirmed_by(
+            snapshot.nodes(session, now), search, found_on, job.node_id or 0
+        ),
     )
     searches.fire(
         session,

@@ -74,7 +74,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> I
 def seeds(source: str, now: float) -> Iterator[list[models.Table]]:
     """Everything in the busy fleet; a later list refers to earlier ones."""
     yield [tiny_node(now), models.Kernel(hash=canonical_hash(KERNEL), document={}, created_at=now)]
-    yield [tiny_cpu(), hostile_job(now), done_search(now)]
+    yield [models.Standing(node_id=1, trust_at=now), tiny_cpu(), hostile_job(now), done_search(now)]
     yield [compared_job(now)]
     yield [seeded_round(1, now), seeded_round(2, now), tuned(source, now)]
 
@@ -190,6 +190,8 @@ def tuned(source: str, now: float) -> models.TunedKernel:
         node_id=1,
         created_at=now,
         tenant="default",
+        confirmed_at=now,
+        confirmed_by=1,
         **keys,
         **speed,
     )

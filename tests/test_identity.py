@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -166,3 +167,36 @@ def test_without_a_pin_a_labs_certificate_is_not_believed(secure: Fleet) -> None
     secret = (secure.folder / "tiny1.join").read_text()
     written = [path.read_text() for path in secure.folder.glob("*.log")]
     assert not any(secret in text for text in written)
+
+
+def test_the_private_key_is_nowhere_but_in_its_file(fleet: Fleet) -> None:
+    fleet.start_agent("tiny1")
+    fleet.wait_job(_noop(fleet), "succeeded")
+    secret = (fleet.folder / "tiny1" / KEY).read_bytes()
+    body = secret.splitlines()[1]
+    raw = _private_bytes(secret)
+    for path in fleet.folder.rglob("*"):
+        if path.is_file() and path != fleet.folder / "tiny1" / KEY:
+            content = path.read_bytes()
+            assert body not in content, path
+            assert raw not in content, path
+            assert raw.hex().encode() not in content, path
+
+
+def _private_bytes(pem: bytes) -> bytes:
+    """The 32 bytes of an ed25519 key in PKCS #8 PEM: the last ones."""
+    return base64.b64decode(b"".join(pem.splitlines()[1:-1]))[-32:]
+
+
+def test_a_state_folder_of_an_earlier_version_ends_the_agent_with_what_to_do(fleet: Fleet) -> None:
+    state = fleet.folder / "old"
+    state.mkdir(mode=0o700)
+    (state / "identity.json").write_text(
+        '{"node_id": 1, "name": "old", "server": "http://127.0.0.1:1", "token": "tfn_canary"}'
+    )
+    process = start(
+        ["fleet.agents", "--server", fleet.url, "--state", str(state)], fleet.folder / "old.log", {}
+    )
+    assert process.popen.wait(30) == 2
+    assert "join again with a new join token" in process.log.read_text()
+    assert "tfn_canary" not in process.log.read_text()

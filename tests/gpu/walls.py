@@ -203,6 +203,8 @@ def main() -> int:
     )
     none = inside(state, walls, None, answer)
     checks.append(("inside, without any node: no GPU", none, "error" in none))
+    absent = inside(state, walls, max(numbers) + 1, answer)
+    checks.append(("inside, with all that CUDA needs but a GPU's node: no GPU", absent, "error" in absent))
     if others:
         other = inside(state, walls, others[0], answer)
         checks.append((f"inside, with the nodes of gpu{others[0]}: one GPU", other, other.get("gpus") == 1))

@@ -162,6 +162,8 @@ class Cell:
         rules += [Rule(Path(path), READ | WRITE | landlock.TRUNCATE) for path in _DEVICES]
         if self._policy.gpu is not None:
             rules += [Rule(path, READ | WRITE | IOCTL) for path in gpu.nodes(self._policy.gpu)]
+            # CUDA names its threads by writing to their /proc/PID/task/TID/comm, and does not start where it cannot.
+            rules.append(Rule(Path("/proc"), READ | LIST | WRITE | landlock.TRUNCATE))
         return [*rules, Rule(work, OWN | run)]
 
     def _build_seccomp(self) -> None:

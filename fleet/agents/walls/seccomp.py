@@ -119,6 +119,7 @@ CONDITIONAL: dict[str, tuple[tuple[int | None, int | None], Condition]] = {
     "ioctl TIOCSTI": ((16, 29), Condition(1, "is", 0x5412)),
     "ioctl TIOCLINUX": ((16, 29), Condition(1, "is", 0x541C)),
 }
+_LISTENING = ("bind", "listen")
 _CLONE3 = 435  # its flags are in memory, out of a filter's sight: libraries fall back to clone
 _AUDIT = (0xC000003E, 0xC00000B7)  # AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64
 _X32 = 0x40000000
@@ -132,7 +133,10 @@ Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, op
 
 
 def program(column: int, *, sockets: bool = False) -> list[Instruction]:
-    """The filter for an architecture: 0 is x86-64, 1 is aarch64. With `sockets`, unix sockets may be made."""
+    """The filter for an architecture: 0 is x86-64, 1 is aarch64.
+
+    With `sockets`, unix sockets may be made and listened on, as CUDA does for other processes of its own; not connected.
+    """
     made: list[Instruction] = [
         (_LOAD, 0, 0, _ARCHITECTURE_AT),
         (_EQUAL, 1, 0, _AUDIT[column]),
@@ -143,6 +147,8 @@ def program(column: int, *, sockets: bool = False) -> list[Instruction]:
         made += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]
     made += [(_EQUAL, 0, 1, _CLONE3), _refuse(errno.ENOSYS)]
     for name, numbers in REFUSED.items():
+        if sockets and name in _LISTENING:
+            continue
         if sockets and name == "socket":
             made += _conditional(numbers[column], Condition(0, "is not", 1), errno.EAFNOSUPPORT)
         elif (number := numbers[column]) is not None:
