@@ -83,6 +83,14 @@ class Signed(httpx.Auth):
         return request
 
 
+def _believing(server: str, ca_file: Path | None) -> ssl.SSLContext:
+    """Whom a connection believes: the pinned authority, else the system's; over plain HTTP nobody, so that 20 MB of
+    authorities need not be kept in memory."""
+    if server.startswith("http://"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it verifies, and knows no authority
+    return httpx.create_ssl_context() if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
+
+
 def _server_time(response: httpx.Response) -> float:
     """The server's clock as it says itself, epoch seconds; not a number when it does not."""
     text = response.headers.get(SERVER_TIME, "")
@@ -97,8 +105,9 @@ class ControlPlane:
 
     def __init__(self, server: str, signer: Signer, ca_file: Path | None = None) -> None:
         self._signer = signer
-        verify = True if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
-        self._http = httpx.Client(base_url=server, auth=Signed(signer), verify=verify, timeout=_PATIENCE_S)
+        self._http = httpx.Client(
+            base_url=server, auth=Signed(signer), verify=_believing(server, ca_file), timeout=_PATIENCE_S
+        )
 
     def __enter__(self) -> ControlPlane:
         return self
@@ -208,9 +217,9 @@ class ControlPlane:
 
 def server_clock(server: str, ca_file: Path | None) -> float | None:
     """The server's time as its answers are dated, epoch seconds, to the second; None when it does not answer."""
-    verify = True if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
     try:
-        said = httpx.get(f"{server}/livez", verify=verify, timeout=5.0).headers.get("date", "")
+        answer = httpx.get(f"{server}/livez", verify=_believing(server, ca_file), timeout=5.0)
+        said = answer.headers.get("date", "")
         return parsedate_to_datetime(said).timestamp()
     except (httpx.HTTPError, ValueError):
         return None
