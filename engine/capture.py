@@ -20,7 +20,7 @@ from engine.device.protocol import Array, Device, Launch
 from engine.errors import CaptureError
 from engine.ir import UOp
 from engine.needed import Needed, Ran, needed
-from engine.nested import cells_of, rebuilt
+from engine.nested import cells_of, rebuilt, values_of
 from engine.order import Step
 from engine.plan import (
     GradientOf,
@@ -36,7 +36,7 @@ from engine.plan import (
 )
 from engine.realize import adopt, alias, base_of, memory
 from engine.shapes import Shape, shape_of
-from engine.sizes import Count, Size, Var, open_size, plain
+from engine.sizes import Count, Size, Var, is_open, open_size, plain
 
 
 def settle_results(results: Sequence[Cell], assigned: Sequence[Cell]) -> None:
@@ -148,6 +148,7 @@ class Capture:
         try:
             with watched(self):
                 result = function()
+                _refuse_open(result)
                 assigned = [seen.cell for seen in self._changed()]
                 settle_results(list(cells_of(result)), [*assigned, *self._gradients().values()])
         except BaseException:
@@ -246,6 +247,14 @@ def cut_of(shape: Shape, counts: Mapping[UOp, int]) -> dict[int, tuple[int, int]
     """For each axis of an open size (slot of its count, unit)."""
     rows = {axis: n.rows for axis, n in enumerate(shape) if isinstance(n, Size)}
     return {axis: (counts[found[0].node], found[1]) for axis, found in rows.items() if found is not None}
+
+
+def _refuse_open(result: Any) -> None:
+    for value in values_of(result):
+        if is_open(value):
+            raise CaptureError(
+                f"the function returns {value}, which a replay does not know: return Tensor(…) of it, or nothing"
+            )
 
 
 class _Numbered(Cell):

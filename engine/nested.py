@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from engine.cell import Cell
 from engine.errors import CaptureError
+from engine.sizes import is_open
 
 C = TypeVar("C", bound=Cell)
 
@@ -20,6 +21,17 @@ def cells_of(value: Any) -> Iterator[Cell]:
         return
     for _, part in _parts(value):
         yield from cells_of(part)
+
+
+def values_of(value: Any) -> Iterator[Any]:
+    """What stands in `value` where neither tensors nor containers do."""
+    if isinstance(value, Cell):
+        return
+    if is_open(value) or not _is_container(value):
+        yield value
+        return
+    for _, part in _parts(value):
+        yield from values_of(part)
 
 
 def rebuilt(value: Any, replace: Callable[[Cell], Any]) -> Any:

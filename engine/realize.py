@@ -93,7 +93,7 @@ def _followed(node: UOp, device: str | None) -> UOp:
 
 def alias(node: UOp) -> UOp:
     """Another BUFFER for the elements of a realized node: no graph refers to it yet. Nothing is copied."""
-    return _keep(fresh_buffer(shape_of(node), node.dtype), memory(node))
+    return _keep(fresh_buffer(plain(shape_of(node)), node.dtype), memory(node))
 
 
 def adopt(array: Array, dtype: DType) -> UOp:

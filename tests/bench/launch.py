@@ -239,7 +239,7 @@ class Batches:
                 "each": (lambda: self.each(x), 1),
                 "numpy": (lambda: self.by_numpy(size), 1),
             },
-            10 * ROUNDS,
+            ROUNDS,
         )
 
 

@@ -56,6 +56,7 @@ FORWARD: dict[str, Function] = {
         x.numel() - 1 + x,
         x / x.numel() ** 0.5,
     ),
+    "counts": lambda x: {"rows": Tensor(x.shape[0]), "twice": [Tensor(2 * x.shape[0]) + x[0, 0].long()]},
     "reshaped": lambda x: (
         x.reshape(x.shape[0], 2, 3),
         x.reshape(-1, 3),
@@ -139,6 +140,28 @@ def test_training_on_batches_of_all_sizes_goes_as_without_jit(optimizer: Callabl
         is_like(elements(list(replayed.layers.parameters())), elements(list(plain.layers.parameters())), 1e-4)
         if step.plans:
             poisoned(step, float("nan"))
+    assert len(step.plans) == 1
+
+
+class RowByRow(Network):
+    """As the network, from a loss for each row, which nothing returns."""
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        self.optimizer.zero_grad()
+        losses = ((self.layers(x) - y) ** 2).mean(1)
+        losses.backward(losses.ones_like() / x.shape[0])
+        self.optimizer.step()
+        return x.sum()
+
+
+def test_a_loss_for_each_row_trains_as_their_mean() -> None:
+    plain, replayed = (kind(lambda p: nn.SGD(p, 0.05)) for kind in (Network, RowByRow))
+    step = jit(replayed.step, leading={"x": N, "y": N})
+    for number, size in enumerate((4, 7, 1, 5, 7)):
+        x, y = rows(size, 6, seed=number), rows(size, 3, seed=number + 50)
+        plain.step(Tensor(x), Tensor(y))
+        step(Tensor(x), Tensor(y))
+        is_like(elements(list(replayed.layers.parameters())), elements(list(plain.layers.parameters())), 1e-4)
     assert len(step.plans) == 1
 
 
@@ -473,6 +496,13 @@ def test_wrong_declarations_are_refused_when_they_are_made() -> None:
         Var("batch size", 1, 4)
     with pytest.raises(ValueError, match="max must be an int"):
         Var("n", 1, 4.0)  # type: ignore[arg-type]
+
+
+def test_a_size_is_no_result_but_a_tensor_of_it_is() -> None:
+    fast = jit(lambda x: (x, {"rows": x.shape[0]}), leading={"x": N})
+    assert fast(Tensor(rows(3, 6)))[1] == {"rows": 3}
+    with pytest.raises(CaptureError, match="the function returns n, which a replay does not know"):
+        fast(Tensor(rows(3, 6)))
 
 
 def test_reading_data_is_refused_as_ever() -> None:
