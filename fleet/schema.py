@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, Index, MetaData, text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, Integer, MetaData, text
 from sqlalchemy.orm import DeclarativeBase
 
 NAMING = {
@@ -22,6 +22,7 @@ class Table(DeclarativeBase):
 
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own declaration
+        int: BigInteger().with_variant(Integer(), "sqlite"),  # where every integer is as wide
         dict[str, Any]: JSON(none_as_null=True),
         list[Any]: JSON(none_as_null=True),
     }

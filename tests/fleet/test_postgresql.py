@@ -1,16 +1,12 @@
-"""The races that one writer at a time hides, on a real PostgreSQL: TINYFLEET_TEST_POSTGRESQL names a server, as
-postgresql+psycopg://postgres@localhost/postgres, in which databases may be made."""
+"""What one writer at a time hides, on a real PostgreSQL."""
 
 from __future__ import annotations
 
-import os
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from fleet import db, identities, nodes, tenants
@@ -19,28 +15,24 @@ from fleet.agents.signature import parse
 from fleet.errors import NotPermitted
 from fleet.principals import Principal
 from tests.fleet.acting import inventory
+from tests.postgresql import database, server
 from tests.signing import joining
+
+pytestmark = pytest.mark.slow
 
 RACERS = 16
 
 
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with server() as found:
+        yield found
+
+
 @pytest.fixture
-def postgres() -> Iterator[sessionmaker[Session]]:
-    """Sessions over a new database with the newest schema; skipped where no server is named."""
-    url = os.environ.get("TINYFLEET_TEST_POSTGRESQL")
-    if not url:
-        pytest.skip("TINYFLEET_TEST_POSTGRESQL names no server")
-    name = f"tinyfleet_{uuid.uuid4().hex}"
-    server = create_engine(url, isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine = db.engine_for(make_url(url).set(database=name).render_as_string(hide_password=False))
-    db.upgrade(engine)
-    yield db.session_factory(engine)
-    engine.dispose()
-    with server.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name}"))
-    server.dispose()
+def postgres(url: str) -> Iterator[sessionmaker[Session]]:
+    with database(url) as sessions:
+        yield sessions
 
 
 def race(act: Callable[[int], Any]) -> list[Any]:
@@ -65,17 +57,16 @@ def race(act: Callable[[int], Any]) -> list[Any]:
 def test_one_join_token_and_one_signed_request_are_each_accepted_once(
     postgres: sessionmaker[Session],
 ) -> None:
-    key, gib = Key.made(), 1 << 30
-    small = inventory(memory_bytes=gib).model_copy(update={"memory_bytes": gib})
+    key, whole = Key.made(), inventory(memory_bytes=3 << 40)
     admin = Principal("user", 1, "root", "default", "admin")
     with postgres.begin() as session:
         now = db.now(session)
         secret, other = (tenants.mint_join(session, now=now, by=admin) for _ in range(2))
-        nodes.enroll(session, other, joining(other, "signer", key, small), now)
+        nodes.enroll(session, other, joining(other, "signer", key, whole), now)
 
     def join(number: int) -> int:
         with postgres.begin() as session:
-            asked = joining(secret, f"racer{number}", Key.made(), small)
+            asked = joining(secret, f"racer{number}", Key.made(), whole)
             return nodes.enroll(session, secret, asked, now).node_id
 
     assert len([found for found in race(join) if found is not None]) == 1
