@@ -22,8 +22,8 @@ from typing import Any, Literal
 from fleet.agents.durable import create_json, read_json, write_json
 from fleet.agents.processes import Process, kernel_boot
 from fleet.agents.protocol import AttemptSpec, Outcome
-from fleet.agents.walls.cell import Traces
 from fleet.agents.walls.policy import Ceilings
+from fleet.agents.walls.traces import Traces
 
 Phase = Literal["starting", "running", "exited"]
 

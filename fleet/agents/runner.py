@@ -16,7 +16,7 @@ from fleet.agents.plan import Local
 from fleet.agents.processes import alive, clock, kernel_boot, kill, leftovers, send
 from fleet.agents.protocol import AttemptReport, AttemptSpec, Outcome
 from fleet.agents.starter import Starter
-from fleet.agents.walls.cell import end_all
+from fleet.agents.walls.traces import end_all
 
 # A task may write anything; what is larger than a task's own code would make it is not sent.
 _LARGEST_DOCUMENT = 256 * 1024

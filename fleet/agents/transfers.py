@@ -18,6 +18,7 @@ from fleet.agents.client import ControlPlane, ControlPlaneError, Rejected, backo
 from fleet.agents.durable import write_bytes
 from fleet.agents.protocol import Outcome, blob_address
 from fleet.agents.runner import Attempt, Runner, Shipped, missing_inputs
+from fleet.agents.walls import calls
 
 _CHUNK = 256 * 1024
 _FOLLOW_S = 0.5  # how often the logs of running attempts are looked at
@@ -148,6 +149,7 @@ class Transfers:
             if name not in shipment.artifacts and name not in shipment.refused:
                 self._ship_artifact(attempt, name, shipment)
         shipment.complete = True
+        calls.give_back_memory()  # the agent is to stay small, and some of what it ships is not
         self._changed()
 
     def _ship_artifact(self, attempt: Attempt, name: str, shipment: _Shipment) -> None:

@@ -25,6 +25,9 @@ SAME_USER = frozenset({"move_agent_to_core"})
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_an_attack_is_stopped(stands: Fort, name: str) -> None:
+    whole = frozenset(wall for wall, report in stands.walls.items() if report.state == "up")
+    if not {"landlock", "seccomp"} <= whole and not BY_NAME[name].stops(whole):
+        pytest.skip(f"this machine lacks what stops it: {stands.walls['landlock'].detail}")
     ended = stands.attack(name, **stands.target)
     assert ended.result is not None, ended.error
     found = ended.result[name]

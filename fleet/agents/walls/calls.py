@@ -62,6 +62,13 @@ def unshare(flags: int) -> None:
     named("unshare", ctypes.c_long(flags))
 
 
+def give_back_memory() -> None:
+    """What this process has freed goes back to the system, where its C library can do that."""
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def mount(source: str, target: str, *, kind: str = "none", flags: int = 0, options: str = "") -> None:
     """mount(2). OSError names the target."""
     words = [text.encode() for text in (source, target, kind)]

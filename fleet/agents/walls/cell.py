@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.agents.walls import calls, gpu, landlock, seccomp
@@ -15,40 +14,18 @@ from fleet.agents.walls.groups import Group, own_group
 from fleet.agents.walls.landlock import EXECUTE, IOCTL, LIST, OWN, READ, WRITE, Rule
 from fleet.agents.walls.machine import Survey, code
 from fleet.agents.walls.policy import Policy
-from fleet.agents.walls.slots import NoSlot, Slot, processes_of, sweep
+from fleet.agents.walls.slots import Slot, processes_of, sweep
+from fleet.agents.walls.traces import Traces
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt/rocm")
 _READABLE = ("/proc", "/sys", "/etc/alternatives", "/etc/ld.so.conf.d", "/etc/OpenCL")
 _FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime", "/etc/os-release")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _EMPTY_S = 5.0
-_KILLED_S = 0.5
 
 
 class Unbuildable(Exception):
     """A wall that is meant cannot be raised for this attempt; the machine's fault."""
-
-
-@dataclass(frozen=True)
-class Traces:
-    """By which what is left of an attempt can be found when its supervisor is dead."""
-
-    uid: int | None = None
-    group: str | None = None
-
-
-def end_all(traces: Traces) -> None:
-    """Kill what is left of an attempt whose supervisor is dead. Forks nothing: the agent has threads."""
-    group = None if traces.group is None else Group(Path(traces.group))
-    if group is not None:
-        group.kill()
-    with contextlib.suppress(NoSlot, OSError):
-        slot = None if traces.uid is None else Slot.lock(traces.uid)
-        if slot is not None:  # else it is another attempt's by now, which has swept it
-            slot.clear()
-            slot.release()
-    if group is not None and group.wait_empty(_KILLED_S):
-        group.remove()
 
 
 class Cell:
