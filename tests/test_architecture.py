@@ -36,7 +36,7 @@ OWNERS = {
     "uvicorn": ("api/",),
     "sqlalchemy": ("fleet/", "!fleet/agents/", "migrations/"),
     "alembic": ("fleet/db.py", "migrations/"),
-    "httpx": ("fleet/client.py", "fleet/agents/client.py"),
+    "httpx": ("fleet/client.py", "fleet/guard.py", "fleet/agents/client.py"),
     "typer": ("fleet/cli", "fleet/command.py", "fleet/agents/cli.py", "api/", "engine/cli.py"),
     "cryptography": ("fleet/identities.py", "fleet/authority.py", "fleet/agents/keys.py"),
     "numpy": ("engine/",),
