@@ -16,6 +16,7 @@ from api import auth, errors
 from api.body import Bodies, BodyLimit
 from api.controllers import Controllers
 from api.deps import Parts
+from api.rates import AddressRates, Buckets
 from api.routes import agents, blobs, document, events, health, jobs, kernels, nodes, searches, tokens, trust
 from api.routes.console import Console
 from api.schemas import MEDIA_TYPE
@@ -67,7 +68,8 @@ def assemble(settings: Settings) -> Parts:
         return reconcile.tick(sessions, files, timings=timings, up_since=up_since).hints
 
     controllers = Controllers(tick, read, waits, timings.tick_s)
-    return Parts(settings, read, write, files, waits, uses, controllers, up_since, engine.dispose)
+    rates = Buckets(settings.rates.principal_per_s, settings.rates.principal_burst)
+    return Parts(settings, read, write, files, waits, uses, rates, controllers, up_since, engine.dispose)
 
 
 def create_app(parts: Parts, run_controllers: bool = True) -> FastAPI:
@@ -90,6 +92,9 @@ def create_app(parts: Parts, run_controllers: bool = True) -> FastAPI:
     app.add_middleware(
         Bodies, waits=parts.waits, limits=body_limits(settings), otherwise_bytes=settings.max_body_bytes
     )
+    if not settings.behind_tls_proxy:
+        rates = Buckets(settings.rates.address_per_s, settings.rates.address_burst)
+        app.add_middleware(AddressRates, buckets=rates)
     _serve_console(app)
     app.openapi = partial(openapi, app, app.openapi)  # type: ignore[method-assign]
     return app

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.deps import Parts, PartsDep
-from api.errors import Unauthenticated
+from api.errors import TooOften, Unauthenticated
 from api.signed import SigningNode
 from fleet.db import now
 from fleet.errors import NotPermitted
@@ -52,8 +52,11 @@ class Allow:
         self.roles = frozenset(roles)
 
     def __call__(self, parts: PartsDep, node: SigningNode, credentials: Credentials) -> Principal:
-        """Raises Unauthenticated (401) and NotPermitted (403)."""
+        """Raises Unauthenticated (401), TooOften (429) and NotPermitted (403)."""
         principal = self._holder(parts, _secret(credentials)) if node is None else node
+        wait_s = parts.rates.take(f"{principal.kind}:{principal.id}")
+        if wait_s > 0:
+            raise TooOften(wait_s)
         if principal.role not in self.roles:
             needed = " or ".join(sorted(self.roles))
             raise NotPermitted(f"this takes the role {needed}; yours is {principal.role}")

@@ -11,12 +11,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import uvicorn
 
 from api.app import assemble, create_app
+from api.connections import Addresses, TimedConnection
 from api.deps import Parts
 from api.listening import listening_on
 from api.settings import Settings
@@ -59,6 +61,7 @@ def make_server(parts: Parts, listening: Callable[[str], None], run_controllers:
         create_app(parts, run_controllers),
         host=parts.settings.host,
         port=parts.settings.port,
+        http=partial(TimedConnection, Addresses(parts.settings.connection_limits)),  # type: ignore[arg-type]
         ssl_certfile=parts.settings.tls_cert,
         ssl_keyfile=parts.settings.tls_key,
         timeout_keep_alive=KEEP_ALIVE_S,
