@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from api import auth, errors
+from api.audit_chain import AuditChain
 from api.body import Bodies, BodyLimit
 from api.controllers import Controllers
 from api.deps import Parts
@@ -63,8 +64,11 @@ def assemble(settings: Settings) -> Parts:
     with read() as session:
         up_since = now(session)
 
+    chain = AuditChain(settings.fleet, read, write)
+
     def tick() -> Iterable[int]:
         uses.write()
+        chain.seal()
         return reconcile.tick(sessions, files, timings=timings, up_since=up_since).hints
 
     controllers = Controllers(tick, read, waits, timings.tick_s)

@@ -31,6 +31,7 @@ VERBS: dict[str, dict[str, str]] = {
     },
     "server": {
         "serve": "Run the server: API, controllers and web console in one process.",
+        "audit": "Who asked for what: verify that nobody has changed it, anchor.",
         "ca": "A lab's own certificate authority: init, issue.",
     },
     "node": {

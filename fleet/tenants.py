@@ -7,7 +7,6 @@ random bits and 6 of a CRC, so that a scanner finds a leaked one without asking 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 import zlib
@@ -20,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from fleet import events
 from fleet.errors import InvalidSpec, NotFound, NotPermitted
+from fleet.keyfiles import write_private
 from fleet.models import Tenant, Token
 from fleet.principals import Principal
 
@@ -228,14 +228,5 @@ def ensure_admin(session: Session, path: Path, now: float) -> str | None:
     if session.scalars(select(Token).where(admin).limit(1)).first() is not None:
         return None
     _, secret = mint(session, name="admin", role="admin", now=now)
-    _write_private(path, secret + "\n")
+    write_private(path, secret + "\n")
     return secret
-
-
-def _write_private(path: Path, content: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(content)
-    fresh.replace(path)

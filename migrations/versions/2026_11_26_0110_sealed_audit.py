@@ -1,0 +1,38 @@
+"""The audit is chained by seals, and the database refuses to change it; secrets are kept encrypted."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from fleet.audit_rows import refusals
+
+revision = "2026_11_26_0110"
+down_revision = "2026_11_26_0040"
+
+
+def upgrade() -> None:
+    """What was written before is sealed with what follows: the chain begins with the first row."""
+    op.create_table(
+        "audit_seals",
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("audit_id", sa.Integer(), nullable=False),
+        sa.Column("seal", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["audit_id"], ["audit.id"], name="fk_audit_seals_audit_id_audit"),
+        sa.PrimaryKeyConstraint("number", name="pk_audit_seals"),
+        sa.UniqueConstraint("audit_id", name="uq_audit_seals_audit_id"),
+    )
+    for statement in refusals(op.get_bind().dialect.name):
+        op.get_bind().exec_driver_sql(statement)
+    op.create_table(
+        "secrets",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("box", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("created_by", sa.String(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("updated_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["tenant"], ["tenants.name"], name="fk_secrets_tenant_tenants"),
+        sa.PrimaryKeyConstraint("tenant", "name", name="pk_secrets"),
+    )
