@@ -12,9 +12,10 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
@@ -64,7 +65,7 @@ def seal(session: Session, with_key: bytes) -> int:
     """Seal what has no seal yet, a thousand rows at most; returns how many."""
     newest = _newest(session)
     number, before, reached = (newest.number, newest.seal, newest.audit_id) if newest else (0, FIRST, 0)
-    rows = session.scalars(_unsealed(reached).limit(AT_ONCE)).all()
+    rows: Sequence[Audit] = session.scalars(_unsealed(reached).limit(AT_ONCE)).all()
     for row in rows:
         number, before = number + 1, _seal(with_key, before, row)
         session.add(AuditSeal(number=number, audit_id=row.id, seal=before))
@@ -78,7 +79,7 @@ def unsealed(session: Session) -> bool:
     return session.scalars(_unsealed(newest.audit_id if newest else 0).limit(1)).first() is not None
 
 
-def _unsealed(reached: int) -> Select[tuple[Audit]]:
+def _unsealed(reached: int) -> Select[Any]:
     """Rows without a seal, in order of ids; `reached` is the one that was sealed last."""
     query = select(Audit).outerjoin(AuditSeal, AuditSeal.audit_id == Audit.id)
     return query.where(AuditSeal.number.is_(None), Audit.id > reached - _WINDOW).order_by(Audit.id)

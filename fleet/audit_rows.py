@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import DDL, ForeignKey, event
+from sqlalchemy import Connection, ForeignKey, event
 from sqlalchemy.orm import Mapped, mapped_column
 
 from fleet.schema import Table
@@ -55,8 +55,9 @@ def refusals(dialect: str) -> list[str]:
     ]
 
 
-for _dialect in ("sqlite", "postgresql"):
-    for _statement in refusals(_dialect):
-        event.listen(
-            Table.metadata, "after_create", DDL(_statement.replace("%", "%%")).execute_if(dialect=_dialect)
-        )
+def _refuse(_metadata: object, connection: Connection, **_: object) -> None:
+    for statement in refusals(connection.dialect.name):
+        connection.exec_driver_sql(statement)
+
+
+event.listen(Table.metadata, "after_create", _refuse)

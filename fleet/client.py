@@ -15,10 +15,11 @@ import codecs
 import ssl
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel
@@ -35,6 +36,7 @@ from fleet.resources import (
     Page,
     Purged,
     QuarantinedCandidate,
+    RemovedPerson,
     Round,
     Search,
     Token,
@@ -126,14 +128,27 @@ class Client:
         return self._get(Page[Token], "/v1/tokens", _given(after=after, limit=limit))
 
     def mint_token(
-        self, name: str, role: str = "user", ttl_s: float | None = None, kind: str = "user"
+        self,
+        name: str,
+        role: str = "user",
+        ttl_s: float | None = None,
+        kind: str = "user",
+        scopes: Sequence[str] | None = None,
+        tenant: str | None = None,
     ) -> MintedToken:
-        """A new bearer token; its secret is in the answer and nowhere else."""
-        return self._post(MintedToken, "/v1/tokens", _given(name=name, role=role, ttl_s=ttl_s, kind=kind))
+        """A new bearer token; its secret is in the answer and nowhere else. `scopes`: the only permissions of the
+        role that it gives."""
+        body = _given(name=name, role=role, ttl_s=ttl_s, kind=kind, scopes=scopes, tenant=tenant)
+        return self._post(MintedToken, "/v1/tokens", body)
 
     def revoke_token(self, token_id: int) -> None:
         """End a token at once."""
         self._send("DELETE", f"/v1/tokens/{token_id}", repeatable=True)
+
+    def remove_person(self, name: str) -> RemovedPerson:
+        """End every token of a person and what they have queued or running."""
+        reply = self._send("DELETE", f"/v1/people/{quote(name, safe='')}", repeatable=True)
+        return RemovedPerson.model_validate_json(reply.content)
 
     # ---------------------------------------------------------------------------------------------- nodes
 

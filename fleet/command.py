@@ -26,6 +26,7 @@ VERBS: dict[str, dict[str, str]] = {
         "searches": "BEAM searches for fast kernels: run, list, show, cancel.",
         "kernels": "The best kernels found so far: list, show, quarantined, purge.",
         "tokens": "Bearer tokens: list, create, revoke.",
+        "people": "Remove a person everywhere.",
         "join-token": "One-use tokens with which a node joins: create.",
         "whoami": "Who the server takes you for.",
     },

@@ -45,13 +45,14 @@ class Token(Table):
     created_at: Mapped[float]
     created_by: Mapped[str]
     expires_at: Mapped[float | None]
+    scopes: Mapped[list[Any] | None]  # the only permissions of its role that it gives; NULL: all
     pool: Mapped[str | None]  # of a join token: the pool that its node is in
     used_at: Mapped[float | None]
     last_used_at: Mapped[float | None]  # of a bearer token; written at most once a minute
     revoked_at: Mapped[float | None]
     __table_args__ = (
         one_of("kind", ["user", "service", "node", "join"]),
-        one_of("role", ["admin", "user", "viewer", "node", "join"]),
+        one_of("role", ["admin", "operator", "user", "viewer", "node", "join"]),
         CheckConstraint("(kind = 'node') = (node_id IS NOT NULL)", name="node_token_has_node"),
     )
 

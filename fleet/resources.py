@@ -262,6 +262,15 @@ class TunedKernel(Resource):
         return self.bytes / self.time_s / 1e9
 
 
+class RemovedPerson(Resource):
+    """What ended with a person, by count."""
+
+    name: str
+    tokens: int
+    jobs: int
+    searches: int
+
+
 class Purged(Resource):
     """Tuned kernels that were taken out, or would be."""
 
@@ -307,6 +316,10 @@ class Token(Resource):
     kind: Literal["user", "service", "node", "join"]
     name: str
     role: str
+    tenant: str
+    scopes: list[str] | None = Field(
+        default=None, description="the only permissions of its role that it gives; null: all of them"
+    )
     created_by: str
     created_at: Timestamp
     expires_at: Timestamp | None = None

@@ -1,4 +1,5 @@
-"""The audit is chained by seals, and the database refuses to change it; secrets are kept encrypted."""
+"""The audit is chained by seals, and the database refuses to change it; secrets are kept encrypted; tokens have
+scopes, and operators are a role."""
 
 from __future__ import annotations
 
@@ -36,3 +37,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["tenant"], ["tenants.name"], name="fk_secrets_tenant_tenants"),
         sa.PrimaryKeyConstraint("tenant", "name", name="pk_secrets"),
     )
+    with op.batch_alter_table("tokens") as table:
+        table.add_column(sa.Column("scopes", sa.JSON(none_as_null=True), nullable=True))
+        table.drop_constraint(op.f("ck_tokens_role"), type_="check")
+        table.create_check_constraint(
+            op.f("ck_tokens_role"), "role IN ('admin', 'operator', 'user', 'viewer', 'node', 'join')"
+        )
