@@ -29,6 +29,7 @@ from api.routes import (
     nodes,
     people,
     searches,
+    secrets,
     tokens,
     trust,
 )
@@ -52,6 +53,7 @@ ROUTERS = (
     events.router,
     tokens.router,
     people.router,
+    secrets.router,
     document.router,
     health.router,
 )

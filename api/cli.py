@@ -11,6 +11,7 @@ import typer
 
 from api import authority_verbs
 from api.audit_chain import audit_verdict, current_anchor
+from api.key_rotation import rotate_keys
 from api.server import serve as run_server
 from api.settings import Settings, is_loopback
 from fleet.errors import InvalidSpec
@@ -114,3 +115,23 @@ def print_anchor(data: Data = None) -> None:
     """Print the chain's newest seal: kept elsewhere, it shows later that nothing before it was cut off."""
     found = current_anchor(_settings(None, None, data).fleet)
     typer.echo("nothing is sealed yet" if found is None else found, err=found is None)
+
+
+keys_app = typer.Typer(no_args_is_help=True, help="The keys of the secrets at rest.")
+app.add_typer(keys_app, name="secret-keys")
+
+
+@keys_app.callback()
+def secret_keys() -> None:
+    """The keys of the secrets at rest."""
+
+
+@keys_app.command("rotate")
+def rotate_secret_keys(data: Data = None) -> None:
+    """Make a new key, encrypt every secret with it, and forget the older keys. The server may run meanwhile."""
+    try:
+        rotated = rotate_keys(_settings(None, None, data).fleet, os.environ)
+    except InvalidSpec as error:
+        typer.echo(f"tinyfleet secret-keys: {error}", err=True)
+        raise typer.Exit(2) from error
+    typer.echo(f"{rotated} secrets are encrypted with the new key")

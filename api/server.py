@@ -30,6 +30,17 @@ KEEP_ALIVE_S = 90  # agents come back within their poll time: their connection s
 GRACE_S = 5  # for requests under way on a busy machine; parked ones are woken first and end at once
 
 
+# Every logger of the process writes JSON lines to stderr, redacted; uvicorn's own too.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"lines": {"()": "fleet.redaction.JsonLines"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {"uvicorn.access": {"level": "INFO"}, "uvicorn.error": {"level": "INFO"}},
+}
+
+
 class Server(uvicorn.Server):
     """Says when it listens, and wakes parked requests before it waits for them to end."""
 
@@ -68,6 +79,7 @@ def make_server(parts: Parts, listening: Callable[[str], None], run_controllers:
         timeout_graceful_shutdown=GRACE_S,
         access_log=parts.settings.access_log,
         log_level="info" if parts.settings.access_log else "warning",
+        log_config=LOGGING,
         server_header=False,
         proxy_headers=False,
         ws="none",

@@ -39,6 +39,8 @@ from fleet.resources import (
     RemovedPerson,
     Round,
     Search,
+    Secret,
+    SecretPage,
     Token,
     TunedKernel,
     WhoAmI,
@@ -144,6 +146,20 @@ class Client:
     def revoke_token(self, token_id: int) -> None:
         """End a token at once."""
         self._send("DELETE", f"/v1/tokens/{token_id}", repeatable=True)
+
+    def put_secret(self, name: str, value: str) -> Secret:
+        """Keep a secret of this tenant, in place of its value before; no call returns it."""
+        path = f"/v1/secrets/{quote(name, safe='')}"
+        reply = self._send("PUT", path, repeatable=True, body={"value": value})
+        return Secret.model_validate_json(reply.content)
+
+    def secrets(self, after: str = "", limit: int = 50) -> SecretPage:
+        """This tenant's secrets, without values."""
+        return self._get(SecretPage, "/v1/secrets", {"after": after, "limit": limit})
+
+    def remove_secret(self, name: str) -> None:
+        """Forget a secret."""
+        self._send("DELETE", f"/v1/secrets/{quote(name, safe='')}", repeatable=True)
 
     def remove_person(self, name: str) -> RemovedPerson:
         """End every token of a person and what they have queued or running."""

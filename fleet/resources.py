@@ -262,6 +262,23 @@ class TunedKernel(Resource):
         return self.bytes / self.time_s / 1e9
 
 
+class Secret(Resource):
+    """A secret without its value."""
+
+    name: str
+    version: int = Field(description="grows with each value")
+    created_by: str
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class SecretPage(Resource):
+    """Some of a tenant's secrets; `next` is a name."""
+
+    items: list[Secret]
+    next: str | None = None
+
+
 class RemovedPerson(Resource):
     """What ended with a person, by count."""
 

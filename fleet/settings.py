@@ -61,6 +61,11 @@ class Settings:
         return self.data / "audit-key"
 
     @property
+    def secret_keys_file(self) -> Path:
+        """The keys of the secrets at rest, mode 0600, unless the environment has them."""
+        return self.data / "secret-keys"
+
+    @property
     def anchors_file(self) -> Path:
         """The hourly anchors of that chain, a line each."""
         return self.data / "audit-anchors.jsonl"

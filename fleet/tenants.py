@@ -7,7 +7,6 @@ random bits and 6 of a CRC, so that a scanner finds a leaked one without asking 
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from fleet.errors import InvalidSpec, NotFound, NotPermitted
 from fleet.keyfiles import write_private
 from fleet.models import Tenant, Token
 from fleet.principals import Principal
+from fleet.redaction import TOKEN
 
 __all__ = [
     "DEFAULT_TENANT",
@@ -42,7 +42,6 @@ __all__ = [
 ]
 
 DEFAULT_TENANT = permissions.HOME
-SECRET = re.compile(r"(?<![A-Za-z0-9_])(tf[usnj])_([0-9A-Za-z]{43})([0-9A-Za-z]{6})(?![A-Za-z0-9])")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PREFIXES = {"user": "tfu", "service": "tfs", "node": "tfn", "join": "tfj"}
 Role = Literal["admin", "operator", "user", "viewer"]
@@ -68,7 +67,7 @@ def _new_secret(kind: str) -> str:
 
 def well_formed(secret: str) -> bool:
     """True when `secret` has a token's shape and its CRC is right; says nothing of its being valid."""
-    match = SECRET.fullmatch(secret)
+    match = TOKEN.fullmatch(secret)
     return match is not None and match[3] == _checksum(f"{match[1]}_{match[2]}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from fleet.cli import jobs, kernels, nodes, people, searches, tokens
+from fleet.cli import jobs, kernels, nodes, people, searches, secrets, tokens
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(nodes.app, name="nodes")
@@ -13,5 +13,6 @@ app.add_typer(searches.app, name="searches")
 app.add_typer(kernels.app, name="kernels")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(people.app, name="people")
+app.add_typer(secrets.app, name="secrets")
 app.add_typer(tokens.join_app, name="join-token")
 app.command()(tokens.whoami)

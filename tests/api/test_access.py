@@ -77,6 +77,11 @@ MATRIX = {
         "POST /v1/tokens",
         "DELETE /v1/tokens/{token_id}",
     },
+    Permission.SECRETS: {
+        "GET /v1/secrets",
+        "PUT /v1/secrets/{secret}",
+        "DELETE /v1/secrets/{secret}",
+    },
     Permission.PEOPLE: {
         "DELETE /v1/people/{name}",
     },

@@ -92,6 +92,8 @@ def test_every_mutation_leaves_exactly_one_row(
 
 def _others(does: Callable[..., int]) -> None:
     """The mutations of other nouns."""
+    does("PUT /v1/secrets/{secret}", {"value": "hidden"}, secret="hook")
+    does("DELETE /v1/secrets/{secret}", secret="hook")
     does("POST /v1/tokens", {"name": "bob"})
     does("DELETE /v1/people/{name}", name="bob")
 

@@ -26,7 +26,8 @@ SHARED = {
     "{kernel_id}",
     "{hash}",
     "{attempt_id}",
-}  # machines; kernels have tests of their own; addresses
+    "{secret}",
+}  # machines; kernels, secrets: tests of their own; addresses
 
 
 @pytest.fixture
