@@ -24,7 +24,6 @@ from fleet.errors import DatabaseUnavailable
 __all__ = ["Session", "check", "engine_for", "now", "reading", "session_factory", "upgrade", "writing"]
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
-BUSY_TIMEOUT_MS = 30_000
 # What the database says about a statement of ours; every other error of its is about itself.
 _OUR_FAULT = (IntegrityError, ProgrammingError, DataError, NotSupportedError)
 _CLOCKS = {

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import schemathesis
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -69,9 +70,10 @@ def _try(operation: Any, headers: dict[str, str], found: Found, until: float) ->
         found.statuses[reply.status_code] += 1
         try:
             case.validate_response(reply, checks=CHECKS)
-        except Exception as error:  # noqa: BLE001 - every finding of a route is reported, not the first alone
+        except FailureGroup as error:  # every finding of every route is reported, not the first alone
+            what = "; ".join(str(each) for each in error.exceptions)
             found.wrong.append(
-                f"{operation.method.upper()} {operation.path}: {reply.status_code} {error}"[:1500]
+                f"{operation.method.upper()} {operation.path}: {reply.status_code} {what}"[:1500]
             )
 
     each()
@@ -87,3 +89,19 @@ def test_no_made_up_request_gets_a_5xx_or_a_status_that_is_not_documented(
     print(identity, dict(found.statuses))
     assert found.wrong == [], "\n\n".join(dict.fromkeys(found.wrong))
     assert sum(found.statuses.values()) >= LEAST
+
+
+def test_a_planted_status_and_a_planted_error_are_found() -> None:
+    app = FastAPI()
+
+    @app.get("/teapot")
+    def teapot() -> None:
+        raise HTTPException(418)
+
+    @app.get("/broken")
+    def broken() -> None:
+        raise HTTPException(500)
+
+    wrong = fuzz(app, {}).wrong
+    assert any("/teapot: 418" in each for each in wrong)
+    assert any("/broken: 500" in each for each in wrong)
