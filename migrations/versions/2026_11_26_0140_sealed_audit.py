@@ -8,8 +8,8 @@ from alembic import op
 
 from fleet.audit_rows import refusals
 
-revision = "2026_11_26_0110"
-down_revision = "2026_11_26_0040"
+revision = "2026_11_26_0140"
+down_revision = "2026_11_26_0130"
 
 
 def upgrade() -> None:
