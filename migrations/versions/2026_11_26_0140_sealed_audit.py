@@ -10,14 +10,15 @@ from fleet.audit_rows import refusals
 
 revision = "2026_11_26_0140"
 down_revision = "2026_11_26_0130"
+WIDE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
     """What was written before is sealed with what follows: the chain begins with the first row."""
     op.create_table(
         "audit_seals",
-        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("audit_id", sa.Integer(), nullable=False),
+        sa.Column("number", WIDE, autoincrement=False, nullable=False),
+        sa.Column("audit_id", WIDE, nullable=False),
         sa.Column("seal", sa.String(), nullable=False),
         sa.ForeignKeyConstraint(["audit_id"], ["audit.id"], name="fk_audit_seals_audit_id_audit"),
         sa.PrimaryKeyConstraint("number", name="pk_audit_seals"),
@@ -30,7 +31,7 @@ def upgrade() -> None:
         sa.Column("tenant", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("box", sa.String(), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("version", WIDE, nullable=False),
         sa.Column("created_by", sa.String(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
