@@ -12,11 +12,27 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from api import auth, errors
+from api import errors
+from api.audit_chain import AuditChain
 from api.body import Bodies, BodyLimit
 from api.controllers import Controllers
 from api.deps import Parts
-from api.routes import agents, blobs, document, events, health, jobs, kernels, nodes, searches, tokens, trust
+from api.rates import AddressRates, Buckets
+from api.routes import (
+    agents,
+    blobs,
+    document,
+    events,
+    health,
+    jobs,
+    kernels,
+    nodes,
+    people,
+    searches,
+    secrets,
+    tokens,
+    trust,
+)
 from api.routes.console import Console
 from api.schemas import MEDIA_TYPE
 from api.settings import Settings
@@ -36,17 +52,11 @@ ROUTERS = (
     blobs.router,
     events.router,
     tokens.router,
+    people.router,
+    secrets.router,
     document.router,
     health.router,
 )
-# Routes that answer without a token; besides these only the console's static files do.
-PUBLIC = frozenset({"/livez", "/readyz"})
-# Routes that take a secret which is not a principal's: enrolment spends a join token.
-JOINING = frozenset({"/v1/agents/enroll"})
-
-
-class UndeclaredAccess(Exception):
-    """A route says nothing about who may use it."""
 
 
 def assemble(settings: Settings) -> Parts:
@@ -62,17 +72,20 @@ def assemble(settings: Settings) -> Parts:
     with read() as session:
         up_since = now(session)
 
+    chain = AuditChain(settings.fleet, read, write)
+
     def tick() -> Iterable[int]:
         uses.write()
+        chain.seal()
         return reconcile.tick(sessions, files, timings=timings, up_since=up_since).hints
 
     controllers = Controllers(tick, read, waits, timings.tick_s)
-    return Parts(settings, read, write, files, waits, uses, controllers, up_since, engine.dispose)
+    rates = Buckets(settings.rates.principal_per_s, settings.rates.principal_burst)
+    return Parts(settings, read, write, files, waits, uses, rates, controllers, up_since, engine.dispose)
 
 
 def create_app(parts: Parts, run_controllers: bool = True) -> FastAPI:
     """The API over its parts. Without controllers somebody else ticks (a test, by hand)."""
-    check_declared(ROUTERS)
     app = FastAPI(
         title="tinyfleet",
         summary="GPU fleet manager, and search for fast kernels over the fleet",
@@ -90,6 +103,9 @@ def create_app(parts: Parts, run_controllers: bool = True) -> FastAPI:
     app.add_middleware(
         Bodies, waits=parts.waits, limits=body_limits(settings), otherwise_bytes=settings.max_body_bytes
     )
+    if not settings.behind_tls_proxy:
+        rates = Buckets(settings.rates.address_per_s, settings.rates.address_burst)
+        app.add_middleware(AddressRates, buckets=rates)
     _serve_console(app)
     app.openapi = partial(openapi, app, app.openapi)  # type: ignore[method-assign]
     return app
@@ -123,17 +139,6 @@ def body_limits(settings: Settings) -> tuple[BodyLimit, ...]:
         BodyLimit("/v1/blobs/", settings.fleet.max_blob_bytes),
         BodyLimit("/v1/agents/sync", settings.max_sync_bytes),
     )
-
-
-def check_declared(routers: Iterable[APIRouter]) -> None:
-    """Raises UndeclaredAccess for a route that is not public and declares no roles."""
-    for route in api_routes(routers):
-        declared = auth.allowed_roles(route) is not None
-        joining = route.path in JOINING and auth.takes_secret(route)
-        if not (declared or joining or route.path in PUBLIC):
-            raise UndeclaredAccess(
-                f"{sorted(route.methods or ())} {route.path} declares nobody who may use it"
-            )
 
 
 def api_routes(routers: Iterable[APIRouter]) -> Iterable[APIRoute]:

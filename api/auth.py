@@ -1,7 +1,7 @@
-"""Bearer token or a node's signature → principal, and what each role may reach.
+"""Bearer token or a node's signature → principal, and what each route asks for.
 
-Every route declares who may use it by one of the annotations below; the application refuses to start with a route
-that declares nothing and is not on the list of public ones (`api.app`).
+Every route declares who may use it by one of the annotations below; the router refuses to register one that declares
+nothing and is not on the list of public ones (`api.routing`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.deps import Parts, PartsDep
-from api.errors import Unauthenticated
+from api.errors import TooOften, Unauthenticated
 from api.signed import SigningNode
 from fleet.db import now
 from fleet.errors import NotPermitted
+from fleet.permissions import Permission, require
 from fleet.tenants import Principal, identify, principal_of
 
 _bearer = HTTPBearer(
@@ -42,21 +43,22 @@ Secret = Annotated[str, Depends(bearer_secret)]
 
 
 class Allow:
-    """A dependency: the principal behind the request's token, when its role is one of `roles`.
+    """A dependency: the principal behind the request's token, when it has the permission.
 
     It uses a session of its own, over before the endpoint begins: a request that waits, or whose body takes long
     to arrive, holds none.
     """
 
-    def __init__(self, *roles: str) -> None:
-        self.roles = frozenset(roles)
+    def __init__(self, permission: Permission) -> None:
+        self.permission = permission
 
     def __call__(self, parts: PartsDep, node: SigningNode, credentials: Credentials) -> Principal:
-        """Raises Unauthenticated (401) and NotPermitted (403)."""
+        """Raises Unauthenticated (401), TooOften (429) and NotPermitted (403)."""
         principal = self._holder(parts, _secret(credentials)) if node is None else node
-        if principal.role not in self.roles:
-            needed = " or ".join(sorted(self.roles))
-            raise NotPermitted(f"this takes the role {needed}; yours is {principal.role}")
+        wait_s = parts.rates.take(f"{principal.kind}:{principal.id}")
+        if wait_s > 0:
+            raise TooOften(wait_s)
+        require(principal, self.permission)
         return principal
 
     def _holder(self, parts: Parts, secret: str) -> Principal:
@@ -70,25 +72,24 @@ class Allow:
         return principal_of(token)
 
 
-reader = Allow("viewer", "user", "admin")
-writer = Allow("user", "admin")
-operator = Allow("admin")
-node = Allow("node")
-holder = Allow("viewer", "user", "admin", "node")
-uploader = Allow("user", "admin", "node")
+Anybody = Annotated[Principal, Depends(Allow(Permission.WHOAMI))]
+Reader = Annotated[Principal, Depends(Allow(Permission.READ))]
+Writer = Annotated[Principal, Depends(Allow(Permission.WORK))]
+Operator = Annotated[Principal, Depends(Allow(Permission.OPERATE))]
+Truster = Annotated[Principal, Depends(Allow(Permission.TRUST))]
+TokenAdmin = Annotated[Principal, Depends(Allow(Permission.TOKENS))]
+JoinAdmin = Annotated[Principal, Depends(Allow(Permission.JOIN))]
+PeopleAdmin = Annotated[Principal, Depends(Allow(Permission.PEOPLE))]
+SecretAdmin = Annotated[Principal, Depends(Allow(Permission.SECRETS))]
+NodeIdentity = Annotated[Principal, Depends(Allow(Permission.REPORT))]
+Holder = Annotated[Principal, Depends(Allow(Permission.FETCH))]
+Uploader = Annotated[Principal, Depends(Allow(Permission.UPLOAD))]
 
-Reader = Annotated[Principal, Depends(reader)]
-Writer = Annotated[Principal, Depends(writer)]
-Operator = Annotated[Principal, Depends(operator)]
-NodeIdentity = Annotated[Principal, Depends(node)]
-Holder = Annotated[Principal, Depends(holder)]
-Uploader = Annotated[Principal, Depends(uploader)]
 
-
-def allowed_roles(route: APIRoute) -> frozenset[str] | None:
-    """The roles that a route declares; None when it declares nothing."""
-    declared = [call.roles for call in _calls(route.dependant) if isinstance(call, Allow)]
-    return frozenset.intersection(*declared) if declared else None
+def permission_of(route: APIRoute) -> Permission | None:
+    """The permission that a route declares; None when it declares nothing."""
+    declared = [call.permission for call in _calls(route.dependant) if isinstance(call, Allow)]
+    return declared[0] if declared else None
 
 
 def takes_secret(route: APIRoute) -> bool:

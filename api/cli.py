@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from api import authority_verbs
+from api.audit_chain import audit_verdict, current_anchor
+from api.key_rotation import rotate_keys
 from api.server import serve as run_server
 from api.settings import Settings, is_loopback
 from fleet.errors import InvalidSpec
@@ -76,3 +78,60 @@ def _settings(host: str | None, port: int | None, data: Path | None) -> Settings
     return Settings.from_env(
         {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}}
     )
+
+
+audit_app = typer.Typer(no_args_is_help=True, help="The chain over the audit: verify, anchor.")
+app.add_typer(audit_app, name="audit")
+Data = Annotated[
+    Path | None, typer.Option(help="Folder of the server's data.", show_default="./tinyfleet-data")
+]
+
+
+@audit_app.command("verify")
+def verify_audit(
+    data: Data = None,
+    anchors: Annotated[
+        list[Path] | None, typer.Option(help="A file of anchors that was kept elsewhere; may be repeated.")
+    ] = None,
+) -> None:
+    """Look through the whole audit for rows that were changed, taken out or cut off. Exits with 1 on a finding.
+
+    The anchors in the data folder are held against it too; whoever could change the audit could change these.
+    """
+    try:
+        verdict = audit_verdict(_settings(None, None, data).fleet, anchors or [])
+    except InvalidSpec as error:
+        typer.echo(f"tinyfleet audit: {error}", err=True)
+        raise typer.Exit(2) from error
+    for problem in verdict.problems:
+        typer.echo(problem)
+    if verdict.problems:
+        raise typer.Exit(1)
+    typer.echo(f"the audit is whole: {verdict.rows} rows")
+
+
+@audit_app.command("anchor")
+def print_anchor(data: Data = None) -> None:
+    """Print the chain's newest seal: kept elsewhere, it shows later that nothing before it was cut off."""
+    found = current_anchor(_settings(None, None, data).fleet)
+    typer.echo("nothing is sealed yet" if found is None else found, err=found is None)
+
+
+keys_app = typer.Typer(no_args_is_help=True, help="The keys of the secrets at rest.")
+app.add_typer(keys_app, name="secret-keys")
+
+
+@keys_app.callback()
+def secret_keys() -> None:
+    """The keys of the secrets at rest."""
+
+
+@keys_app.command("rotate")
+def rotate_secret_keys(data: Data = None) -> None:
+    """Make a new key, encrypt every secret with it, and forget the older keys. The server may run meanwhile."""
+    try:
+        rotated = rotate_keys(_settings(None, None, data).fleet, os.environ)
+    except InvalidSpec as error:
+        typer.echo(f"tinyfleet secret-keys: {error}", err=True)
+        raise typer.Exit(2) from error
+    typer.echo(f"{rotated} secrets are encrypted with the new key")

@@ -14,6 +14,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Request
 
 from api.controllers import Controllers
+from api.rates import Buckets
 from api.settings import Settings
 from api.uses import TokenUses
 from api.waits import Waits
@@ -28,7 +29,7 @@ LONGEST_WAIT_S = 60.0
 class Parts:
     """What the server is made of. `read` opens a session that never waits for a writer; `write` one that commits
     at its end; both raise DatabaseUnavailable, and may be used from any thread. `up_since` is when the control plane
-    started, by the database's clock. `close` ends the database's
+    started, by the database's clock; `rates` counts the requests of principals. `close` ends the database's
     connections."""
 
     settings: Settings
@@ -37,6 +38,7 @@ class Parts:
     blobs: Blobs
     waits: Waits
     uses: TokenUses
+    rates: Buckets
     controllers: Controllers
     up_since: float
     close: Callable[[], None]

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from api.body import RepeatedKey
+from api.rates import retry_after
 from api.schemas import ProblemResponse, problem_response
 from fleet import documents
 from fleet.errors import (
@@ -49,6 +50,14 @@ class Unauthenticated(HTTPException):
 
     def __init__(self, detail: str) -> None:
         super().__init__(401, detail, headers={"WWW-Authenticate": 'Bearer realm="tinyfleet"'})
+
+
+class TooOften(HTTPException):
+    """This principal asks more often than it may."""
+
+    def __init__(self, wait_s: float) -> None:
+        after = retry_after(wait_s)
+        super().__init__(429, f"too many requests: ask again in {after} s", headers={"Retry-After": after})
 
 
 def install(app: FastAPI) -> None:

@@ -64,14 +64,16 @@ _DESCRIPTIONS = {
     413: "the body is too large",
     415: "the body is not sent as JSON, with `Content-Type: application/json`",
     422: "a field was not understood, or cannot be",
+    429: "too many requests; Retry-After says when to ask again",
     500: "an error in the server",
     503: "the server cannot serve now",
 }
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that can answer with these error statuses."""
-    return {status: {"model": Problem, "description": _DESCRIPTIONS[status]} for status in statuses}
+    """The `responses` of a route that can answer with these error statuses; whoever is known may ask too often."""
+    known = (*statuses, 429) if 401 in statuses else statuses
+    return {status: {"model": Problem, "description": _DESCRIPTIONS[status]} for status in known}
 
 
 def binary(media_type: str) -> dict[str, Any]:

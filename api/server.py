@@ -11,12 +11,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import uvicorn
 
 from api.app import assemble, create_app
+from api.connections import Addresses, TimedConnection
 from api.deps import Parts
 from api.listening import listening_on
 from api.settings import Settings
@@ -26,6 +28,17 @@ from fleet.tenants import ensure_admin
 
 KEEP_ALIVE_S = 90  # agents come back within their poll time: their connection should still be there
 GRACE_S = 5  # for requests under way on a busy machine; parked ones are woken first and end at once
+
+
+# Every logger of the process writes JSON lines to stderr, redacted; uvicorn's own too.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"lines": {"()": "fleet.redaction.JsonLines"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {"uvicorn.access": {"level": "INFO"}, "uvicorn.error": {"level": "INFO"}},
+}
 
 
 class Server(uvicorn.Server):
@@ -59,12 +72,14 @@ def make_server(parts: Parts, listening: Callable[[str], None], run_controllers:
         create_app(parts, run_controllers),
         host=parts.settings.host,
         port=parts.settings.port,
+        http=partial(TimedConnection, Addresses(parts.settings.connection_limits)),  # type: ignore[arg-type]
         ssl_certfile=parts.settings.tls_cert,
         ssl_keyfile=parts.settings.tls_key,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
         access_log=parts.settings.access_log,
         log_level="info" if parts.settings.access_log else "warning",
+        log_config=LOGGING,
         server_header=False,
         proxy_headers=False,
         ws="none",

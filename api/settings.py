@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from api.connections import ConnectionLimits
+from api.rates import RateLimits
 from fleet.errors import InvalidSpec
 from fleet.settings import Settings as FleetSettings
 
@@ -26,6 +28,8 @@ class Settings:
     access_log: bool = False
     max_body_bytes: int = 1 << 20
     max_sync_bytes: int = 16 << 20  # up to 1024 attempts with a result of at most 64 KiB each, few at a time
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
+    rates: RateLimits = field(default_factory=RateLimits)
 
     @staticmethod
     def from_env(environ: Mapping[str, str]) -> Settings:
@@ -37,6 +41,11 @@ class Settings:
             tls_cert=Path(environ["TINYFLEET_TLS_CERT"]) if environ.get("TINYFLEET_TLS_CERT") else None,
             tls_key=Path(environ["TINYFLEET_TLS_KEY"]) if environ.get("TINYFLEET_TLS_KEY") else None,
         )
+
+    @property
+    def connection_limits(self) -> ConnectionLimits:
+        """Behind a proxy every connection is the proxy's: it counts them by address, this server cannot."""
+        return replace(self.connections, per_address=0) if self.behind_tls_proxy else self.connections
 
     def check_listening(self) -> None:
         """Refuse to offer tokens in clear text to a network, and a certificate that cannot be used. Raises

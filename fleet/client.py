@@ -15,10 +15,11 @@ import codecs
 import ssl
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel
@@ -35,8 +36,11 @@ from fleet.resources import (
     Page,
     Purged,
     QuarantinedCandidate,
+    RemovedPerson,
     Round,
     Search,
+    Secret,
+    SecretPage,
     Token,
     TunedKernel,
     WhoAmI,
@@ -126,14 +130,41 @@ class Client:
         return self._get(Page[Token], "/v1/tokens", _given(after=after, limit=limit))
 
     def mint_token(
-        self, name: str, role: str = "user", ttl_s: float | None = None, kind: str = "user"
+        self,
+        name: str,
+        role: str = "user",
+        ttl_s: float | None = None,
+        kind: str = "user",
+        scopes: Sequence[str] | None = None,
+        tenant: str | None = None,
     ) -> MintedToken:
-        """A new bearer token; its secret is in the answer and nowhere else."""
-        return self._post(MintedToken, "/v1/tokens", _given(name=name, role=role, ttl_s=ttl_s, kind=kind))
+        """A new bearer token; its secret is in the answer and nowhere else. `scopes`: the only permissions of the
+        role that it gives."""
+        body = _given(name=name, role=role, ttl_s=ttl_s, kind=kind, scopes=scopes, tenant=tenant)
+        return self._post(MintedToken, "/v1/tokens", body)
 
     def revoke_token(self, token_id: int) -> None:
         """End a token at once."""
         self._send("DELETE", f"/v1/tokens/{token_id}", repeatable=True)
+
+    def put_secret(self, name: str, value: str) -> Secret:
+        """Keep a secret of this tenant, in place of its value before; no call returns it."""
+        path = f"/v1/secrets/{quote(name, safe='')}"
+        reply = self._send("PUT", path, repeatable=True, body={"value": value})
+        return Secret.model_validate_json(reply.content)
+
+    def secrets(self, after: str = "", limit: int = 50) -> SecretPage:
+        """This tenant's secrets, without values."""
+        return self._get(SecretPage, "/v1/secrets", {"after": after, "limit": limit})
+
+    def remove_secret(self, name: str) -> None:
+        """Forget a secret."""
+        self._send("DELETE", f"/v1/secrets/{quote(name, safe='')}", repeatable=True)
+
+    def remove_person(self, name: str) -> RemovedPerson:
+        """End every token of a person and what they have queued or running."""
+        reply = self._send("DELETE", f"/v1/people/{quote(name, safe='')}", repeatable=True)
+        return RemovedPerson.model_validate_json(reply.content)
 
     # ---------------------------------------------------------------------------------------------- nodes
 

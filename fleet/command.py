@@ -26,11 +26,15 @@ VERBS: dict[str, dict[str, str]] = {
         "searches": "BEAM searches for fast kernels: run, list, show, cancel.",
         "kernels": "The best kernels found so far: list, show, quarantined, purge.",
         "tokens": "Bearer tokens: list, create, revoke.",
+        "secrets": "Secrets that the server uses: set, list, remove.",
+        "people": "Remove a person everywhere.",
         "join-token": "One-use tokens with which a node joins: create.",
         "whoami": "Who the server takes you for.",
     },
     "server": {
         "serve": "Run the server: API, controllers and web console in one process.",
+        "audit": "Who asked for what: verify that nobody has changed it, anchor.",
+        "secret-keys": "The keys of the secrets at rest: rotate.",
         "ca": "A lab's own certificate authority: init, issue.",
     },
     "node": {

@@ -24,7 +24,6 @@ from fleet.errors import DatabaseUnavailable
 __all__ = ["Session", "check", "engine_for", "now", "reading", "session_factory", "upgrade", "writing"]
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
-BUSY_TIMEOUT_MS = 30_000
 # What the database says about a statement of ours; every other error of its is about itself.
 _OUR_FAULT = (IntegrityError, ProgrammingError, DataError, NotSupportedError)
 _CLOCKS = {
@@ -59,9 +58,10 @@ def _keep_private(database: Path) -> None:
 
 def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself: _on_begin does
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA busy_timeout=30000")  # milliseconds
 
 
 def _on_begin(connection: Connection) -> None:

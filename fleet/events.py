@@ -8,8 +8,10 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet.models import Audit, Event
+from fleet.models import Audit, Event, Job, Search, Token
 from fleet.principals import Principal
+
+_OWNED: Mapping[str, type[Job | Search | Token]] = {"job": Job, "search": Search, "token": Token}
 
 
 def append(session: Session, kind: str, subject: str, data: Mapping[str, Any], now: float) -> Event:
@@ -22,6 +24,26 @@ def append(session: Session, kind: str, subject: str, data: Mapping[str, Any], n
 def page(session: Session, after_id: int = 0, limit: int = 100) -> Sequence[Event]:
     """Events after the cursor `after_id`, oldest first."""
     return session.scalars(select(Event).where(Event.id > after_id).order_by(Event.id).limit(limit)).all()
+
+
+def visible(session: Session, rows: Sequence[Event], tenant: str) -> Sequence[Event]:
+    """Those events that a tenant may see: about machines, and about its own jobs, searches and tokens."""
+    mine = {noun: _owned(session, noun, table, rows, tenant) for noun, table in _OWNED.items()}
+    return [row for row in rows if _noun(row) not in mine or row.subject in mine[_noun(row)]]
+
+
+def _noun(row: Event) -> str:
+    return row.subject.partition(":")[0]
+
+
+def _owned(
+    session: Session, noun: str, table: type[Job | Search | Token], rows: Sequence[Event], tenant: str
+) -> set[str]:
+    ids = {int(row.subject.partition(":")[2]) for row in rows if _noun(row) == noun}
+    if not ids:
+        return set()
+    found = session.scalars(select(table.id).where(table.id.in_(ids), table.tenant == tenant))
+    return {f"{noun}:{row_id}" for row_id in found}
 
 
 def newest(session: Session) -> int:

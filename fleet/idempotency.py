@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from fleet.agents.protocol import canonical_hash
-from fleet.errors import IdempotencyConflict, InvalidSpec
+from fleet.errors import IdempotencyConflict, InvalidSpec, StaleWrite
 from fleet.models import IdempotencyKey
 from fleet.principals import Principal
 
@@ -31,19 +32,22 @@ def earlier(session: Session, principal: Principal, noun: str, key: str | None, 
 def remember(
     session: Session, principal: Principal, noun: str, key: str | None, body: Any, row_id: int, now: float
 ) -> None:
-    """Record which row `key` made; the primary key refuses a second one."""
+    """Record which row `key` made; the primary key refuses a second one (StaleWrite, when two are under way)."""
     if key is None:
         return
-    session.add(
-        IdempotencyKey(
-            principal=_owner(principal),
-            noun=noun,
-            key=key,
-            body_hash=canonical_hash(body),
-            row_id=row_id,
-            created_at=now,
-        )
+    row = IdempotencyKey(
+        principal=_owner(principal),
+        noun=noun,
+        key=key,
+        body_hash=canonical_hash(body),
+        row_id=row_id,
+        created_at=now,
     )
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError as error:
+        raise StaleWrite("idempotency key", key, "the same request is under way: send it again") from error
 
 
 def _owner(principal: Principal) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet import events, idempotency, kernels, nodes, placement
+from fleet import events, idempotency, kernels, nodes, permissions, placement
 from fleet.agents.protocol import (
     ConfirmSpec,
     ExpandSpec,
@@ -17,7 +17,7 @@ from fleet.agents.protocol import (
     MeasureSpec,
     NoopSpec,
 )
-from fleet.errors import InvalidSpec, InvalidTransition, NotFound, NotPermitted, StaleWrite
+from fleet.errors import InvalidSpec, InvalidTransition, NotFound, StaleWrite
 from fleet.firing import amend
 from fleet.firing import fire as fire_row
 from fleet.lifecycle import JOB, AttemptState, JobEvent, JobState
@@ -79,8 +79,7 @@ def submit(
 
 def permit(principal: Principal) -> None:
     """NotPermitted unless this principal may ask for work."""
-    if principal.role not in ("admin", "user"):
-        raise NotPermitted(f"a token of role {principal.role} cannot submit or cancel work")
+    permissions.require(principal, permissions.Permission.WORK)
 
 
 def _check(session: Session, spec: NoopSpec | KernelSpec, asked: dict[str, Any]) -> None:
@@ -153,16 +152,27 @@ def get(session: Session, job_id: int) -> Job:
     return job
 
 
+def owned(session: Session, job_id: int, tenant: str) -> Job:
+    """The tenant's job, or NotFound: somebody else's is none."""
+    job = session.get(Job, job_id)
+    if job is None or job.tenant != tenant:
+        raise NotFound("job", job_id)
+    return job
+
+
 def page(
     session: Session,
     state: str | None = None,
     kind: str | None = None,
     after: int | None = None,
     limit: int = 50,
+    tenant: str | None = None,
 ) -> Sequence[Job]:
-    """Jobs, newest first, with ids below the cursor `after`; a search's own jobs only when asked by kind."""
+    """Jobs (of one tenant), newest first, with ids below the cursor `after`; a search's own only when asked by kind."""
     query = select(Job).order_by(Job.id.desc()).limit(limit)
     query = query.where(Job.search_id.is_(None) if kind is None else Job.kind == kind)
+    if tenant is not None:
+        query = query.where(Job.tenant == tenant)
     if state is not None:
         query = query.where(Job.state == state)
     if after is not None:
@@ -188,7 +198,7 @@ def ran_on(session: Session, job_ids: Sequence[int]) -> Mapping[int, str]:
 def cancel(session: Session, job_id: int, principal: Principal, now: float) -> Job:
     """Ask a job to stop: a queued one is cancelled at once, a running one when its node has stopped it."""
     permit(principal)
-    job = get(session, job_id)
+    job = owned(session, job_id, principal.tenant)
     if job.search_id is not None:
         raise InvalidTransition("job", job.state, "cancel", (f"cancel of its search {job.search_id}",))
     if job.state not in (JobState.CANCELLING, JobState.CANCELLED):

@@ -14,14 +14,14 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
-from fleet import events
+from fleet import events, permissions
 from fleet.agents.protocol import (
     MAX_KERNEL_JSON,
     CandidateResult,
     KernelRef,
     KernelSpec,
 )
-from fleet.errors import InvalidSpec, NotFound, NotPermitted
+from fleet.errors import InvalidSpec, NotFound
 from fleet.models import Blob, Kernel, KernelAlias, Quarantine, Search, TunedKernel
 from fleet.principals import Principal
 
@@ -212,8 +212,7 @@ def purge(
 ) -> list[TunedKernel]:
     """Take out every tuned kernel that rests on a node's word since then (epoch seconds), confirmed or not; a dry run
     only says which. NotPermitted for anybody but an administrator."""
-    if principal.role != "admin":
-        raise NotPermitted(f"a token of role {principal.role} cannot purge kernels: an admin can")
+    permissions.require(principal, permissions.Permission.TRUST)
     said = or_(
         TunedKernel.node_id == node_id, TunedKernel.found_by == node_id, TunedKernel.confirmed_by == node_id
     )

@@ -12,9 +12,12 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from fleet.agents.protocol import CandidateOutcome, JobKind, Outcome
+from fleet.audit_rows import Audit as Audit
+from fleet.audit_rows import AuditSeal as AuditSeal
 from fleet.lifecycle import ATTEMPT, JOB, NODE, SEARCH
 from fleet.schema import Table as Table
 from fleet.schema import one_of, partial_index
+from fleet.secret_rows import StoredSecret as StoredSecret
 from fleet.standing_rows import NodeKey as NodeKey
 from fleet.standing_rows import Nonce as Nonce
 from fleet.standing_rows import Standing as Standing
@@ -42,13 +45,14 @@ class Token(Table):
     created_at: Mapped[float]
     created_by: Mapped[str]
     expires_at: Mapped[float | None]
+    scopes: Mapped[list[Any] | None]  # the only permissions of its role that it gives; NULL: all
     pool: Mapped[str | None]  # of a join token: the pool that its node is in
     used_at: Mapped[float | None]
     last_used_at: Mapped[float | None]  # of a bearer token; written at most once a minute
     revoked_at: Mapped[float | None]
     __table_args__ = (
         one_of("kind", ["user", "service", "node", "join"]),
-        one_of("role", ["admin", "user", "viewer", "node", "join"]),
+        one_of("role", ["admin", "operator", "user", "viewer", "node", "join"]),
         CheckConstraint("(kind = 'node') = (node_id IS NOT NULL)", name="node_token_has_node"),
     )
 
@@ -221,20 +225,6 @@ class Event(Table):
     at: Mapped[float]
     kind: Mapped[str]
     subject: Mapped[str] = mapped_column(index=True)
-    data: Mapped[dict[str, Any]]
-    __table_args__ = ({"sqlite_autoincrement": True},)
-
-
-class Audit(Table):
-    """Append-only: which principal asked for what."""
-
-    __tablename__ = "audit"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    at: Mapped[float]
-    tenant: Mapped[str]
-    principal: Mapped[str]
-    action: Mapped[str]
-    subject: Mapped[str]
     data: Mapped[dict[str, Any]]
     __table_args__ = ({"sqlite_autoincrement": True},)
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from fleet import events, identities, tenants, trust
+from fleet import events, identities, permissions, tenants, trust
 from fleet.agents.protocol import (
     PROTOCOL_VERSION,
     DeviceReport,
@@ -19,7 +19,7 @@ from fleet.agents.protocol import (
     canonical_hash,
 )
 from fleet.agents.signature import enrolment_text
-from fleet.errors import AlreadyExists, InvalidSpec, NotFound, NotPermitted
+from fleet.errors import AlreadyExists, InvalidSpec, NotFound
 from fleet.firing import amend
 from fleet.firing import fire as fire_row
 from fleet.lifecycle import NODE, NodeEvent, NodeState
@@ -282,21 +282,21 @@ def uncordon(session: Session, node_id: int, principal: Principal, now: float) -
     """Accept work again; this also takes back a drain."""
     node = get(session, node_id)
     if node.state in (NodeState.DRAINING, NodeState.DRAINED):
-        _require_admin(principal)
+        permissions.require(principal, permissions.Permission.OPERATE)
         fire(session, node, NodeEvent.UNCORDON, now)
     return _wish(session, node_id, principal, "node.uncordon", now, cordoned=False)
 
 
 def drain(session: Session, node_id: int, principal: Principal, now: float) -> Node:
     """Cordon and let what runs finish; the node is drained when nothing is left."""
-    _require_admin(principal)
+    permissions.require(principal, permissions.Permission.OPERATE)
     fire(session, get(session, node_id), NodeEvent.DRAIN, now)
     return _wish(session, node_id, principal, "node.drain", now, cordoned=True)
 
 
 def retire(session: Session, node_id: int, principal: Principal, now: float) -> Node:
     """Take a drained (or never seen) node out of the fleet: its keys end and its name is free."""
-    _require_admin(principal)
+    permissions.require(principal, permissions.Permission.TRUST)
     node = get(session, node_id)
     fire(session, node, NodeEvent.RETIRE, now)
     identities.end(session, node_id, now)
@@ -307,18 +307,13 @@ def retire(session: Session, node_id: int, principal: Principal, now: float) -> 
 def _wish(
     session: Session, node_id: int, principal: Principal, action: str, now: float, cordoned: bool
 ) -> Node:
-    _require_admin(principal)
+    permissions.require(principal, permissions.Permission.OPERATE)
     node = get(session, node_id)
     if node.cordoned != cordoned:
         amend(session, "node", node, {"cordoned": cordoned})
         events.append(session, f"node.{'cordoned' if cordoned else 'uncordoned'}", f"node:{node_id}", {}, now)
     events.audit(session, principal, action, f"node:{node_id}", {}, now)
     return node
-
-
-def _require_admin(principal: Principal) -> None:
-    if principal.role != "admin":
-        raise NotPermitted(f"a token of role {principal.role} cannot change nodes: an admin can")
 
 
 def redirect(session: Session, node_id: int) -> int:

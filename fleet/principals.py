@@ -8,9 +8,9 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Principal:
-    """A user, a service or a node, its tenant and its role (admin, user, viewer or node).
+    """A user, a service or a node, its tenant and its role (admin, operator, user, viewer or node).
 
-    `id` is the token's row, except for a node, where it is the node's row.
+    `scopes`: the only permissions that its token gives, of those that the role has; None for all of them. `id` is the token's row, except for a node, where it is the node's row.
     """
 
     kind: Literal["user", "service", "node"]
@@ -18,6 +18,8 @@ class Principal:
     name: str
     tenant: str
     role: str
+    scopes: frozenset[str] | None = None
+    expires_at: float | None = None
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"

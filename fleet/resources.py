@@ -262,6 +262,32 @@ class TunedKernel(Resource):
         return self.bytes / self.time_s / 1e9
 
 
+class Secret(Resource):
+    """A secret without its value."""
+
+    name: str
+    version: int = Field(description="grows with each value")
+    created_by: str
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class SecretPage(Resource):
+    """Some of a tenant's secrets; `next` is a name."""
+
+    items: list[Secret]
+    next: str | None = None
+
+
+class RemovedPerson(Resource):
+    """What ended with a person, by count."""
+
+    name: str
+    tokens: int
+    jobs: int
+    searches: int
+
+
 class Purged(Resource):
     """Tuned kernels that were taken out, or would be."""
 
@@ -307,6 +333,10 @@ class Token(Resource):
     kind: Literal["user", "service", "node", "join"]
     name: str
     role: str
+    tenant: str
+    scopes: list[str] | None = Field(
+        default=None, description="the only permissions of its role that it gives; null: all of them"
+    )
     created_by: str
     created_at: Timestamp
     expires_at: Timestamp | None = None

@@ -200,11 +200,25 @@ def get(session: Session, search_id: int) -> Search:
     return search
 
 
+def owned(session: Session, search_id: int, tenant: str) -> Search:
+    """The tenant's search, or NotFound: somebody else's is none."""
+    search = session.get(Search, search_id)
+    if search is None or search.tenant != tenant:
+        raise NotFound("search", search_id)
+    return search
+
+
 def page(
-    session: Session, state: str | None = None, after: int | None = None, limit: int = 50
+    session: Session,
+    state: str | None = None,
+    after: int | None = None,
+    limit: int = 50,
+    tenant: str | None = None,
 ) -> Sequence[Search]:
-    """Searches, newest first, with ids below the cursor `after`."""
+    """Searches (of one tenant), newest first, with ids below the cursor `after`."""
     query = select(Search).order_by(Search.id.desc()).limit(limit)
+    if tenant is not None:
+        query = query.where(Search.tenant == tenant)
     if state is not None:
         query = query.where(Search.state == state)
     return session.scalars(query if after is None else query.where(Search.id < after)).all()
@@ -272,7 +286,7 @@ def _best_standing(session: Session, rows: Sequence[Search]) -> Mapping[int, lis
 def cancel(session: Session, search_id: int, principal: Principal, now: float) -> Search:
     """Cancel a search and its jobs; what it measured so far stays readable."""
     jobs.permit(principal)
-    search = get(session, search_id)
+    search = owned(session, search_id, principal.tenant)
     if search.state != SearchState.CANCELLED:
         fire(session, search, SearchEvent.CANCEL, now, finished_at=now, reason="")
         stop_work(session, search, now)

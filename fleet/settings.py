@@ -56,6 +56,21 @@ class Settings:
         return self.data / "blobs"
 
     @property
+    def audit_key_file(self) -> Path:
+        """The key of the chain over the audit, mode 0600."""
+        return self.data / "audit-key"
+
+    @property
+    def secret_keys_file(self) -> Path:
+        """The keys of the secrets at rest, mode 0600, unless the environment has them."""
+        return self.data / "secret-keys"
+
+    @property
+    def anchors_file(self) -> Path:
+        """The hourly anchors of that chain, a line each."""
+        return self.data / "audit-anchors.jsonl"
+
+    @property
     def admin_token_file(self) -> Path:
         """Where the first start leaves the administrator's token, mode 0600."""
         return self.data / "admin-token"

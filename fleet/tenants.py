@@ -7,26 +7,27 @@ random bits and 6 of a CRC, so that a scanner finds a leaked one without asking 
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 import secrets
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
 from sqlalchemy import CursorResult, or_, select, update
 from sqlalchemy.orm import Session
 
-from fleet import events
+from fleet import events, permissions
 from fleet.errors import InvalidSpec, NotFound, NotPermitted
+from fleet.keyfiles import write_private
 from fleet.models import Tenant, Token
 from fleet.principals import Principal
+from fleet.redaction import TOKEN
 
 __all__ = [
     "DEFAULT_TENANT",
     "Principal",
     "authenticate",
+    "end",
     "ensure_admin",
     "get",
     "identify",
@@ -40,12 +41,11 @@ __all__ = [
     "well_formed",
 ]
 
-DEFAULT_TENANT = "default"
-SECRET = re.compile(r"(?<![A-Za-z0-9_])(tf[usnj])_([0-9A-Za-z]{43})([0-9A-Za-z]{6})(?![A-Za-z0-9])")
+DEFAULT_TENANT = permissions.HOME
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PREFIXES = {"user": "tfu", "service": "tfs", "node": "tfn", "join": "tfj"}
-_RANKS = {"viewer": 0, "user": 1, "admin": 2}
-Role = Literal["admin", "user", "viewer"]
+Role = Literal["admin", "operator", "user", "viewer"]
+MINTED = ("viewer", "user", "operator", "admin")
 
 
 def _base62(number: int, width: int) -> str:
@@ -67,7 +67,7 @@ def _new_secret(kind: str) -> str:
 
 def well_formed(secret: str) -> bool:
     """True when `secret` has a token's shape and its CRC is right; says nothing of its being valid."""
-    match = SECRET.fullmatch(secret)
+    match = TOKEN.fullmatch(secret)
     return match is not None and match[3] == _checksum(f"{match[1]}_{match[2]}")
 
 
@@ -83,13 +83,16 @@ def _insert(
     now: float,
     ttl_s: float | None,
     by: str,
+    tenant: str = DEFAULT_TENANT,
+    scopes: Iterable[str] | None = None,
 ) -> tuple[Token, str]:
-    if session.get(Tenant, DEFAULT_TENANT) is None:
-        session.add(Tenant(name=DEFAULT_TENANT, created_at=now))
+    if session.get(Tenant, tenant) is None:
+        session.add(Tenant(name=tenant, created_at=now))
         session.flush()
     secret = _new_secret(kind)
     token = Token(
-        tenant=DEFAULT_TENANT,
+        tenant=tenant,
+        scopes=None if scopes is None else sorted(scopes),
         kind=kind,
         name=name,
         role=role,
@@ -112,24 +115,52 @@ def mint(
     ttl_s: float | None = None,
     kind: Literal["user", "service"] = "user",
     by: Principal | None = None,
+    tenant: str | None = None,
+    scopes: Iterable[str] | None = None,
 ) -> tuple[Token, str]:
-    """A new token and its secret, shown this once; nobody mints a role above their own (NotPermitted)."""
-    if role not in _RANKS:
-        raise InvalidSpec("role", f"{role!r} is none of {', '.join(_RANKS)}")
-    if by is not None and _RANKS.get(by.role, -1) < _RANKS[role]:
-        raise NotPermitted(f"a token of role {by.role} cannot mint one of role {role}")
-    token, secret = _insert(session, kind, name, role, now, ttl_s, str(by) if by else "server")
-    if by is not None:
-        events.audit(session, by, "token.mint", f"token:{token.id}", {"name": name, "role": role}, now)
+    """A new token and its secret, shown this once.
+
+    Nobody mints what reaches further than their own (NotPermitted): no permission, tenant or time that it lacks; a
+    token that ends gives its minter's end to what is minted without one. Administrators of the home tenant mint for
+    any tenant. `scopes`: the only permissions of the role that it gives.
+    """
+    if role not in MINTED:
+        raise InvalidSpec("role", f"{role!r} is none of {', '.join(MINTED)}")
+    asked = None if scopes is None else frozenset(scopes)
+    if by is None:
+        return _insert(session, kind, name, role, now, ttl_s, "server", tenant or DEFAULT_TENANT, asked)
+    ttl_s = _within(by, now, ttl_s)
+    home = tenant or by.tenant
+    if home != by.tenant and by.tenant != DEFAULT_TENANT:
+        raise NotPermitted(f"a token of the tenant {by.tenant} mints for no other")
+    reach = permissions.of(Principal(kind, 0, name, by.tenant, role, asked))
+    if not reach <= permissions.of(by):
+        beyond = ", ".join(sorted(reach - permissions.of(by)))
+        raise NotPermitted(f"your token cannot mint one that reaches further than itself: it lacks {beyond}")
+    if asked is None and by.scopes is not None:
+        asked = by.scopes  # what the role may gain later is not given away either
+    token, secret = _insert(session, kind, name, role, now, ttl_s, str(by), home, asked)
+    data = {"name": name, "role": role, "tenant": home, "scopes": token.scopes}
+    events.audit(session, by, "token.mint", f"token:{token.id}", data, now)
     return token, secret
+
+
+def _within(by: Principal, now: float, ttl_s: float | None) -> float | None:
+    """A lifetime that ends no later than the minter's own. NotPermitted for a longer one."""
+    if by.expires_at is None:
+        return ttl_s
+    left = by.expires_at - now
+    if ttl_s is not None and ttl_s > left:
+        raise NotPermitted(f"your token ends in {left:.0f} s, and what it mints cannot outlive it")
+    return left if ttl_s is None else ttl_s
 
 
 def mint_join(
     session: Session, *, now: float, ttl_s: float = 3600.0, by: Principal, pool: str | None = None
 ) -> str:
     """A join token's secret: it enrols one node, once, within `ttl_s` seconds, into `pool`."""
-    if by.role != "admin":
-        raise NotPermitted(f"a token of role {by.role} cannot mint join tokens: an admin can")
+    permissions.require(by, permissions.Permission.JOIN)
+    ttl_s = _within(by, now, ttl_s) or ttl_s
     token, secret = _insert(session, "join", "join", "join", now, ttl_s, str(by))
     token.pool = pool
     session.flush()
@@ -182,18 +213,24 @@ def identify(session: Session, secret: str, now: float) -> Token:
 def principal_of(token: Token) -> Principal:
     """Who asks with this token."""
     kind = cast(Literal["user", "service", "node"], token.kind)
-    return Principal(kind, token.node_id or token.id, token.name, token.tenant, token.role)
+    scopes = None if token.scopes is None else frozenset(map(str, token.scopes))
+    return Principal(
+        kind, token.node_id or token.id, token.name, token.tenant, token.role, scopes, token.expires_at
+    )
 
 
-def page(session: Session, after: int | None = None, limit: int = 50) -> Sequence[Token]:
-    """Tokens with ids above `after`, in order of id."""
-    return session.scalars(select(Token).where(Token.id > (after or 0)).order_by(Token.id).limit(limit)).all()
+def page(
+    session: Session, after: int | None = None, limit: int = 50, tenant: str = DEFAULT_TENANT
+) -> Sequence[Token]:
+    """Tokens with ids above `after`, in order of id; of one tenant, but the home tenant sees all."""
+    query = select(Token).where(Token.id > (after or 0)).order_by(Token.id).limit(limit)
+    return session.scalars(query if tenant == DEFAULT_TENANT else query.where(Token.tenant == tenant)).all()
 
 
-def get(session: Session, token_id: int) -> Token:
-    """The token, or NotFound."""
+def get(session: Session, token_id: int, tenant: str = DEFAULT_TENANT) -> Token:
+    """The token, or NotFound, also for another tenant's (the home tenant has all)."""
     token = session.get(Token, token_id)
-    if token is None:
+    if token is None or tenant not in (token.tenant, DEFAULT_TENANT):
         raise NotFound("token", token_id)
     return token
 
@@ -207,35 +244,30 @@ def used(session: Session, uses: Mapping[int, float]) -> None:
 
 def revoke(session: Session, token_id: int, principal: Principal, now: float) -> Token:
     """Revoke a token; doing so twice changes nothing."""
-    token = get(session, token_id)
-    if token.revoked_at is None:
-        _end(session, token, now)
+    permissions.require(principal, permissions.Permission.TOKENS)
+    token = get(session, token_id, principal.tenant)
+    if end(session, token, now):
         events.audit(session, principal, "token.revoke", f"token:{token_id}", {"name": token.name}, now)
     return token
 
 
-def _end(session: Session, token: Token, now: float) -> None:
-    """Revoke; the event wakes the streams that the token holds open."""
+def end(session: Session, token: Token, now: float) -> bool:
+    """Revoke; the event wakes the streams that the token holds open. False when it was revoked already."""
+    if token.revoked_at is not None:
+        return False
     token.revoked_at = now
     events.append(session, "token.revoked", f"token:{token.id}", {"name": token.name}, now)
+    return True
 
 
 def ensure_admin(session: Session, path: Path, now: float) -> str | None:
     """At the first start, or when no administrator has a valid token: mint one, write it to `path` (mode 0600)
     and return it."""
     lasting = or_(Token.expires_at.is_(None), Token.expires_at > now)
-    admin = (Token.role == "admin") & Token.revoked_at.is_(None) & lasting
+    admin = (Token.role == "admin") & (Token.tenant == DEFAULT_TENANT) & Token.scopes.is_(None)
+    admin &= Token.revoked_at.is_(None) & lasting
     if session.scalars(select(Token).where(admin).limit(1)).first() is not None:
         return None
     _, secret = mint(session, name="admin", role="admin", now=now)
-    _write_private(path, secret + "\n")
+    write_private(path, secret + "\n")
     return secret
-
-
-def _write_private(path: Path, content: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(content)
-    fresh.replace(path)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fleet import events
-from fleet.errors import InvalidSpec, NotFound, NotPermitted
+from fleet import events, permissions
+from fleet.errors import InvalidSpec, NotFound
 from fleet.models import Standing
 from fleet.principals import Principal
 from fleet.standing_rows import Trust
@@ -47,8 +47,7 @@ def decide(
     session: Session, node_id: int, to: Trust, reason: str, principal: Principal, now: float
 ) -> Standing:
     """An operator's word, up or down. InvalidSpec without a reason, NotPermitted for anybody else."""
-    if principal.role != "admin":
-        raise NotPermitted(f"a token of role {principal.role} cannot change trust: an admin can")
+    permissions.require(principal, permissions.Permission.TRUST)
     if not reason.strip():
         raise InvalidSpec("reason", "say why: it stands beside the trust from then on")
     row = standing(session, node_id)

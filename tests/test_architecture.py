@@ -36,9 +36,14 @@ OWNERS = {
     "uvicorn": ("api/",),
     "sqlalchemy": ("fleet/", "!fleet/agents/", "migrations/"),
     "alembic": ("fleet/db.py", "migrations/"),
-    "httpx": ("fleet/client.py", "fleet/agents/client.py"),
+    "httpx": ("fleet/client.py", "fleet/guard.py", "fleet/agents/client.py"),
     "typer": ("fleet/cli", "fleet/command.py", "fleet/agents/cli.py", "api/", "engine/cli.py"),
-    "cryptography": ("fleet/identities.py", "fleet/authority.py", "fleet/agents/keys.py"),
+    "cryptography": (
+        "fleet/secrets_kept.py",
+        "fleet/identities.py",
+        "fleet/authority.py",
+        "fleet/agents/keys.py",
+    ),
     "numpy": ("engine/",),
     "llvmlite": ("engine/",),
     "safetensors": ("engine/nn/checkpoint.py",),
@@ -309,11 +314,80 @@ def dangerous_calls(tree: Tree) -> list[str]:
         for node in nodes(text):
             if isinstance(node, ast.keyword) and ast.unparse(node.value) in ("True", "False"):
                 given = f"{node.arg}={ast.unparse(node.value)}"
-                if given in ("shell=True", "verify=False", "allow_pickle=True"):
+                if given in ("shell=True", "verify=False", "allow_pickle=True", "check_hostname=False"):
                     wrong.append(f"{path}:{node.value.lineno} {given}")
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "os.system",
+                "os.popen",
+                "eval",
+                "exec",
+            ):
+                wrong.append(f"{path}:{node.lineno} {ast.unparse(node.func)}")
             if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node).endswith("AutoAddPolicy"):
                 wrong.append(f"{path}:{node.lineno} AutoAddPolicy")
     return wrong
+
+
+STATEMENTS = frozenset(
+    {"text", "execute", "executescript", "executemany", "exec_driver_sql", "scalar", "scalars"}
+)
+
+
+def composed_statements(tree: Tree) -> list[str]:
+    """SQL that is put together from values: a bound parameter cannot be mistaken for SQL."""
+    wrong = []
+    for path, text in packages_only(tree).items():
+        for node in nodes(text):
+            if not isinstance(node, ast.Call) or ast.unparse(node.func).rpartition(".")[2] not in STATEMENTS:
+                continue
+            for given in node.args[:1]:
+                if is_composed(given) and not ast.unparse(node.func).startswith(("Text", "rich.")):
+                    wrong.append(f"{path}:{node.lineno} {ast.unparse(node.func)}({ast.unparse(given)[:60]})")
+    return wrong
+
+
+def is_composed(given: ast.expr) -> bool:
+    """An f-string with values, a sum or a % of texts, or a format()."""
+    if isinstance(given, ast.JoinedStr):
+        return any(isinstance(part, ast.FormattedValue) for part in given.values)
+    if isinstance(given, ast.BinOp):
+        return any(isinstance(each, ast.Constant | ast.JoinedStr) for each in (given.left, given.right))
+    return isinstance(given, ast.Call) and ast.unparse(given.func).endswith(".format")
+
+
+PRINCIPALS = frozenset(
+    {
+        *("Anybody", "Reader", "Writer", "Operator", "Truster", "TokenAdmin", "JoinAdmin", "PeopleAdmin"),
+        *("SecretAdmin", "NodeIdentity", "Holder", "Uploader", "Secret"),
+    }
+)
+PUBLIC_ROUTES = frozenset({"livez", "readyz"})
+VERBS = frozenset({"get", "post", "put", "patch", "delete", "head", "options", "api_route", "websocket"})
+
+
+def open_routes(tree: Tree) -> list[str]:
+    """Endpoints that ask for no principal, and routers that would take such a one."""
+    wrong = []
+    for path, text in packages_only(tree).items():
+        for node in nodes(text):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("APIRouter", "fastapi.APIRouter"):
+                wrong.append(f"{path}:{node.lineno} APIRouter: use api.routing.Router")
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and is_endpoint(node):
+                asked = {ast.unparse(each.annotation) for each in node.args.args if each.annotation}
+                if not asked & PRINCIPALS and node.name not in PUBLIC_ROUTES:
+                    wrong.append(f"{path}:{node.lineno} {node.name} asks for no principal")
+    return wrong
+
+
+def is_endpoint(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """A function that a router or an application is given."""
+    calls = [each.func for each in function.decorator_list if isinstance(each, ast.Call)]
+    return any(
+        isinstance(each, ast.Attribute)
+        and each.attr in VERBS
+        and ast.unparse(each.value) in ("router", "app")
+        for each in calls
+    )
 
 
 def busy_package_files(tree: Tree) -> list[str]:
@@ -352,6 +426,19 @@ CHECKS: list[tuple[Callable[[Tree], list[str]], Tree]] = [
     (refused_names, {"fleet/jobs.py": "class JobManager: pass"}),
     (dangerous_calls, {"engine/store.py": "import pickle"}),
     (dangerous_calls, {"engine/store.py": "run(x, shell=True)"}),
+    (dangerous_calls, {"fleet/jobs.py": "from cloudpickle import loads"}),
+    (dangerous_calls, {"fleet/client.py": "httpx.get(url, verify=False)"}),
+    (dangerous_calls, {"fleet/ssh.py": "client.set_missing_host_key_policy(paramiko.AutoAddPolicy())"}),
+    (dangerous_calls, {"engine/jit.py": "eval(source)"}),
+    (
+        composed_statements,
+        {"fleet/jobs.py": "session.execute(text(f'DELETE FROM jobs WHERE id = {job_id}'))"},
+    ),
+    (composed_statements, {"fleet/jobs.py": "text('SELECT * FROM ' + table)"}),
+    (composed_statements, {"fleet/db.py": "connection.exec_driver_sql('SELECT %s' % name)"}),
+    (composed_statements, {"fleet/db.py": "connection.execute('SELECT {}'.format(name))"}),
+    (open_routes, {"api/routes/jobs.py": "@router.get('/x')\ndef x(session: Reading) -> None: ..."}),
+    (open_routes, {"api/routes/jobs.py": "router = APIRouter()"}),
     (busy_package_files, {"fleet/__init__.py": '"""Doc."""\nimport fleet.jobs\n'}),
     (undocumented_modules, {"fleet/jobs.py": "x = 1"}),
 ]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from api.auth import NodeIdentity, Secret
 from api.body import StrictRoute
 from api.deps import Parts, PartsDep, RawBody, Writing
 from api.pages import LARGEST_ID, RowId
+from api.routing import Router
 from api.schemas import binary, problems
 from api.signed import Signed
 from api.waits import job_key, node_key
@@ -28,7 +29,7 @@ from fleet.agents.protocol import (
 from fleet.db import now
 from fleet.errors import NotPermitted
 
-router = APIRouter(
+router = Router(
     prefix="/v1/agents", tags=["agents"], route_class=StrictRoute, responses=problems(401, 403, 413, 422, 503)
 )
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import Path, Response
 
 from api.auth import Holder, Uploader
 from api.body import StrictRoute
 from api.deps import PartsDep, RawBody, Reading
+from api.routing import Router
 from api.schemas import binary, problems
 from fleet import blobs
 from fleet.db import now
 from fleet.resources import StoredBlob
 
-router = APIRouter(
+router = Router(
     prefix="/v1/blobs", tags=["blobs"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
 )
 Address = Annotated[

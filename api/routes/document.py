@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import Reader
 from api.body import StrictRoute
+from api.routing import Router
 from api.schemas import problems
 
-router = APIRouter(
+router = Router(
     prefix="/v1", tags=["document"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import Header, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
@@ -13,15 +13,16 @@ from api.auth import Reader, Secret
 from api.body import StrictRoute
 from api.deps import Parts, PartsDep, Reading
 from api.pages import LARGEST_ID, PageDep, next_cursor
+from api.routing import Router
 from api.schemas import problems
 from api.waits import EVENTS
-from fleet import events
-from fleet.db import now
+from fleet import events, models
+from fleet.db import Session, now
 from fleet.errors import NotPermitted
 from fleet.resources import Event, Page
 from fleet.tenants import authenticate
 
-router = APIRouter(
+router = Router(
     prefix="/v1/events", tags=["events"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
 )
 KEEP_ALIVE_S = 15.0
@@ -41,9 +42,9 @@ def list_events(principal: Reader, session: Reading, page: PageDep) -> Page[Even
     cursor even when `next` is null: there will be more."""
     if page.after is None:
         rows = events.page(session, max(0, events.newest(session) - page.limit), page.limit)
-        return Page(items=[Event.model_validate(row) for row in rows])
+        return Page(items=_shown(session, rows, principal.tenant))
     rows = events.page(session, page.after, page.limit)
-    return Page(items=[Event.model_validate(row) for row in rows], next=next_cursor(rows, page))
+    return Page(items=_shown(session, rows, principal.tenant), next=next_cursor(rows, page))
 
 
 @router.get(
@@ -79,21 +80,28 @@ async def _stream(parts: Parts, secret: str, cursor: int) -> AsyncIterator[str]:
             fresh = await run_in_threadpool(_fresh, parts, secret, cursor)
             if fresh is None:
                 return
-            if fresh:
-                cursor = fresh[-1].id
-                yield "".join(map(_sent, fresh))
+            reached, shown = fresh
+            if shown:
+                yield "".join(map(_sent, shown))
+            if reached > cursor:
+                cursor = reached
             elif not await bell.wait(KEEP_ALIVE_S):
                 yield KEEP_ALIVE
 
 
-def _fresh(parts: Parts, secret: str, cursor: int) -> Sequence[Event] | None:
-    """Events after the cursor; None when the token has been revoked or has expired since."""
+def _fresh(parts: Parts, secret: str, cursor: int) -> tuple[int, Sequence[Event]] | None:
+    """The last event after the cursor, and those that the holder may see; None when the token has been revoked or has expired since."""
     with parts.read() as session:
         try:
-            authenticate(session, secret, now(session))
+            holder = authenticate(session, secret, now(session))
         except NotPermitted:
             return None
-        return [Event.model_validate(row) for row in events.page(session, cursor, AT_ONCE)]
+        rows = events.page(session, cursor, AT_ONCE)
+        return rows[-1].id if rows else cursor, _shown(session, rows, holder.tenant)
+
+
+def _shown(session: Session, rows: Sequence[models.Event], tenant: str) -> list[Event]:
+    return [Event.model_validate(row) for row in events.visible(session, rows, tenant)]
 
 
 def _newest(parts: Parts) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import Field, StrictFloat, StrictInt
 from starlette.responses import PlainTextResponse
 
@@ -15,6 +15,7 @@ from api.body import StrictRoute
 from api.deps import IdempotencyKey, Parts, PartsDep, Reading, WaitQuery, Writing
 from api.pages import LARGEST_ID, PageDep, RowId, next_cursor
 from api.routes.attempts import LogSlice, attempt_resources, log_slice
+from api.routing import Router
 from api.schemas import Request, problems
 from api.waits import job_key
 from fleet import jobs, models, nodes
@@ -23,7 +24,7 @@ from fleet.db import Session, now
 from fleet.lifecycle import JOB, JobState
 from fleet.resources import Attempt, Job, Page
 
-router = APIRouter(
+router = Router(
     prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
 )
 
@@ -44,7 +45,7 @@ class JobRequest(Request):
     max_retries: StrictInt = Field(default=2, ge=0, le=10, description="after infrastructure failures")
 
 
-@router.post("", status_code=201, summary="Submit a job", responses=problems(413, 415))
+@router.post("", status_code=201, summary="Submit a job", responses=problems(409, 413, 415))
 def submit_job(principal: Writer, session: Writing, request: JobRequest, key: IdempotencyKey = None) -> Job:
     """It is queued until a node has room. The same Idempotency-Key with the same body gives the same job."""
     job = jobs.submit(
@@ -70,14 +71,14 @@ def list_jobs(
     ] = None,
 ) -> Page[Job]:
     """Without the jobs that searches made, unless asked for by their kind."""
-    rows = jobs.page(session, state, kind, page.after, page.limit)
+    rows = jobs.page(session, state, kind, page.after, page.limit, principal.tenant)
     return Page(items=_job_resources(session, rows), next=next_cursor(rows, page))
 
 
 @router.get("/{job_id}", summary="Get a job, or wait for its end", responses=problems(404))
 async def get_job(principal: Reader, parts: PartsDep, job_id: RowId, wait: WaitQuery = 0.0) -> Job:
     """With `wait`, answers when the job is final, else after so many seconds with the job as it then is."""
-    look = partial(_read, parts, job_id)
+    look = partial(_read, parts, job_id, principal.tenant)
     return await parts.waits.look_until(job_key(job_id), wait, look, _is_final)
 
 
@@ -92,7 +93,7 @@ def cancel_job(principal: Writer, session: Writing, job_id: RowId) -> Job:
 )
 def list_attempts(principal: Reader, session: Reading, job_id: RowId) -> Page[Attempt]:
     """All of them: there are at most as many as retries allow."""
-    jobs.get(session, job_id)
+    jobs.owned(session, job_id, principal.tenant)
     rows = jobs.attempts(session, job_id)
     return Page(items=attempt_resources(session, rows))
 
@@ -117,7 +118,7 @@ async def job_logs(
 ) -> Response:
     """UTF-8 text. The headers `Log-Attempt` and `Log-Offset` say where to read on, and `Log-End` is true when the
     job is final and all of its log was read. At the end of a retried attempt, its successor's log follows."""
-    look = partial(_read_log, parts, job_id, attempt, offset, limit)
+    look = partial(_read_log, parts, (job_id, principal.tenant), attempt, offset, limit)
     found = await parts.waits.look_until(job_key(job_id), wait, look, LogSlice.is_news)
     return PlainTextResponse(found.content, headers=found.headers())
 
@@ -146,16 +147,18 @@ def _attempts(job: models.Job) -> int:
     return job.retries + (live or job.outcome is not None)
 
 
-def _read(parts: Parts, job_id: int) -> Job:
+def _read(parts: Parts, job_id: int, tenant: str) -> Job:
     with parts.read() as session:
-        return job_resource(session, jobs.get(session, job_id))
+        return job_resource(session, jobs.owned(session, job_id, tenant))
 
 
 def _is_final(job: Job) -> bool:
     return job.state in JOB.final
 
 
-def _read_log(parts: Parts, job_id: int, attempt: int | str, offset: int, limit: int) -> LogSlice:
+def _read_log(parts: Parts, asked: tuple[int, str], attempt: int | str, offset: int, limit: int) -> LogSlice:
+    """Of a job (by its id and tenant)."""
     with parts.read() as session:
-        final = jobs.get(session, job_id).state in JOB.final
-        return log_slice(session, jobs.attempts(session, job_id), attempt, offset, limit, final)
+        job = jobs.owned(session, *asked)
+        final = job.state in JOB.final
+        return log_slice(session, jobs.attempts(session, job.id), attempt, offset, limit, final)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from starlette.responses import PlainTextResponse
 
 from api.auth import Reader
 from api.body import StrictRoute
 from api.deps import PartsDep, Reading
 from api.pages import PageDep, RowId, next_cursor
+from api.routing import Router
 from api.schemas import problems
 from fleet import kernels
 from fleet.errors import NotFound
 from fleet.resources import Page, QuarantinedCandidate, TunedKernel
 
-router = APIRouter(
+router = Router(
     prefix="/v1", tags=["kernels"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
 )
 

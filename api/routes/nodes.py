@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
-from api.auth import Operator, Reader
+from api.auth import Operator, Reader, Truster
 from api.body import StrictRoute
 from api.deps import Parts, PartsDep, Reading, Writing
 from api.pages import PageDep, RowId, next_cursor
+from api.routing import Router
 from api.schemas import problems
 from fleet import leases, models, nodes, trust
 from fleet.db import Session, now
 from fleet.lifecycle import NodeState
 from fleet.resources import Device, Node, Page, Wall
 
-router = APIRouter(
+router = Router(
     prefix="/v1/nodes", tags=["nodes"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
 )
 
@@ -66,7 +67,7 @@ def drain_node(principal: Operator, session: Writing, parts: PartsDep, node_id: 
 @router.post(
     "/{node_id}/retire", summary="Take a drained node out of the fleet", responses=problems(404, 409)
 )
-def retire_node(principal: Operator, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
+def retire_node(principal: Truster, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
     """Its token is revoked and its name is free."""
     row = nodes.retire(session, node_id, principal, now(session))
     return node_resource(session, row, parts)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from api.auth import Reader, Writer
 from api.body import StrictRoute
 from api.deps import IdempotencyKey, Parts, PartsDep, Reading, WaitQuery, Writing
 from api.pages import PageDep, RowId, next_cursor
+from api.routing import Router
 from api.schemas import problems
 from api.waits import search_key
 from fleet import models, searches
@@ -21,12 +22,12 @@ from fleet.lifecycle import SEARCH, SearchState
 from fleet.resources import Candidate, Page, Round, Search
 from fleet.searches import SearchRequest
 
-router = APIRouter(
+router = Router(
     prefix="/v1/searches", tags=["searches"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
 )
 
 
-@router.post("", status_code=201, summary="Begin a BEAM search", responses=problems(413, 415))
+@router.post("", status_code=201, summary="Begin a BEAM search", responses=problems(409, 413, 415))
 def submit_search(
     principal: Writer, session: Writing, request: SearchRequest, key: IdempotencyKey = None
 ) -> Search:
@@ -44,14 +45,14 @@ def list_searches(
     state: Annotated[SearchState | None, Query(description="only searches in this state")] = None,
 ) -> Page[Search]:
     """With what each has found so far."""
-    rows = searches.page(session, state, page.after, page.limit)
+    rows = searches.page(session, state, page.after, page.limit, principal.tenant)
     return Page(items=_search_resources(session, rows), next=next_cursor(rows, page))
 
 
 @router.get("/{search_id}", summary="Get a search, or wait for its end", responses=problems(404))
 async def get_search(principal: Reader, parts: PartsDep, search_id: RowId, wait: WaitQuery = 0.0) -> Search:
     """With `wait`, answers when the search is final, else after so many seconds with the search as it then is."""
-    look = partial(_read, parts, search_id)
+    look = partial(_read, parts, search_id, principal.tenant)
     return await parts.waits.look_until(search_key(search_id), wait, look, _is_final)
 
 
@@ -66,7 +67,7 @@ def cancel_search(principal: Writer, session: Writing, search_id: RowId) -> Sear
 )
 def list_rounds(principal: Reader, session: Reading, search_id: RowId) -> Page[Round]:
     """All of them: `max_rounds` bounds them."""
-    phase = searches.get(session, search_id).phase
+    phase = searches.owned(session, search_id, principal.tenant).phase
     return Page(items=[_round(row, phase) for row in searches.rounds(session, search_id)])
 
 
@@ -78,6 +79,7 @@ def list_rounds(principal: Reader, session: Reading, search_id: RowId) -> Page[R
 def list_candidates(principal: Reader, session: Reading, search_id: RowId, page: PageDep) -> Page[Candidate]:
     """Correct ones by time, then the others in the order in which they were proposed; those that are still to be
     measured have no outcome. The cursor counts candidates."""
+    searches.owned(session, search_id, principal.tenant)
     found = [each for row in searches.rounds(session, search_id) for each in _candidates(row)]
     begin = page.after or 0
     items = sorted(found, key=_standing)[begin : begin + page.limit]
@@ -142,9 +144,9 @@ def _standing(candidate: Candidate) -> tuple[int, float]:
     return rank, (candidate.time_s if rank < len(_RANKS) else None) or float("inf")
 
 
-def _read(parts: Parts, search_id: int) -> Search:
+def _read(parts: Parts, search_id: int, tenant: str) -> Search:
     with parts.read() as session:
-        return search_resource(session, searches.get(session, search_id))
+        return search_resource(session, searches.owned(session, search_id, tenant))
 
 
 def _is_final(search: Search) -> bool:

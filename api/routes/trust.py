@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
 from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
-from api.auth import Operator
+from api.auth import Truster
 from api.body import StrictRoute
 from api.deps import PartsDep, Writing
 from api.pages import LARGEST_ID, RowId
 from api.routes.nodes import node_resource
+from api.routing import Router
 from api.schemas import Request, problems
 from fleet import identities, kernels, nodes, trust
 from fleet.db import now
 from fleet.resources import Node, Purged, TunedKernel
 from fleet.standing_rows import Trust
 
-router = APIRouter(
-    prefix="/v1", tags=["trust"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
-)
+router = Router(prefix="/v1", tags=["trust"], route_class=StrictRoute, responses=problems(401, 403, 422, 503))
 
 
 RowIdField = Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)]
@@ -37,7 +35,7 @@ class TrustRequest(Request):
     "/nodes/{node_id}/trust", summary="Say how far a node is trusted", responses=problems(404, 413, 415)
 )
 def trust_node(
-    principal: Operator, session: Writing, parts: PartsDep, node_id: RowId, request: TrustRequest
+    principal: Truster, session: Writing, parts: PartsDep, node_id: RowId, request: TrustRequest
 ) -> Node:
     """It falls by itself; only this raises it."""
     trust.decide(session, node_id, request.trust, request.reason, principal, now(session))
@@ -49,7 +47,7 @@ def trust_node(
     summary="Let in a node whose identity was used by two agents",
     responses=problems(404),
 )
-def readmit_node(principal: Operator, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
+def readmit_node(principal: Truster, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
     """Stop the copy first: the agent that reports next is the node. It brings a new key, and the old one ends."""
     row = identities.readmit(session, nodes.get(session, node_id), principal, now(session))
     return node_resource(session, nodes.get(session, row.node_id), parts)
@@ -68,7 +66,7 @@ class PurgeRequest(Request):
     summary="Take out the tuned kernels that rest on a node's word",
     responses=problems(404, 413, 415),
 )
-def purge_kernels(principal: Operator, session: Writing, request: PurgeRequest) -> Purged:
+def purge_kernels(principal: Truster, session: Writing, request: PurgeRequest) -> Purged:
     """Those that it found, timed or confirmed since then. A search of the same kernel then searches again."""
     node = nodes.get(session, request.node)
     rows = kernels.purge(session, node.id, request.since, principal, now(session), request.dry_run)

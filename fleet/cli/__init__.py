@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from fleet.cli import jobs, kernels, nodes, searches, tokens
+from fleet.cli import jobs, kernels, nodes, people, searches, secrets, tokens
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(nodes.app, name="nodes")
@@ -12,5 +12,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(searches.app, name="searches")
 app.add_typer(kernels.app, name="kernels")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(people.app, name="people")
+app.add_typer(secrets.app, name="secrets")
 app.add_typer(tokens.join_app, name="join-token")
 app.command()(tokens.whoami)

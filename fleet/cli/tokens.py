@@ -42,7 +42,10 @@ def list_tokens(
 @app.command("create")
 def create_token(
     name: Annotated[str, typer.Argument(help="Whose it is or what it is for.")],
-    role: Annotated[str, typer.Option(help="admin, user or viewer.")] = "user",
+    role: Annotated[str, typer.Option(help="admin, operator, user or viewer.")] = "user",
+    scope: Annotated[
+        list[str] | None, typer.Option(help="Give only this permission of the role; may be repeated.")
+    ] = None,
     ttl_s: Lifetime = None,
     output: Output = None,
     as_json: AsJson = False,
@@ -51,7 +54,7 @@ def create_token(
 ) -> None:
     """Make a token; its secret is shown this once."""
     with connected(url, token_file) as client:
-        minted = client.mint_token(name, role=role, ttl_s=ttl_s)
+        minted = client.mint_token(name, role=role, ttl_s=ttl_s, scopes=scope)
         _keep(minted.secret, output)
     show(minted, Text(minted.secret if output is None else f"written to {output}"), as_json)
 

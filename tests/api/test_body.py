@@ -6,8 +6,9 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from api.app import PUBLIC, ROUTERS, api_routes
+from api.app import ROUTERS, api_routes
 from api.body import StrictRoute
+from api.routing import PUBLIC
 from api.schemas import MEDIA_TYPE
 from fleet.client import Client
 from tests.api.conftest import Served

@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from api.app import PUBLIC
+from api.routing import PUBLIC
 from api.schemas import MEDIA_TYPE
 
 Operation = tuple[str, dict[str, Any]]

@@ -219,10 +219,10 @@ def test_a_retired_node_loses_its_key_and_frees_its_name(
     assert enroll("tiny1") != node_id
 
 
-def test_only_an_admin_changes_nodes(session: Session, node: Node, now: float) -> None:
+def test_only_who_has_the_permission_changes_nodes(session: Session, node: Node, now: float) -> None:
     user = Principal("user", 9, "ada", "default", "user")
     for wish in (nodes.cordon, nodes.uncordon, nodes.drain, nodes.retire):
-        with pytest.raises(NotPermitted, match="an admin can"):
+        with pytest.raises(NotPermitted, match="this takes the permission"):
             wish(session, node.id, user, now)
 
 

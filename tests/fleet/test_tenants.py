@@ -86,7 +86,7 @@ def test_nobody_mints_a_role_above_their_own(session: Session, now: float) -> No
 
 
 def test_an_unknown_role_names_the_ones_there_are(session: Session, now: float) -> None:
-    with pytest.raises(InvalidSpec, match="viewer, user, admin"):
+    with pytest.raises(InvalidSpec, match="viewer, user, operator, admin"):
         tenants.mint(session, name="x", role="root", now=now)  # type: ignore[arg-type]
 
 

@@ -1,0 +1,82 @@
+"""People: one act takes somebody out everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from fleet import events, jobs, permissions, searches, tenants
+from fleet.errors import InvalidSpec, NotFound
+from fleet.lifecycle import JOB, SEARCH, SearchEvent
+from fleet.models import Job, Search, Token
+from fleet.principals import Principal
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What ended with a person, by count."""
+
+    name: str
+    tokens: int
+    jobs: int
+    searches: int
+
+
+def remove(session: Session, name: str, principal: Principal, now: float) -> Removal:
+    """End every token of a person, and every token that was minted with one of these and so on, with the event
+    streams that they hold open; cancel what they have queued or running.
+
+    NotFound when the tenant has nobody of this name, InvalidSpec for oneself.
+    """
+    permissions.require(principal, permissions.Permission.PEOPLE)
+    if name == principal.name and principal.kind == "user":
+        raise InvalidSpec("name", "this is you: let another administrator remove you")
+    tokens = _tokens(session, principal.tenant, name)
+    if not tokens:
+        raise NotFound("person", name)
+    ended = sum(tenants.end(session, token, now) for token in tokens)
+    makers = {f"{token.kind}:{token.name}" for token in tokens}
+    removal = Removal(
+        name,
+        tokens=ended,
+        searches=_cancel_searches(session, principal.tenant, makers, now),
+        jobs=_cancel_jobs(session, principal.tenant, makers, now),
+    )
+    counts = {"tokens": removal.tokens, "jobs": removal.jobs, "searches": removal.searches}
+    events.audit(session, principal, "person.remove", f"person:{name}", counts, now)
+    return removal
+
+
+def _tokens(session: Session, tenant: str, name: str) -> list[Token]:
+    """The person's tokens and all that descend from them; who knew a secret at its minting knows it still."""
+    own = (Token.tenant == tenant) & (Token.kind == "user") & (Token.name == name)
+    found = list(session.scalars(select(Token).where(own)))
+    seen, fresh = {token.id for token in found}, found
+    while fresh:
+        makers = {f"{token.kind}:{token.name}" for token in fresh}
+        minted = select(Token).where(Token.created_by.in_(makers), Token.id.not_in(seen))
+        fresh = [token for token in session.scalars(minted) if token.kind != "node"]
+        found += fresh
+        seen |= {token.id for token in fresh}
+    return found
+
+
+def _cancel_searches(session: Session, tenant: str, makers: set[str], now: float) -> int:
+    live = [state for state in SEARCH.states if state not in SEARCH.final]
+    theirs = (Search.tenant == tenant) & Search.created_by.in_(makers) & Search.state.in_(live)
+    rows = session.scalars(select(Search).where(theirs)).all()
+    for row in rows:
+        searches.fire(session, row, SearchEvent.CANCEL, now, finished_at=now, reason="its person was removed")
+        searches.stop_work(session, row, now)
+    return len(rows)
+
+
+def _cancel_jobs(session: Session, tenant: str, makers: set[str], now: float) -> int:
+    live = [state for state, exits in JOB.edges.items() if any(each == "cancel" for each in exits)]
+    theirs = (Job.tenant == tenant) & Job.created_by.in_(makers) & Job.state.in_(live)
+    rows = session.scalars(select(Job).where(theirs, Job.search_id.is_(None))).all()
+    for row in rows:
+        jobs.stop(session, row, now)
+    return len(rows)

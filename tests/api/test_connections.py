@@ -1,0 +1,160 @@
+"""Slow and many connections, over real sockets against a real server."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from urllib.parse import urlsplit
+
+import pytest
+
+from api.app import assemble
+from api.connections import ConnectionLimits
+from api.settings import Settings
+from fleet.settings import Settings as FleetSettings
+from tests.api.conftest import Served, serving
+
+SHORT = ConnectionLimits(header_s=1.0, body_s=1.0, body_bytes_per_s=1000.0, per_address=0)
+GET = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+POST = b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+DEADLINE_S = 8.0  # one second is the promise; a busy machine may be late with it
+
+
+@pytest.fixture
+def served_with(settings: FleetSettings) -> Iterator[Callable[[ConnectionLimits], Served]]:
+    """A function that starts a server with these limits."""
+    with ExitStack() as stack:
+
+        def start(limits: ConnectionLimits) -> Served:
+            parts = assemble(dataclasses.replace(Settings(fleet=settings, port=0), connections=limits))
+            return stack.enter_context(serving(parts, run_controllers=False))
+
+        yield start
+
+
+def connect(served: Served) -> socket.socket:
+    """A connection to the server."""
+    url = urlsplit(served.url)
+    assert url.hostname is not None
+    return socket.create_connection((url.hostname, url.port or 0), timeout=DEADLINE_S)
+
+
+def ended(connection: socket.socket) -> bool:
+    """Read to the end: True when the server ended it, False when nothing came for as long as the deadline."""
+    try:
+        while connection.recv(65536):
+            pass
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+    return True
+
+
+def dripped_to_the_end(connection: socket.socket, seconds: float = DEADLINE_S) -> bool:
+    """Send a byte every tenth of a second: True when the server ends the connection meanwhile."""
+    until = time.monotonic() + seconds
+    connection.settimeout(0.1)
+    while time.monotonic() < until:
+        try:
+            connection.sendall(b"a")
+            if connection.recv(65536) == b"":
+                return True
+        except TimeoutError:
+            continue
+        except OSError:
+            return True
+    return False
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "begin",
+    [b"", b"GET /liv", GET, GET + b"X-Slow: ", POST + b"Content-Length: 100\r\n\r\n{"],
+    ids=["silence", "request line", "headers", "a header", "body"],
+)
+def test_a_slow_request_is_ended_at_the_deadline_however_it_drips(
+    served_with: Callable[[ConnectionLimits], Served], begin: bytes
+) -> None:
+    served = served_with(SHORT)
+    for end in (ended, dripped_to_the_end):
+        with closing(connect(served)) as connection:
+            connection.sendall(begin)
+            assert end(connection)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_a_body_that_nobody_reads_is_ended_at_the_deadline(
+    served_with: Callable[[ConnectionLimits], Served],
+) -> None:
+    served = served_with(SHORT)
+    with closing(connect(served)) as connection:
+        connection.sendall(GET + b"Content-Length: 1000000\r\n\r\nx")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        assert dripped_to_the_end(connection)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_a_body_that_is_large_and_not_slow_is_read_beyond_the_deadline(
+    served_with: Callable[[ConnectionLimits], Served],
+) -> None:
+    served = served_with(SHORT)
+    with closing(connect(served)) as connection:
+        connection.sendall(POST + b"Content-Length: 10000\r\n\r\n" + b" " * 5000)
+        assert not dripped_to_the_end(connection, 3.0)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_none_of_many_slow_connections_is_left_after_the_deadline(
+    served_with: Callable[[ConnectionLimits], Served],
+) -> None:
+    served = served_with(SHORT)
+    with ExitStack() as stack:
+        slow = [stack.enter_context(closing(connect(served))) for _ in range(400)]
+        for connection in slow:
+            connection.sendall(GET)
+        assert sum(not ended(connection) for connection in slow) == 0
+        with closing(connect(served)) as connection:
+            connection.sendall(GET + b"\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_an_address_has_only_so_many_connections_and_gets_one_back(
+    served_with: Callable[[ConnectionLimits], Served],
+) -> None:
+    served = served_with(ConnectionLimits(per_address=3))
+
+    def answered(connection: socket.socket) -> bool:
+        try:
+            connection.sendall(GET + b"\r\n")
+            return connection.recv(65536).startswith(b"HTTP/1.1 200")
+        except ConnectionError:
+            return False
+
+    with ExitStack() as stack:
+        three = [stack.enter_context(closing(connect(served))) for _ in range(3)]
+        assert all(map(answered, three))
+        with closing(connect(served)) as fourth:
+            assert not answered(fourth)
+        three[0].sendall(GET + b"Connection: close\r\n\r\n")
+        assert ended(three[0])  # so the server has counted it off
+        with closing(connect(served)) as another:
+            assert answered(another)
+
+
+def test_a_connection_is_kept_between_requests(served_with: Callable[[ConnectionLimits], Served]) -> None:
+    served = served_with(dataclasses.replace(SHORT, header_s=5.0))
+    with closing(connect(served)) as connection, connection.makefile("rb") as answers:
+        for _ in range(3):
+            connection.sendall(GET + b"\r\n")
+            assert answers.readline().startswith(b"HTTP/1.1 200")
+            while answers.readline() != b"\r\n":
+                pass
+            assert answers.read(len(b'{"status":"ok"}')) == b'{"status":"ok"}'

@@ -1,0 +1,192 @@
+"""Somebody else's rows are not found; a token reaches no further than its minter's; a person is removed everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from api.deps import Parts
+from api.routing import PUBLIC
+from fleet import tenants
+from fleet.client import Client
+from fleet.db import now
+from tests.api.conftest import Served
+from tests.api.searching import GEMM
+from tests.api.test_access import ROUTES
+
+NOOP = {"spec": {"kind": "noop"}}
+Bearer = dict[str, str]
+OWNED = {"{job_id}": "job", "{search_id}": "search", "{token_id}": "token", "{name}": "person"}
+SHARED = {
+    "{node_id}",
+    "{kernel_id}",
+    "{hash}",
+    "{attempt_id}",
+    "{secret}",
+}  # machines; kernels, secrets: tests of their own; addresses
+
+
+@pytest.fixture
+def stranger(parts: Parts) -> Bearer:
+    """The headers of another tenant's administrator."""
+    with parts.write() as session:
+        secret = tenants.mint(session, name="eve", role="admin", now=now(session), tenant="other")[1]
+    return {"Authorization": f"Bearer {secret}"}
+
+
+@pytest.fixture
+def ours(http: TestClient, client: Client) -> dict[str, object]:
+    """One row of each kind that is somebody's."""
+    search = client.run_search(GEMM, budget_s=30, threads=1)
+    token = client.mint_token("ann")
+    return {
+        "job": client.submit_job({"kind": "noop"}).id,
+        "search": search.id,
+        "token": token.id,
+        "person": "ann",
+    }
+
+
+def test_another_tenants_rows_are_not_found_by_any_route(
+    http: TestClient, client: Client, stranger: Bearer, ours: dict[str, object]
+) -> None:
+    asked = 0
+    for route in ROUTES:
+        method, path = route.split(" ")
+        variables = {part for part in path.split("/") if part.startswith("{")}
+        assert variables <= OWNED.keys() | SHARED, f"{route}: say whose {variables} are"
+        if path in PUBLIC or not variables & OWNED.keys():
+            continue
+        for variable, noun in OWNED.items():
+            path = path.replace(variable, str(ours[noun]))
+        reply = http.request(method, path, headers=stranger, params={"offset": 0} if "logs" in path else None)
+        assert (route, reply.status_code) == (route, 404)
+        asked += 1
+    assert asked >= 10
+    assert client.job(int(str(ours["job"]))).state == "queued"
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs?kind=noop", "/v1/searches", "/v1/events?after=0"])
+def test_another_tenants_rows_are_in_no_list(
+    http: TestClient, stranger: Bearer, ours: dict[str, object], path: str
+) -> None:
+    assert http.get(path, headers=stranger).json()["items"] == []
+
+
+def test_another_tenants_tokens_are_its_own(http: TestClient, stranger: Bearer, client: Client) -> None:
+    assert [each["name"] for each in http.get("/v1/tokens", headers=stranger).json()["items"]] == ["eve"]
+    assert {each.tenant for each in client.tokens().items} == {"default", "other"}
+
+
+def test_a_tenant_sees_what_is_its_own(http: TestClient, stranger: Bearer, ours: dict[str, object]) -> None:
+    job = http.post("/v1/jobs", json=NOOP, headers=stranger).json()["id"]
+    assert http.get(f"/v1/jobs/{job}", headers=stranger).status_code == 200
+    assert [each["id"] for each in http.get("/v1/jobs", headers=stranger).json()["items"]] == [job]
+    seen = {each["subject"] for each in http.get("/v1/events?after=0", headers=stranger).json()["items"]}
+    assert seen == {f"job:{job}"}
+
+
+@pytest.mark.parametrize(
+    ("mine", "asked", "expected"),
+    [
+        ({"role": "admin"}, {"role": "admin"}, 201),
+        ({"role": "admin"}, {"role": "user", "tenant": "other"}, 201),
+        ({"role": "admin", "scopes": ["tokens", "read"]}, {"role": "viewer", "scopes": ["read"]}, 201),
+        ({"role": "admin", "scopes": ["tokens", "read"]}, {"role": "user"}, 403),
+        ({"role": "admin", "scopes": ["tokens", "read"]}, {"role": "admin", "scopes": ["people"]}, 403),
+        ({"role": "admin", "ttl_s": 60.0}, {"role": "admin", "ttl_s": 120.0}, 403),
+        ({"role": "admin", "ttl_s": 60.0}, {"role": "admin"}, 201),
+        ({"role": "admin", "tenant": "other"}, {"role": "viewer", "tenant": "default"}, 403),
+        ({"role": "operator"}, {"role": "viewer"}, 403),
+        ({"role": "admin"}, {"role": "user", "scopes": ["everything"]}, 422),
+    ],
+)
+def test_a_token_mints_only_what_reaches_no_further(
+    parts: Parts, http: TestClient, mine: dict[str, object], asked: dict[str, object], expected: int
+) -> None:
+    with parts.write() as session:
+        token, secret = tenants.mint(session, name="me", now=now(session), **mine)  # type: ignore[arg-type]
+    headers = {"Authorization": f"Bearer {secret}"}
+    reply = http.post("/v1/tokens", json={"name": "new"} | asked, headers=headers)
+    assert reply.status_code == expected, reply.text
+    if expected == 201 and token.expires_at is not None:
+        assert (
+            reply.json()["expires_at"]
+            <= http.get("/v1/tokens", headers=headers).json()["items"][-1]["expires_at"]
+        )
+
+
+def test_a_person_is_removed_everywhere_by_one_act(http: TestClient, client: Client, parts: Parts) -> None:
+    first = client.mint_token("ann", role="admin")
+    second = client.mint_token("ann", role="viewer")
+    ann = {"Authorization": f"Bearer {first.secret}"}
+    robot = http.post("/v1/tokens", json={"name": "robot", "kind": "service"}, headers=ann).json()["secret"]
+    job = http.post("/v1/jobs", json=NOOP, headers=ann).json()["id"]
+    theirs = http.post("/v1/jobs", json=NOOP, headers={"Authorization": f"Bearer {robot}"}).json()["id"]
+    search = http.post("/v1/searches", json={"kernel": GEMM}, headers=ann).json()["id"]
+    others = client.submit_job({"kind": "noop"}).id
+    removed = client.remove_person("ann")
+    assert (removed.tokens, removed.jobs, removed.searches) == (3, 2, 1)
+    for secret in (first.secret, second.secret, robot):
+        assert http.get("/v1/whoami", headers={"Authorization": f"Bearer {secret}"}).status_code == 401
+    assert [client.job(each).state for each in (job, theirs, others)] == ["cancelled", "cancelled", "queued"]
+    assert client.search(search).state == "cancelled"
+    again = client.remove_person("ann")
+    assert (again.tokens, again.jobs, again.searches) == (0, 0, 0)
+
+
+def test_nobody_removes_themselves_or_who_is_not_there(http: TestClient, client: Client) -> None:
+    headers = {"Authorization": f"Bearer {client.mint_token('ann', role='admin').secret}"}
+    assert http.delete("/v1/people/ann", headers=headers).status_code == 422
+    assert http.delete("/v1/people/nobody", headers=headers).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "other"),
+    [
+        ("/v1/jobs", NOOP, NOOP | {"priority": 1}),
+        ("/v1/searches", {"kernel": GEMM}, {"kernel": GEMM, "budget_s": 7.0}),
+        ("/v1/tokens", {"name": "ann"}, {"name": "bob"}),
+        ("/v1/join-tokens", {"ttl_s": 60.0}, {"ttl_s": 61.0}),
+    ],
+)
+def test_a_key_makes_one_row_however_often_and_at_once_it_is_sent(
+    served: Served, bearer: Callable[[str], Bearer], path: str, body: object, other: object
+) -> None:
+    headers = bearer("admin") | {"Idempotency-Key": "the same"}
+
+    def send(_: int) -> httpx.Response:
+        return httpx.post(f"{served.url}{path}", json=body, headers=headers, timeout=30)
+
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(send, range(8)))
+    made = [reply for reply in replies if reply.status_code == 201]
+    if "token" in path:  # the secret cannot be shown again
+        assert len(made) == 1
+        assert {reply.status_code for reply in replies} == {201, 409}
+    else:
+        assert len({reply.json()["id"] for reply in made}) == 1
+        assert len(made) == 8
+    conflict = httpx.post(f"{served.url}{path}", json=other, headers=headers)
+    assert (conflict.status_code, conflict.json()["type"]) == (
+        422,
+        "urn:tinyfleet:problem:idempotency-conflict",
+    )
+
+
+def test_every_post_that_creates_takes_a_key() -> None:
+    creating = {
+        name for name, route in ROUTES.items() if name.startswith("POST") and route.status_code == 201
+    }
+    with_key = {
+        name
+        for name in creating
+        if any(each.alias == "Idempotency-Key" for each in ROUTES[name].dependant.header_params)
+    }
+    assert creating - with_key == {
+        "POST /v1/agents/enroll"
+    }  # its join token is the key: repeated, it answers the same
