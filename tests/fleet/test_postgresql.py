@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session, sessionmaker
 
-from fleet import db, identities, nodes, tenants
+from fleet import audit, db, events, identities, nodes, tenants
 from fleet.agents.keys import Key
 from fleet.agents.signature import parse
 from fleet.errors import NotPermitted
@@ -21,6 +23,7 @@ from tests.signing import joining
 pytestmark = pytest.mark.slow
 
 RACERS = 16
+KEY = bytes(range(32))
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +82,17 @@ def test_one_join_token_and_one_signed_request_are_each_accepted_once(
             return True
 
     assert race(send).count(True) == 1
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit SET action = 'nothing'", "DELETE FROM audit"])
+def test_the_audit_is_sealed_and_nobody_changes_it(postgres: sessionmaker[Session], statement: str) -> None:
+    admin = Principal("user", 1, "root", "default", "admin")
+    with postgres.begin() as session:
+        now = db.now(session)
+        events.audit(session, admin, "job.submit", "job:1", {"name": "ü"}, now)
+    with postgres.begin() as session:
+        assert audit.seal(session, KEY) == 1
+    with postgres() as session:
+        assert audit.verify(session, KEY, (), now).problems == ()
+        with pytest.raises(DatabaseError, match="append-only"):
+            session.execute(text(statement))
