@@ -13,8 +13,9 @@ from api import authority_verbs
 from api.audit_chain import audit_verdict, current_anchor
 from api.key_rotation import rotate_keys
 from api.server import serve as run_server
-from api.settings import Settings, is_loopback
+from api.settings import Settings
 from fleet.errors import InvalidSpec
+from fleet.loopback import is_loopback
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(authority_verbs.app, name="ca")

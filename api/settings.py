@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from api.connections import ConnectionLimits
 from api.rates import RateLimits
 from fleet.errors import InvalidSpec
+from fleet.loopback import is_loopback
 from fleet.settings import Settings as FleetSettings
 
 
@@ -75,14 +75,6 @@ def _check_certificate(certificate: Path, key: Path) -> None:
         raise InvalidSpec(
             "--tls-cert", f"{certificate} and {key} are no certificate and its key: {error}"
         ) from error
-
-
-def is_loopback(host: str) -> bool:
-    """True for localhost and loopback addresses; a name that has to be looked up is not trusted to be one."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _port(text: str) -> int:

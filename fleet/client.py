@@ -25,6 +25,7 @@ import httpx
 from pydantic import BaseModel
 
 from fleet.agents.protocol import KernelRef, KernelSpec, NoopSpec, blob_address
+from fleet.loopback import exposes
 from fleet.resources import (
     Attempt,
     Candidate,
@@ -79,7 +80,7 @@ class Unreachable(Exception):
 class Client:
     """A connection to one control plane. `transport` replaces the network; `retry_delays_s` are the pauses, in
     seconds, before a request that is safe to repeat is sent again after a connection error. `ca_file`: the only authority, in
-    PEM, that may vouch for the server; without it the system's count."""
+    PEM, that may vouch for the server; without it the system's count. ValueError for plain HTTP off this machine."""
 
     def __init__(
         self,
@@ -89,6 +90,10 @@ class Client:
         retry_delays_s: tuple[float, ...] = RETRY_DELAYS_S,
         ca_file: Path | None = None,
     ) -> None:
+        if transport is None and exposes(base_url):
+            raise ValueError(
+                f"{base_url} would be shown the token in plain HTTP, which anybody on the way can read: use https://"
+            )
         self._retry_delays_s = retry_delays_s
         self._http = httpx.Client(
             base_url=base_url,

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 the job or search failed, 2 usage, 3 the server refused, 4
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from rich.text import Text
 
 from fleet.cli.text import printable
 from fleet.client import ApiError, Client, Unreachable
+from fleet.loopback import exposes, is_loopback
 
 PIPED_WIDTH = 240  # columns of a table that goes to a file or a pipe, where cut text would be lost
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -106,7 +106,7 @@ def _checked_url(url: str) -> str:
         raise Usage(
             f"the server's address {url!r} is not an http:// or https:// URL: give --url or set TINYFLEET_URL"
         )
-    if parts.scheme == "http" and not _is_loopback(url):
+    if exposes(url):
         raise Usage(
             f"{url} would be shown the token in plain HTTP, which anybody on the way can read: use https://"
         )
@@ -129,17 +129,9 @@ def _named_token(file: Path | None, environ: Mapping[str, str]) -> str | None:
 
 def _local_admin(url: str, environ: Mapping[str, str]) -> str | None:
     """The token of a server that was started here; sent to this machine only."""
-    if not _is_loopback(url):
+    if not is_loopback(urlsplit(url).hostname or ""):
         return None
     return _optional(Path(environ.get("TINYFLEET_DATA", "tinyfleet-data")) / "admin-token")
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _optional(file: Path) -> str | None:
@@ -161,7 +153,11 @@ def connected(url: str | None, token_file: Path | None) -> Iterator[Client]:
     except ApiError as error:
         raise fail(*explain(error), code=EXIT_REFUSED) from None
     except Unreachable as error:
-        hint = "start one with: tinyfleet serve" if _is_loopback(error.url) else "check --url and the network"
+        hint = (
+            "start one with: tinyfleet serve"
+            if is_loopback(urlsplit(error.url).hostname or "")
+            else "check --url and the network"
+        )
         raise fail(str(error), hint, code=EXIT_UNREACHABLE) from None
 
 

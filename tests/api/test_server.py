@@ -23,10 +23,11 @@ from typer.testing import CliRunner
 from api.cli import app as verbs
 from api.deps import Parts
 from api.listening import listening_on
-from api.settings import Settings, is_loopback
+from api.settings import Settings
 from fleet.client import Client
 from fleet.db import now
 from fleet.errors import InvalidSpec
+from fleet.loopback import is_loopback
 from fleet.tenants import mint
 from tests.api.agent import Agent
 from tests.api.conftest import serving

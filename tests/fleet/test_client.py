@@ -151,3 +151,16 @@ def test_what_was_not_given_is_left_to_the_server() -> None:
 )
 def test_times_are_utc_with_milliseconds(epoch_s: float, text: str) -> None:
     assert rfc3339(epoch_s) == text
+
+
+@pytest.mark.parametrize("url", ["http://fleet.lab:8000", "http://10.0.0.1", "http://[fe80::1]:80"])
+def test_no_token_is_shown_in_plain_http_off_this_machine(url: str) -> None:
+    with pytest.raises(ValueError, match="plain HTTP"):
+        Client(url, "tfu_x")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.2:8000", "http://localhost", "http://[::1]:80", "https://fleet.lab"]
+)
+def test_loopback_and_tls_may_have_it(url: str) -> None:
+    Client(url, "tfu_x").close()
