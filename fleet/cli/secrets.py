@@ -48,8 +48,13 @@ def list_secrets(as_json: AsJson = False, url: Url = None, token_file: TokenFile
 
 
 @app.command("remove")
-def remove_secret(name: SecretName, url: Url = None, token_file: TokenFile = None) -> None:
+def remove_secret(
+    name: SecretName, as_json: AsJson = False, url: Url = None, token_file: TokenFile = None
+) -> None:
     """Forget a secret; what uses it fails from then on."""
     with connected(url, token_file) as client:
         client.remove_secret(name)
-    stderr().print(Text(f"{printable(name)} is forgotten"))
+    if as_json:
+        show({"name": name, "removed": True}, "", as_json)
+    else:
+        stderr().print(Text(f"{printable(name)} is forgotten"))
