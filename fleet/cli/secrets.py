@@ -27,13 +27,16 @@ def set_secret(
     token_file: TokenFile = None,
 ) -> None:
     """Keep a secret, in place of its value before. One line break at the end is left out."""
+    with connected(url, token_file) as client:
+        kept = client.put_secret(name, _value(file))
+    show(kept, Text(f"{printable(kept.name)} is kept, version {kept.version}"), as_json)
+
+
+def _value(file: Path | None) -> str:
     try:
-        value = (sys.stdin.read() if file is None else file.read_text(encoding="utf-8")).removesuffix("\n")
+        return (sys.stdin.read() if file is None else file.read_text(encoding="utf-8")).removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise Usage(f"--file {file}: it cannot be read as text; give a file in UTF-8") from error
-    with connected(url, token_file) as client:
-        kept = client.put_secret(name, value)
-    show(kept, Text(f"{printable(kept.name)} is kept, version {kept.version}"), as_json)
 
 
 @app.command("list")

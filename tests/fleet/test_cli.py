@@ -428,8 +428,12 @@ FOR_SCRIPTS = (
     "nodes drain tiny1",
     "nodes retire never-seen",
     "join-token create",
+    f"secrets set registry --file {ROOT / 'LICENSE'}",
+    "secrets list",
+    "secrets remove registry",
     "tokens create reader",
     "tokens list",
+    "people remove reader",
     "tokens revoke 1",  # its own, last of all
 )
 
