@@ -111,7 +111,7 @@ def python_type(value: Scalar) -> DType:
 
 def constant(value: Scalar, dtype: DType, shape: Shape) -> UOp:
     """A constant; ValueError for an integer that `dtype` cannot hold."""
-    if dtype.is_int:
+    if dt.checked(dtype).is_int:
         low, high = limits(dtype)
         if not low <= value <= high:
             raise ValueError(f"{value} does not fit {dtype.name}")
@@ -128,7 +128,7 @@ def data_node(data: Any, dtype: DType | None) -> UOp:
 def _array(data: Any, dtype: DType | None) -> Array:
     array: Array = np.asarray(data)
     if dtype is not None:
-        return array.astype(dtype.numpy)
+        return array.astype(dt.checked(dtype).numpy)
     if array.dtype == np.float64 and not isinstance(data, np.ndarray | np.generic):
         return array.astype(np.float32)
     if array.dtype.name not in dt.DTYPES:

@@ -212,7 +212,7 @@ def elementwise(op: Op, *src: UOp) -> UOp:
 
 def cast(node: UOp, dtype: DType) -> UOp:
     """`node` converted to `dtype`; itself when it is that already."""
-    return node if node.dtype == dtype else UOp(Op.CAST, dtype, (node,))
+    return node if node.dtype is dtype else UOp(Op.CAST, dt.checked(dtype), (node,))
 
 
 def reduce(op: Op, node: UOp, axes: tuple[int, ...]) -> UOp:

@@ -127,6 +127,13 @@ _NUMPY: dict[str, np.dtype[Any]] = {
 }
 
 
+def checked(dtype: object) -> DType:
+    """`dtype` itself. TypeError if it is none of the engine's, as a name, or another library's, is not."""
+    if isinstance(dtype, DType):
+        return dtype
+    raise TypeError(f"dtype must be a DType, such as engine.dtypes.float32, not {dtype!r}")
+
+
 def promote(a: DType, b: DType) -> DType:
     """The type two operands meet in (PyTorch's rule): the higher category's, and of one category the wider.
 

@@ -81,7 +81,7 @@ def _split(word: Term) -> Words:
 
 
 def _floats(dtype: DType, what: str) -> DType:
-    if not dtype.is_float or dtype.is_storage:
+    if not dt.checked(dtype).is_float or dtype.is_storage:
         raise InvalidGraph(f"random numbers of {dtype.name} are not there; use a float to compute in", what)
     return dtype
 

@@ -18,9 +18,7 @@ class Casting(Value):
 
     def cast(self, dtype: DType) -> Self:
         """Converted: floats to integers truncate and saturate (NaN is 0), integers wrap, bool is x != 0."""
-        if not isinstance(dtype, DType):
-            raise TypeError(f"dtype must be a DType, such as engine.dtypes.float32, not {dtype!r}")
-        return self._new(build.cast(self._node, dtype))
+        return self._new(build.cast(self._node, dt.checked(dtype)))
 
     def bitcast(self, dtype: DType) -> Self:
         """The same bits as another dtype of the same size; InvalidGraph where sizes differ, and for bool."""

@@ -35,7 +35,10 @@ def test_every_route_has_a_typed_response(operations: list[Operation]) -> None:
     for name, operation in operations:
         good = [each for status, each in operation["responses"].items() if status.startswith("2")]
         contents = [content for each in good for content in each.get("content", {}).values()]
-        if not contents or not all(says_something(content.get("schema", {})) for content in contents):
+        nothing = "204" in operation["responses"]  # there is no content then
+        if (not contents and not nothing) or not all(
+            says_something(content.get("schema", {})) for content in contents
+        ):
             untyped.append(name)
     assert untyped == []
 
@@ -71,7 +74,7 @@ def test_every_route_with_a_body_says_413_and_no_other_does(operations: list[Ope
 
 def test_every_route_to_one_thing_says_404(operations: list[Operation]) -> None:
     for name, operation in operations:
-        if "{" in name and name != "PUT /v1/blobs/{hash}":
+        if "{" in name and name not in ("PUT /v1/blobs/{hash}", "PUT /v1/secrets/{secret}"):  # they make it
             assert "404" in operation["responses"], name
 
 

@@ -61,7 +61,7 @@ def test_many_hints_between_two_waits_are_one() -> None:
 
 def test_the_last_look_comes_after_the_time_is_up() -> None:
     looks: list[int] = []
-    asyncio.run(Waits().look_until("job:1", 0.01, lambda: looks.append(1), lambda _: False))
+    asyncio.run(Waits().look_until("job:1", 0.2, lambda: looks.append(1), lambda _: False))
     assert len(looks) == 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -95,3 +96,24 @@ def test_importing_the_engine_loads_no_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda dtype: Tensor([1, 2], dtype=dtype),
+        lambda dtype: Tensor(3, dtype=dtype),
+        lambda dtype: Tensor(np.ones(2), dtype=dtype),
+        lambda dtype: Tensor.zeros(2, dtype=dtype),
+        lambda dtype: Tensor.arange(3, dtype=dtype),
+        lambda dtype: Tensor.eye(2, dtype=dtype),
+        lambda dtype: Tensor.linspace(0, 1, 3, dtype=dtype),
+        lambda dtype: Tensor.rand(2, dtype=dtype),
+        lambda dtype: Tensor([1.0]).cast(dtype),
+        lambda dtype: Tensor([1.0]).sum(dtype=dtype),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", np.float32, 4])
+def test_what_is_no_dtype_is_an_error_that_says_what_is(make: Callable[[Any], Tensor], dtype: object) -> None:
+    with pytest.raises(TypeError, match=r"dtype must be a DType, such as engine\.dtypes\.float32"):
+        make(dtype)
