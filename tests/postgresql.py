@@ -71,7 +71,8 @@ def database(url: str) -> Iterator[sessionmaker[Session]]:
 
 def _programs() -> Path:
     """Where Debian keeps what is not on the PATH."""
-    kept = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
+    found = Path("/usr/lib/postgresql").glob("*/bin/initdb")  # a client's package leaves a folder too
+    kept = sorted((path.parent for path in found), key=lambda path: float(path.parent.name))
     pytest.importorskip("psycopg", reason="psycopg is missing: pip install 'psycopg[binary]'")
     return Path(kept[-1]) if kept else Path(need("initdb", install="postgresql")).parent
 
