@@ -99,7 +99,7 @@ def variance(x: UOp, axis: Axes, correction: float, keepdim: bool) -> UOp:
 
 def deviation(x: UOp, axis: Axes, correction: float, keepdim: bool) -> UOp:
     """The square root of the variance."""
-    return root(variance(x, axis, correction, keepdim))
+    return _distance(variance(x, axis, correction, keepdim))
 
 
 def place_of_extreme(op: Op, x: UOp, axis: int | None, keepdim: bool) -> UOp:
@@ -157,6 +157,12 @@ def log_sum_exp(x: UOp, axis: Axes, keepdim: bool) -> UOp:
     return cast(add(summed, build.reshape(high, shape_of(summed))), number.dtype)
 
 
+def _distance(square: UOp) -> UOp:
+    """√square. At 0, where a distance has a kink, its gradient is 0 and not NaN."""
+    none = equal(square, 0.0)
+    return where(none, 0.0, root(where(none, 1.0, square)))
+
+
 def norm(x: UOp, p: float, axis: Axes, keepdim: bool) -> UOp:
     """(Σ |x|ᵖ)^(1/p); for ±infinity the greatest or least |x|, for 0 how many are not 0. InvalidGraph for integers."""
     if not x.dtype.is_float:
@@ -169,7 +175,7 @@ def norm(x: UOp, p: float, axis: Axes, keepdim: bool) -> UOp:
     elif p == 1:
         found = total(size, axis, keepdim)
     elif p == 2:
-        found = root(total(multiply(wider(x), wider(x)), axis, keepdim))
+        found = _distance(total(multiply(wider(x), wider(x)), axis, keepdim))
     else:
         found = power(total(power(size, p), axis, keepdim), 1.0 / p)
     return cast(found, x.dtype)

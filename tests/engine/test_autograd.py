@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,3 +176,19 @@ def test_a_leaf_stays_a_leaf_when_it_is_assigned_which_takes_no_history() -> Non
     assert grad_of(x) == [20.0, 40.0]
     before.backward()  # of the values that it was made of
     assert grad_of(x) == [22.0, 44.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "distance"),
+    [([0.0, 0.0], lambda x: x.norm()), ([[2.0, 2.0, 2.0]], lambda x: x.std(1).sum())],
+    ids=["norm", "std"],
+)
+def test_the_gradient_of_a_distance_of_zero_is_zero(
+    values: Any, distance: Callable[[Tensor], Tensor]
+) -> None:
+    x = Tensor(values, requires_grad=True)
+    found = distance(x)
+    found.backward()
+    assert x.grad is not None
+    assert found.item() == 0.0
+    assert not x.grad.numpy().any()
