@@ -316,7 +316,8 @@ def _float_power(x: UOp, y: UOp) -> UOp:
     found = where(no_number, float("nan"), found)
     one = logical_or(equal(a, 1.0), equal(b, 0.0))
     one = logical_or(one, logical_and(equal(a, -1.0), equal(absolute(b), float("inf"))))
-    return cast(where(one, 1.0, found), x.dtype)
+    # Where it is 1 already it stays, as a constant in its place would have no gradient.
+    return cast(where(logical_and(one, not_equal(found, 1.0)), 1.0, found), x.dtype)
 
 
 def _small_power(x: UOp, y: UOp) -> UOp:

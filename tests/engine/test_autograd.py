@@ -192,3 +192,21 @@ def test_the_gradient_of_a_distance_of_zero_is_zero(
     assert x.grad is not None
     assert found.item() == 0.0
     assert not x.grad.numpy().any()
+
+
+@pytest.mark.parametrize(
+    ("base", "exponent", "wanted"),
+    [
+        ([1.0, 4.0], [1.5, 1.5], ([1.5, 3.0], [0.0, 8 * np.log(4)])),
+        ([2.0, 2.0], [0.0, 1.0], ([0.0, 1.0], [np.log(2), 2 * np.log(2)])),
+        ([1.0, 1.0], [2.0, -3.0], ([2.0, -3.0], [0.0, 0.0])),
+    ],
+)
+def test_a_power_has_its_gradients_where_it_is_one(
+    base: list[float], exponent: list[float], wanted: tuple[list[float], list[float]]
+) -> None:
+    a, b = Tensor(base, requires_grad=True), Tensor(exponent, requires_grad=True)
+    (a**b).sum().backward()
+    for tensor, slope in zip((a, b), wanted, strict=True):
+        assert tensor.grad is not None
+        np.testing.assert_allclose(tensor.grad.numpy(), slope, rtol=1e-6, atol=1e-7)
