@@ -201,7 +201,6 @@ def test_two_live_agents_of_one_identity_are_told_and_both_refused(
 def test_what_an_earlier_boot_sent_and_arrives_late_is_no_clone(http: TestClient, agent: Agent) -> None:
     late = report(agent, 50)
     headers = agent.pen.headers("POST", SYNC, late)
-    time.sleep(0)  # the next is signed in a later millisecond, or in the same one: neither is a clone
     copy = cloned(http, agent)
     copy.sync()
     assert send(http, "POST", SYNC, late, headers).status_code == 409
