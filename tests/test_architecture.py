@@ -18,11 +18,21 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("api", "engine", "fleet", "infra", "migrations")
 Tree = dict[str, str]  # path from the root → source text
 
+SIMULATED = (
+    "fleet.agents.protocol",
+    "fleet.agents.signature",
+    "fleet.agents.samples",
+    "fleet.agents.families",
+    "fleet.agents.exporter",
+)
 # Who may import what, longest prefix first. A folder may always import itself.
 MAY_IMPORT = {
     "engine": ("engine",),
     "fleet/agents": ("fleet.agents", "engine"),
     "fleet/remote.py": ("fleet", "engine.device"),
+    # Simulated nodes speak and look as agents do.
+    "fleet/simulation": ("fleet", "!fleet.agents", *SIMULATED),
+    "fleet/simulation.py": ("fleet", "!fleet.agents", *SIMULATED),
     "fleet": ("fleet", "!fleet.agents", "fleet.agents.protocol", "fleet.agents.signature"),
     "api": ("api", "fleet", "!fleet.agents", "fleet.agents.protocol", "fleet.agents.signature"),
     "migrations": ("migrations", "fleet", "!fleet.agents"),
@@ -45,6 +55,8 @@ OWNERS = {
         "fleet/agents/keys.py",
     ),
     "numpy": ("engine/",),
+    "pynvml": ("fleet/agents/probes/nvml",),
+    "amdsmi": ("fleet/agents/probes/amdsmi.py",),
     "llvmlite": ("engine/",),
     "safetensors": ("engine/nn/checkpoint.py",),
 }
@@ -80,33 +92,11 @@ PURE = (
     "engine/spec.py",
 )
 IMPURE_LIBRARIES = frozenset(
-    [
-        "asyncio",
-        "ctypes",
-        "datetime",
-        "fcntl",
-        "httpx",
-        "io",
-        "logging",
-        "mmap",
-        "multiprocessing",
-        "os",
-        "pathlib",
-        "random",
-        "secrets",
-        "select",
-        "shutil",
-        "signal",
-        "socket",
-        "sqlalchemy",
-        "sqlite3",
-        "subprocess",
-        "tempfile",
-        "threading",
-        "time",
-        "urllib",
-        "uuid",
-    ]
+    (
+        *("asyncio", "ctypes", "datetime", "fcntl", "httpx", "io", "logging", "mmap", "multiprocessing"),
+        *("os", "pathlib", "random", "secrets", "select", "shutil", "signal", "socket", "sqlalchemy"),
+        *("sqlite3", "subprocess", "tempfile", "threading", "time", "urllib", "uuid"),
+    )
 )
 LOCKS = ("threading.Lock", "threading.RLock")  # a lock touches nothing but its own threads
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval"})
