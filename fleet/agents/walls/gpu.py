@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import ctypes
+import json
 import os
 import re
+import select
+import signal
 import stat
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from fleet.agents.walls import known_answer, nvml
+
+Answer = dict[str, Any]
 
 # Every CUDA process opens these beside its GPU's own node.
 _NVIDIA_SHARED = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
 _SLACK_BYTES = 64 << 20
+_ANSWER_S = 30.0  # a first context on a GPU whose driver just came up takes seconds
+_UNKILLABLE_S = 2.0
 
 
 def nodes(number: int, devices: Path = Path("/dev")) -> list[Path]:
@@ -55,37 +65,65 @@ def _holds(pid: int, wanted: set[tuple[int, int]]) -> bool:
     return False
 
 
-class _Memory(ctypes.Structure):
-    """nvmlMemory_t."""
-
-    _fields_ = (("total", ctypes.c_uint64), ("free", ctypes.c_uint64), ("used", ctypes.c_uint64))
+def examine(number: int) -> Answer:
+    """What the GPU's driver says of it, and whether it still computes; in a process that ends afterwards."""
+    return {"used": nvml.used_bytes(number), "problem": known_answer.problem(number)}
 
 
 def used_bytes(number: int) -> int | None:
-    """Memory in use on the NVIDIA GPU of this minor number, as its driver says; None where there is none to ask."""
+    """Memory in use on it, asked in a child; None where there is no driver to ask, or it does not say."""
+    used = asked(lambda: {"used": nvml.used_bytes(number)}).get("used")
+    return used if isinstance(used, int) else None
+
+
+def asked(question: Callable[[], Answer], within_s: float = _ANSWER_S) -> Answer:
+    """What the question returns in a child of this process, or {"problem"}: a driver that hangs takes only the child.
+
+    For a process of one thread. A child that not even SIGKILL ends (it waits inside the driver) is left behind.
+    """
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(write, json.dumps(question()).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
     try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        return None
-    if nvml.nvmlInit_v2():
-        return None
-    try:
-        return _used(nvml, number)
+        said = _read_until(read, time.monotonic() + within_s)
     finally:
-        nvml.nvmlShutdown()
+        os.close(read)
+        os.kill(pid, signal.SIGKILL)
+    ended = _reaped(pid, time.monotonic() + _UNKILLABLE_S)
+    if said is None or not ended:
+        state = "" if ended else ", and SIGKILL does not end the process that asks"
+        return {"problem": f"no answer within {within_s:g} s{state}"}
+    try:
+        return dict(json.loads(said))
+    except ValueError:
+        return {"problem": "the process that asked it crashed"}
 
 
-def _used(nvml: ctypes.CDLL, number: int) -> int | None:
-    count, minor, handle, memory = ctypes.c_uint(), ctypes.c_uint(), ctypes.c_void_p(), _Memory()
-    if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)):
-        return None
-    for index in range(count.value):
-        if nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)):
-            continue
-        if nvml.nvmlDeviceGetMinorNumber(handle, ctypes.byref(minor)) or minor.value != number:
-            continue
-        return None if nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)) else int(memory.used)
+def _read_until(descriptor: int, give_up: float) -> bytes | None:
+    """All that comes before the end of the pipe; None when time runs out before it."""
+    said = b""
+    ready = select.poll()
+    ready.register(descriptor, select.POLLIN | select.POLLHUP)
+    while (left := give_up - time.monotonic()) > 0:
+        if ready.poll(left * 1000):
+            piece = os.read(descriptor, 65536)
+            if not piece:
+                return said
+            said += piece
     return None
+
+
+def _reaped(pid: int, give_up: float) -> bool:
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        if time.monotonic() >= give_up:
+            return False
+        time.sleep(0.005)
+    return True
 
 
 @dataclass(frozen=True)
@@ -94,18 +132,24 @@ class Epilog:
 
     number: int
     baseline_bytes: int | None = None
-    known_answer: Callable[[int], bool] | None = None
+    question: Callable[[int], Answer] = examine
+    within_s: float = _ANSWER_S
 
     def problem(self) -> str:
         """What is wrong with it, in words; empty for nothing. Call it when the attempt's processes are dead."""
         held = holders(own_nodes(self.number))
         if held:
             return f"gpu{self.number} is held by processes {', '.join(map(str, held))}"
-        used = used_bytes(self.number)
-        if used is not None and self.baseline_bytes is not None and used > self.baseline_bytes + _SLACK_BYTES:
+        found = asked(lambda: self.question(self.number), self.within_s)
+        if found.get("problem"):
+            return f"gpu{self.number}: {found['problem']}"
+        used = found.get("used")
+        if (
+            isinstance(used, int)
+            and self.baseline_bytes is not None
+            and used > self.baseline_bytes + _SLACK_BYTES
+        ):
             return f"gpu{self.number} has {used} bytes in use, {self.baseline_bytes} before the attempt"
-        if self.known_answer is not None and not self.known_answer(self.number):
-            return f"gpu{self.number} gives a wrong answer to a known question"
         return ""
 
 

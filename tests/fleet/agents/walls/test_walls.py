@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+from array import array
 from pathlib import Path
 
 import pytest
 
-from fleet.agents.walls import gpu, groups, landlock
+from fleet.agents.walls import gpu, groups, known_answer, landlock
 from fleet.agents.walls.machine import Survey, Wall
 from fleet.agents.walls.policy import WALLS, Ceilings, chosen, policy
 from fleet.agents.walls.slots import FIRST, NoSlot, Slot, inhabitant
@@ -102,6 +104,50 @@ def test_whoever_has_a_device_node_open_holds_it() -> None:
 
 
 def test_a_gpu_is_quarantined_for_a_wrong_answer() -> None:
-    epilog = gpu.Epilog(99, None, known_answer=lambda number: number != 99)
-    assert epilog.problem() == "gpu99 gives a wrong answer to a known question"
-    assert gpu.Epilog(99, None, known_answer=lambda number: True).problem() == ""
+    wrong = gpu.Epilog(99, None, lambda number: {"problem": f"{number} answers are wrong"})
+    assert wrong.problem() == "gpu99: 99 answers are wrong"
+    assert gpu.Epilog(99, None, lambda number: {"problem": ""}).problem() == ""
+
+
+def test_a_gpu_is_quarantined_for_memory_that_is_not_given_back() -> None:
+    used = gpu.Epilog(99, 1 << 30, lambda number: {"used": 2 << 30, "problem": ""})
+    assert used.problem() == f"gpu99 has {2 << 30} bytes in use, {1 << 30} before the attempt"
+    assert gpu.Epilog(99, 1 << 30, lambda number: {"used": 1 << 30, "problem": ""}).problem() == ""
+
+
+def test_a_driver_that_hangs_or_crashes_takes_only_the_process_that_asks() -> None:
+    def hang(_number: int) -> gpu.Answer:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        signal.pause()
+        return {}
+
+    def crash(_number: int) -> gpu.Answer:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return {}
+
+    assert gpu.Epilog(99, None, hang, within_s=0.05).problem() == "gpu99: no answer within 0.05 s"
+    assert gpu.Epilog(99, None, crash).problem() == "gpu99: the process that asked it crashed"
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)  # nothing of them is left
+
+
+def test_the_known_answers_are_those_of_the_chain_that_the_kernel_walks() -> None:
+    right = known_answer.expected()
+    for thread in (0, 1, 1023, 1024, known_answer.THREADS - 1):
+        value = thread
+        for _ in range(known_answer.ROUNDS):
+            value = (value * 1664525 + 1013904223) % 2**32
+        assert right[thread] == value ^ ((thread & 1023) + known_answer.ROUNDS)
+    assert known_answer.wrong(right) == ""
+    flipped = array("I", right)
+    flipped[77] ^= 1 << 20
+    assert known_answer.wrong(flipped).startswith(
+        f"1 of {known_answer.THREADS} known answers are wrong (thread 77:"
+    )
+
+
+def test_without_a_driver_nothing_is_asked() -> None:
+    if gpu.present():
+        pytest.skip("an NVIDIA GPU is here; tests/gpu/walls.py asks it")
+    assert gpu.examine(0) == {"used": None, "problem": ""}
+    assert gpu.used_bytes(0) is None
