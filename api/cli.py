@@ -53,7 +53,7 @@ def serve(
 ) -> None:
     """Run the server: API, controllers and web console in one process.
 
-    The first start prints the admin token, once, and keeps it in the data folder.
+    The first start makes the admin token and keeps it in the data folder, in a file that only its owner can read.
     """
     try:
         settings = _settings(host, port, data)

@@ -98,7 +98,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     _check_ready_file(settings.ready_file)
     with listening_on(settings.host, settings.port) as sockets, _alone(settings.fleet.data):
         parts = assemble(settings)
-        _say_admin_token(parts, say)
+        _say_where_admin_token_is(parts, say)
 
         def listening(url: str) -> None:
             say(f"tinyfleet listens on {url}   console: {url}/console")
@@ -109,12 +109,13 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             server.run(sockets)
 
 
-def _say_admin_token(parts: Parts, say: Callable[[str], None]) -> None:
+def _say_where_admin_token_is(parts: Parts, say: Callable[[str], None]) -> None:
+    """Make it at the first start. It is not printed: what a service prints is a log that others read."""
     path = parts.settings.fleet.admin_token_file
     with parts.write() as session:
         secret = ensure_admin(session, path, now(session))
     if secret is not None:
-        say(f"admin token, shown this once and kept in {path}: {secret}")
+        say(f"admin token: made, and kept in {path} (mode 0600; nobody else has it)")
 
 
 def _write_ready_file(settings: Settings, url: str) -> None:

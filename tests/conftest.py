@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,30 @@ from fleet.blobs import Blobs
 from fleet.models import Node
 from fleet.principals import Principal
 from fleet.settings import Settings
+from tests import leaks
 from tests.fleet.acting import Agent, inventory
 from tests.signing import joining
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that prints or logs a token fails: what was captured is all there when it is torn down."""
+    report = yield
+    if report.when == "teardown" and report.passed and (leak := leaks.printed(report.sections)):
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid}: {leak}"
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Every token that a test minted was a canary: none may be in a file that is not its own."""
+    if hasattr(session.config, "workerinput"):
+        return  # the process that started the workers looks at the folders of them all
+    folder: Path = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    found = leaks.look(folder)
+    if found.leaks:
+        print("\n\ntokens in what the tests wrote:", *found.leaks, sep="\n  ")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,6 @@ import httpx
 import pytest
 
 from fleet.client import Client
-from fleet.redaction import TOKEN
 from tests.whole import ROOT, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -118,10 +117,6 @@ def test_no_byte_that_the_server_writes_holds_a_token(running: Running) -> None:
     running.stop()
     written = running.written()
     assert {"stdout", "stderr", "data/fleet.db"} <= written.keys()
-    stdout = written.pop("stdout").decode()
-    assert (
-        TOKEN.search(stdout.replace(running.token, "")) is None
-    )  # the first start shows the administrator's, once
     for name, content in written.items():
         for secret in (*minted, running.token):
             assert secret.encode() not in content, name
