@@ -12,24 +12,19 @@ retries of what is safe to repeat, is `Unreachable`.
 from __future__ import annotations
 
 import codecs
-import ssl
-import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
-import httpx
-from pydantic import BaseModel
-
 from fleet.agents.protocol import KernelRef, KernelSpec, NoopSpec, blob_address
-from fleet.loopback import exposes
+from fleet.client_events import EventCalls
+from fleet.client_wire import ApiError as ApiError
+from fleet.client_wire import Unreachable as Unreachable
+from fleet.client_wire import document, new_key
+from fleet.client_wire import given as _given
 from fleet.resources import (
     Attempt,
     Candidate,
-    Event,
     Job,
     JoinToken,
     MintedToken,
@@ -49,76 +44,13 @@ from fleet.resources import (
 
 # States after which a job or a search changes no more.
 FINISHED = frozenset({"succeeded", "done", "failed", "cancelled"})
-RETRY_DELAYS_S = (0.1, 0.3, 0.9)
-# A connection that broke or was never made; an answer that takes too long is not asked for again.
-BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
-TIMEOUT_S = 30.0
 LOG_WAIT_S = 20.0  # how long a request for more of a log is parked
 
-Resource = TypeVar("Resource", bound=BaseModel)
 Spec = NoopSpec | KernelSpec | Mapping[str, Any]
 
 
-class ApiError(Exception):
-    """The server refused: `status` and the problem document (`type`, `title`, `detail` and its fields)."""
-
-    def __init__(self, status: int, problem: dict[str, Any]) -> None:
-        self.status = status
-        self.problem = problem
-        super().__init__(f"{problem.get('title', 'refused')} ({status}): {_explain(problem)}")
-
-
-class Unreachable(Exception):
-    """No answer from the server at `url`."""
-
-    def __init__(self, url: str, reason: str) -> None:
-        self.url = url
-        self.reason = reason
-        super().__init__(f"no answer from {url}: {reason}")
-
-
-class Client:
-    """A connection to one control plane. `transport` replaces the network; `retry_delays_s` are the pauses, in
-    seconds, before a request that is safe to repeat is sent again after a connection error. `ca_file`: the only authority, in
-    PEM, that may vouch for the server; without it the system's count. ValueError for plain HTTP off this machine."""
-
-    def __init__(
-        self,
-        base_url: str,
-        token: str,
-        transport: httpx.BaseTransport | None = None,
-        retry_delays_s: tuple[float, ...] = RETRY_DELAYS_S,
-        ca_file: Path | None = None,
-    ) -> None:
-        if transport is None and exposes(base_url):
-            raise ValueError(
-                f"{base_url} would be shown the token in plain HTTP, which anybody on the way can read: use https://"
-            )
-        self._retry_delays_s = retry_delays_s
-        self._http = httpx.Client(
-            base_url=base_url,
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=TIMEOUT_S,
-            transport=transport,
-            verify=_trusting(ca_file),
-        )
-
-    @property
-    def base_url(self) -> str:
-        """Where the server is, without a slash at the end."""
-        return str(self._http.base_url).rstrip("/")
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+class Client(EventCalls):
+    """A connection to one control plane: see `client_wire.Connection` for how it is made."""
 
     # ------------------------------------------------------------------------------------------- identity
 
@@ -222,8 +154,8 @@ class Client:
         """Queue a job, `node` by id or name. The same idempotency key with the same request gives the same job."""
         placement = _given(priority=priority, arch=arch, node=node)
         limits = _given(name=name, timeout_s=timeout_s, max_retries=max_retries)
-        body = {"spec": _document(spec), **placement, **limits}
-        return self._post(Job, "/v1/jobs", body, idempotency_key or _new_key())
+        body = {"spec": document(spec), **placement, **limits}
+        return self._post(Job, "/v1/jobs", body, idempotency_key or new_key())
 
     def jobs(
         self,
@@ -281,8 +213,8 @@ class Client:
         same search in flight is joined."""
         options = _given(arch=arch, width=width, budget_s=budget_s, threads=threads)
         limits = _given(per_round=per_round, max_rounds=max_rounds, seed=seed, refresh=refresh)
-        body = {"kernel": _document(kernel), **options, **limits}
-        return self._post(Search, "/v1/searches", body, idempotency_key or _new_key())
+        body = {"kernel": document(kernel), **options, **limits}
+        return self._post(Search, "/v1/searches", body, idempotency_key or new_key())
 
     def searches(
         self, state: str | None = None, after: int | None = None, limit: int | None = None
@@ -330,7 +262,7 @@ class Client:
         """Candidates set aside because they crashed, hung or lied."""
         return self._get(Page[QuarantinedCandidate], "/v1/quarantine", _given(after=after, limit=limit))
 
-    # -------------------------------------------------------------------------------------- blobs, events
+    # ---------------------------------------------------------------------------------------------- blobs
 
     def put_blob(self, content: bytes) -> str:
         """Store bytes; returns their address."""
@@ -347,128 +279,3 @@ class Client:
                 f"the server's bytes for blob {address} have the address {blob_address(content)}"
             )
         return content
-
-    def events(self, after: int | None = None, limit: int | None = None) -> Page[Event]:
-        """Events, oldest first, after the one with id `after` (0: from the first on; none: the newest ones)."""
-        return self._get(Page[Event], "/v1/events", _given(after=after, limit=limit))
-
-    def stream_events(self, after: int | None = None) -> Iterator[Event]:
-        """Events as they happen, without end, after the one with id `after` (none: from now on).
-
-        A lost connection is made again from the last event seen.
-        """
-        failures = 0
-        while True:
-            reason = "the server ended the stream"
-            try:
-                for event in self._event_stream(after):
-                    failures = 0
-                    if event is not None:
-                        after = event.id
-                        yield event
-            except httpx.TransportError as error:
-                reason = str(error) or type(error).__name__
-            if failures == len(self._retry_delays_s):
-                raise Unreachable(self.base_url, reason)
-            time.sleep(self._retry_delays_s[failures])
-            failures += 1
-
-    # ----------------------------------------------------------------------------------------- the wire
-
-    def _event_stream(self, after: int | None) -> Iterator[Event | None]:
-        """One connection's events, and None for each sign of life between them."""
-        timeout = httpx.Timeout(TIMEOUT_S, read=60.0)  # the server's keep-alive comments come every 15 s
-        query = _given(after=after)
-        with self._http.stream("GET", "/v1/events/stream", params=query, timeout=timeout) as reply:
-            if reply.is_error:
-                reply.read()
-                raise _refusal(reply)
-            for line in reply.iter_lines():
-                if line.startswith(":"):
-                    yield None
-                elif line.startswith("data:"):
-                    yield Event.model_validate_json(line.removeprefix("data:"))
-
-    def _get(self, model: type[Resource], path: str, query: Mapping[str, Any] | None = None) -> Resource:
-        return model.model_validate(self._send("GET", path, query=query, repeatable=True).json())
-
-    def _post(
-        self, model: type[Resource], path: str, body: Mapping[str, Any] | None = None, key: str | None = None
-    ) -> Resource:
-        headers = {"Idempotency-Key": key} if key else {}
-        reply = self._send("POST", path, body=body, headers=headers, repeatable=key is not None)
-        return model.model_validate(reply.json())
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, Any] | None = None,
-        body: Mapping[str, Any] | None = None,
-        content: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        repeatable: bool = False,
-    ) -> httpx.Response:
-        wait = (query or {}).get("wait", 0.0)
-        request = self._http.build_request(
-            method,
-            path,
-            params=query,
-            json=body,
-            content=content,
-            headers=headers,
-            timeout=httpx.Timeout(TIMEOUT_S, read=TIMEOUT_S + wait),
-        )
-        reply = self._exchange(request, self._retry_delays_s if repeatable else ())
-        if reply.is_error:
-            raise _refusal(reply)
-        return reply
-
-    def _exchange(self, request: httpx.Request, delays_s: tuple[float, ...]) -> httpx.Response:
-        """Send; after a broken connection send the same request again, after each of the delays."""
-        left = list(delays_s)
-        while True:
-            try:
-                return self._http.send(request)
-            except httpx.TransportError as error:
-                if not left or not isinstance(error, BROKEN):
-                    raise Unreachable(self.base_url, str(error) or type(error).__name__) from error
-            time.sleep(left.pop(0))
-
-
-def _trusting(ca_file: Path | None) -> ssl.SSLContext | bool:
-    """Believe this authority and no other, or else the system's."""
-    return True if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
-
-
-def _given(**fields: Any) -> dict[str, Any]:
-    """The fields that were given: the server's defaults are the server's."""
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _document(value: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return dict(value)
-
-
-def _new_key() -> str:
-    return uuid.uuid4().hex
-
-
-def _refusal(reply: httpx.Response) -> ApiError:
-    try:
-        problem = reply.json()
-    except ValueError:
-        problem = None
-    if not isinstance(problem, dict):
-        problem = {"title": reply.reason_phrase, "detail": reply.text[:500]}
-    return ApiError(reply.status_code, problem)
-
-
-def _explain(problem: Mapping[str, Any]) -> str:
-    """The detail and, for a request that was not understood, each field with what is wrong with it."""
-    errors = problem.get("errors") or []
-    fields = "; ".join(f"{error.get('field')}: {error.get('message')}" for error in errors)
-    return " ".join(part for part in (str(problem.get("detail", "")), fields) if part)

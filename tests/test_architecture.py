@@ -46,7 +46,7 @@ OWNERS = {
     "uvicorn": ("api/",),
     "sqlalchemy": ("fleet/", "!fleet/agents/", "migrations/"),
     "alembic": ("fleet/db.py", "migrations/"),
-    "httpx": ("fleet/client.py", "fleet/guard.py", "fleet/agents/client.py"),
+    "httpx": ("fleet/client_wire.py", "fleet/client_events.py", "fleet/guard.py", "fleet/agents/client.py"),
     "typer": ("fleet/cli", "fleet/command.py", "fleet/agents/cli.py", "api/", "engine/cli.py"),
     "cryptography": (
         "fleet/secrets_kept.py",
