@@ -22,6 +22,7 @@ from typing import Any, Literal
 from fleet.agents.durable import create_json, read_json, write_json
 from fleet.agents.processes import Process, kernel_boot
 from fleet.agents.protocol import AttemptSpec, Outcome
+from fleet.agents.walls import room
 from fleet.agents.walls.policy import Ceilings
 from fleet.agents.walls.traces import Traces
 
@@ -61,6 +62,8 @@ class Limits:
     processes: int = Ceilings.processes
     open_files: int = Ceilings.open_files
     file_bytes: int = Ceilings.file_bytes
+    folder_bytes: int = 0  # 0: half of the disk's free space when it starts
+    folder_files: int = room.FILES
 
     @property
     def ceilings(self) -> Ceilings:

@@ -106,6 +106,8 @@ def _limits(environ: Mapping[str, str]) -> Limits:
     return Limits(
         memory_bytes=_count(environ, "TINYFLEET_MEMORY_BYTES", Limits.memory_bytes),
         processes=_count(environ, "TINYFLEET_PROCESSES", Limits.processes),
+        folder_bytes=_count(environ, "TINYFLEET_FOLDER_BYTES", Limits.folder_bytes),
+        folder_files=_count(environ, "TINYFLEET_FOLDER_FILES", Limits.folder_files),
     )
 
 

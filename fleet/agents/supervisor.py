@@ -31,6 +31,7 @@ from fleet.agents.reports import Voice, heard, pair
 from fleet.agents.walls import calls, gpu
 from fleet.agents.walls.cell import Cell, Unbuildable
 from fleet.agents.walls.policy import policy
+from fleet.agents.walls.room import Room
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NAME = 15
@@ -84,6 +85,7 @@ class _Supervisor:
         self.policy = policy(attempt.spec.kind, attempt.device, self.limits.ceilings)
         number = self.policy.gpu
         self.epilog = None if number is None else gpu.Epilog(number, gpu.used_bytes(number))
+        self.room = Room(directory / "work", self.limits.folder_bytes, self.limits.folder_files)
         self.log = CappedLog(directory / LOG, self.limits.log_bytes)
         self.result: dict[str, Any] | None = None
         self.progress_at = 0.0
@@ -249,7 +251,8 @@ class _Supervisor:
             return Verdict(
                 Outcome.INFRA_FAILED, "the lease ran out: the control plane was not heard from in time"
             )
-        return None
+        excess = self.room.excess(lambda: [*self.cell.survivors(), *descendants(os.getpid())])
+        return Verdict(Outcome.FAILED, excess) if excess else None
 
     def _kill_all(self) -> list[int]:
         """Kill every process the task left behind; returns the pids that would not die."""

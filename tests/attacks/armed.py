@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,40 @@ def leave_sparse_artifact(work: Path, report: Report) -> dict[str, Any]:
         file.truncate(1 << 30)  # within what a file may have, over what artifacts may
     (work / "artifacts" / "small.txt").write_text("small")
     return {}
+
+
+def fill_the_disk(work: Path, report: Report, deleted: bool) -> dict[str, Any]:
+    """Take 512 MiB in files that are each within what a file may have, deleted ones at wish, and stay."""
+    held = []
+    for number in range(16):
+        path = work / f"piece{number}"
+        file = path.open("wb")
+        os.posix_fallocate(file.fileno(), 0, 32 << 20)
+        held.append(file)
+        if deleted:
+            path.unlink()
+    report({"step": "full"})
+    while True:
+        signal.pause()
+
+
+def take_all_names(work: Path, report: Report) -> dict[str, Any]:
+    """Make files until somebody minds."""
+    for number in count():
+        folder = work / "names" / str(number // 1000)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / str(number)).touch()
+    return {}
+
+
+def nest_folders(work: Path, report: Report) -> dict[str, Any]:
+    """A way to what is too deep for a path, and stay."""
+    os.chdir(work)
+    for _ in range(1500):
+        os.mkdir("deeper")
+        os.chdir("deeper")
+    while True:
+        signal.pause()
 
 
 def leave_many_artifacts(work: Path, report: Report) -> dict[str, Any]:
@@ -167,6 +202,9 @@ JUDGED_OUTSIDE: dict[str, Callable[..., dict[str, Any]]] = {
         talk_endlessly,
         ignore_the_end,
         leave_sparse_artifact,
+        fill_the_disk,
+        take_all_names,
+        nest_folders,
         leave_many_artifacts,
         leave_strange_names,
         leave_links,

@@ -24,7 +24,12 @@ from tests.fleet.agents.far_end import DEADLINE_S, JOIN_TOKEN, FarEnd
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65533
-LIMITS = {"TINYFLEET_MEMORY_BYTES": str(4 << 30), "TINYFLEET_PROCESSES": "64"}
+LIMITS = {
+    "TINYFLEET_MEMORY_BYTES": str(4 << 30),
+    "TINYFLEET_PROCESSES": "64",
+    "TINYFLEET_FOLDER_BYTES": str(256 << 20),
+    "TINYFLEET_FOLDER_FILES": "20000",
+}
 
 
 class Fort:

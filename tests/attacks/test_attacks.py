@@ -127,6 +127,25 @@ def test_a_hole_in_an_artifact_counts_as_if_it_were_full(stands: Fort) -> None:
     assert "'sparse.bin' is not kept: only" in stands.log(ended.attempt_id)
 
 
+@pytest.mark.parametrize("deleted", [False, True], ids=["kept", "deleted and held open"])
+def test_one_that_fills_the_disk_is_ended(stands: Fort, deleted: bool) -> None:
+    ended = stands.attack("fill_the_disk", deleted=deleted)
+    assert (ended.outcome, ended.error) == (
+        Outcome.FAILED,
+        f"its files take more than {256 << 20} bytes of the disk",
+    )
+
+
+def test_one_that_makes_files_without_end_is_ended(stands: Fort) -> None:
+    ended = stands.attack("take_all_names")
+    assert (ended.outcome, ended.error) == (Outcome.FAILED, "it has more than 20000 files")
+
+
+def test_what_is_nested_too_deep_to_count_is_ended(stands: Fort) -> None:
+    ended = stands.attack("nest_folders")
+    assert (ended.outcome, ended.error) == (Outcome.FAILED, "its folders are nested more than 200 deep")
+
+
 def test_of_too_many_artifacts_some_are_kept_and_the_log_stays_short(stands: Fort) -> None:
     ended = stands.attack("leave_many_artifacts")
     assert len(ended.artifacts) == Limits.artifact_count
