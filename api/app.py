@@ -17,19 +17,24 @@ from api.audit_chain import AuditChain
 from api.body import Bodies, BodyLimit
 from api.controllers import Controllers
 from api.deps import Parts
+from api.latencies import Latencies
 from api.rates import AddressRates, Buckets
 from api.routes import (
     agents,
     blobs,
+    discovery,
     document,
     events,
     health,
     jobs,
     kernels,
+    metrics,
     nodes,
     people,
+    places,
     searches,
     secrets,
+    telemetry,
     tokens,
     trust,
 )
@@ -41,6 +46,10 @@ from api.waits import Waits
 from fleet import reconcile
 from fleet.blobs import Blobs
 from fleet.db import engine_for, now, reading, session_factory, upgrade, writing
+from fleet.expositions import MAX_PACKED_BYTES
+from fleet.instruments import Instruments
+from fleet.metrics import Tally
+from fleet.telemetry import telemetry_for
 
 ROUTERS = (
     agents.router,
@@ -54,6 +63,10 @@ ROUTERS = (
     tokens.router,
     people.router,
     secrets.router,
+    places.router,
+    telemetry.router,
+    metrics.router,
+    discovery.router,
     document.router,
     health.router,
 )
@@ -71,6 +84,7 @@ def assemble(settings: Settings) -> Parts:
     uses = TokenUses(write)
     with read() as session:
         up_since = now(session)
+        tally = Tally(session)
 
     chain = AuditChain(settings.fleet, read, write)
 
@@ -81,7 +95,22 @@ def assemble(settings: Settings) -> Parts:
 
     controllers = Controllers(tick, read, waits, timings.tick_s)
     rates = Buckets(settings.rates.principal_per_s, settings.rates.principal_burst)
-    return Parts(settings, read, write, files, waits, uses, rates, controllers, up_since, engine.dispose)
+    said = telemetry_for(settings.fleet.database_url, read, write)
+    return Parts(
+        settings,
+        read,
+        write,
+        files,
+        waits,
+        uses,
+        rates,
+        controllers,
+        up_since,
+        engine.dispose,
+        said,
+        Instruments(),
+        tally,
+    )
 
 
 def create_app(parts: Parts, run_controllers: bool = True) -> FastAPI:
@@ -106,6 +135,7 @@ def create_app(parts: Parts, run_controllers: bool = True) -> FastAPI:
     if not settings.behind_tls_proxy:
         rates = Buckets(settings.rates.address_per_s, settings.rates.address_burst)
         app.add_middleware(AddressRates, buckets=rates)
+    app.add_middleware(Latencies, instruments=parts.instruments)  # the last one added is outermost
     _serve_console(app)
     app.openapi = partial(openapi, app, app.openapi)  # type: ignore[method-assign]
     return app
@@ -138,6 +168,7 @@ def body_limits(settings: Settings) -> tuple[BodyLimit, ...]:
     return (
         BodyLimit("/v1/blobs/", settings.fleet.max_blob_bytes),
         BodyLimit("/v1/agents/sync", settings.max_sync_bytes),
+        BodyLimit("/v1/agents/metrics", MAX_PACKED_BYTES),
     )
 
 

@@ -74,6 +74,7 @@ class Allow:
 
 Anybody = Annotated[Principal, Depends(Allow(Permission.WHOAMI))]
 Reader = Annotated[Principal, Depends(Allow(Permission.READ))]
+Scraper = Annotated[Principal, Depends(Allow(Permission.METRICS))]
 Writer = Annotated[Principal, Depends(Allow(Permission.WORK))]
 Operator = Annotated[Principal, Depends(Allow(Permission.OPERATE))]
 Truster = Annotated[Principal, Depends(Allow(Permission.TRUST))]

@@ -20,6 +20,9 @@ from api.uses import TokenUses
 from api.waits import Waits
 from fleet.blobs import Blobs
 from fleet.db import Session
+from fleet.instruments import Instruments
+from fleet.metrics import Tally
+from fleet.telemetry import Telemetry
 
 OpenSession = Callable[[], AbstractContextManager[Session]]
 LONGEST_WAIT_S = 60.0
@@ -30,7 +33,7 @@ class Parts:
     """What the server is made of. `read` opens a session that never waits for a writer; `write` one that commits
     at its end; both raise DatabaseUnavailable, and may be used from any thread. `up_since` is when the control plane
     started, by the database's clock; `rates` counts the requests of principals. `close` ends the database's
-    connections."""
+    connections. `telemetry` is what nodes say of themselves, `instruments` and `tally` what this process counts."""
 
     settings: Settings
     read: OpenSession
@@ -42,6 +45,9 @@ class Parts:
     controllers: Controllers
     up_since: float
     close: Callable[[], None]
+    telemetry: Telemetry
+    instruments: Instruments
+    tally: Tally
 
 
 async def parts(request: Request) -> Parts:

@@ -21,8 +21,9 @@ from fleet.db import now
 from fleet.errors import NotPermitted
 from fleet.principals import Principal
 
-# What is numbered by its own content, (boot id, sequence), and needs no nonce: heartbeats write no rows.
-NUMBERED = frozenset({"/v1/agents/sync"})
+# What is ordered by itself and needs no nonce: a sync by its (boot id, sequence), an exposition by when it was signed.
+# Heartbeats write no rows.
+NUMBERED = frozenset({"/v1/agents/sync", "/v1/agents/metrics"})
 SAFE = frozenset({"GET", "HEAD"})
 _header = APIKeyHeader(
     name="Authorization",

@@ -14,13 +14,18 @@ from sqlalchemy.orm import Mapped, mapped_column
 from fleet.agents.protocol import CandidateOutcome, JobKind, Outcome
 from fleet.audit_rows import Audit as Audit
 from fleet.audit_rows import AuditSeal as AuditSeal
+from fleet.finding_rows import FindingRow as FindingRow
 from fleet.lifecycle import ATTEMPT, JOB, NODE, SEARCH
+from fleet.place_rows import Place as Place
+from fleet.place_rows import Rack as Rack
 from fleet.schema import Table as Table
 from fleet.schema import one_of, partial_index
 from fleet.secret_rows import StoredSecret as StoredSecret
 from fleet.standing_rows import NodeKey as NodeKey
 from fleet.standing_rows import Nonce as Nonce
 from fleet.standing_rows import Standing as Standing
+from fleet.telemetry_rows import ExpositionRow as ExpositionRow
+from fleet.telemetry_rows import PointRow as PointRow
 
 
 class Tenant(Table):

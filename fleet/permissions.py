@@ -16,6 +16,7 @@ class Permission(StrEnum):
 
     WHOAMI = "whoami"  # see who one is: every principal may, however narrow its token
     READ = "read"  # see nodes, kernels, and one's tenant's jobs, searches and events
+    METRICS = "metrics"  # scrape what nodes and the control plane say for Prometheus
     FETCH = "fetch"  # read blobs, by whose address one knows them
     WORK = "work"  # submit and cancel jobs and searches
     UPLOAD = "upload"  # store blobs
@@ -28,7 +29,7 @@ class Permission(StrEnum):
     REPORT = "report"  # what agents do
 
 
-_VIEWER = frozenset({Permission.WHOAMI, Permission.READ, Permission.FETCH})
+_VIEWER = frozenset({Permission.WHOAMI, Permission.READ, Permission.METRICS, Permission.FETCH})
 _USER = _VIEWER | {Permission.WORK, Permission.UPLOAD}
 _OPERATOR = _USER | {Permission.OPERATE}
 _ADMIN = frozenset(Permission) - {Permission.REPORT}
@@ -41,7 +42,7 @@ ROLES: Mapping[str, frozenset[Permission]] = {
     "node": _NODE,
 }
 # What is about everybody's machines is not given to another tenant's administrators.
-_HOME_ONLY = frozenset({Permission.OPERATE, Permission.TRUST, Permission.JOIN})
+_HOME_ONLY = frozenset({Permission.METRICS, Permission.OPERATE, Permission.TRUST, Permission.JOIN})
 
 
 def of(principal: Principal) -> frozenset[Permission]:

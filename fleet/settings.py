@@ -22,7 +22,13 @@ class Timings:
     late_s: float = 15.0
     unreachable_s: float = 30.0
     lease_s: float = 60.0  # an agent that cannot sync for so long kills its own work
+    metrics_s: float = 10.0  # how often a node pushes its metrics; twice as old, they are stale
     grace_s: float = 30.0  # on top of the lease, before the control plane gives the work away
+
+    @property
+    def stale_s(self) -> float:
+        """Age from which on a node's metrics are served no more."""
+        return 2 * self.metrics_s
 
     @property
     def lost_s(self) -> float:

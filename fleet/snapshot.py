@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session, load_only
 
-from fleet import confirmations, documents, jobs, kernels, trust
+from fleet import confirmations, documents, faults, jobs, kernels, trust
 from fleet.advance import RoundView, SearchView, StepJob
 from fleet.agents.protocol import (
     CandidateRef,
@@ -82,8 +82,10 @@ def nodes(
     for device_id, exclusive, until in session.execute(held):
         holds[device_id].append((exclusive, until))
     devices: dict[int, list[DeviceView]] = defaultdict(list)
+    found = faults.everywhere(session)
     for device in session.scalars(select(Device).order_by(Device.name)):
-        devices[device.node_id].append(_device(device, holds[device.id]))
+        wrong = faults.barring(found.get((device.node_id, device.name)))
+        devices[device.node_id].append(_device(device, holds[device.id], wrong))
     standings = trust.standings(session, [row.id for row in rows])
     return tuple(
         _node(row, standings[row.id], devices[row.id], contact(row, now, timings, up_since)) for row in rows
@@ -105,7 +107,7 @@ def _node(row: Node, standing: Standing, devices: Sequence[DeviceView], where: C
     )
 
 
-def _device(row: Device, holds: Sequence[tuple[bool, float]]) -> DeviceView:
+def _device(row: Device, holds: Sequence[tuple[bool, float]], wrong: str = "") -> DeviceView:
     return DeviceView(
         id=row.id,
         name=row.name,
@@ -113,7 +115,7 @@ def _device(row: Device, holds: Sequence[tuple[bool, float]]) -> DeviceView:
         arch=row.arch,
         target_id=row.target_id,
         slots=row.slots,
-        problem=row.problem,
+        problem=row.problem or wrong,
         present=row.present,
         exclusive_held=any(exclusive for exclusive, _ in holds),
         shared_held=sum(not exclusive for exclusive, _ in holds),

@@ -54,6 +54,7 @@ OWNERS = {
         "fleet/authority.py",
         "fleet/agents/keys.py",
     ),
+    "prometheus_client": ("fleet/metrics.py", "fleet/instruments.py"),
     "numpy": ("engine/",),
     "pynvml": ("fleet/agents/probes/nvml",),
     "amdsmi": ("fleet/agents/probes/amdsmi.py",),
@@ -63,6 +64,8 @@ OWNERS = {
 # Modules that decide: no I/O, no clock, no randomness.
 PURE = (
     "fleet/advance.py",
+    "fleet/health.py",
+    "fleet/readings.py",
     "fleet/confirming.py",
     "fleet/lifecycle.py",
     "fleet/placement.py",
@@ -347,7 +350,17 @@ def is_composed(given: ast.expr) -> bool:
 
 PRINCIPALS = frozenset(
     {
-        *("Anybody", "Reader", "Writer", "Operator", "Truster", "TokenAdmin", "JoinAdmin", "PeopleAdmin"),
+        *(
+            "Anybody",
+            "Reader",
+            "Scraper",
+            "Writer",
+            "Operator",
+            "Truster",
+            "TokenAdmin",
+            "JoinAdmin",
+            "PeopleAdmin",
+        ),
         *("SecretAdmin", "NodeIdentity", "Holder", "Uploader", "Secret"),
     }
 )

@@ -44,6 +44,14 @@ MATRIX = {
         "GET /v1/events",
         "GET /v1/events/stream",
         "GET /v1/openapi.json",
+        "GET /v1/racks",
+        "GET /v1/telemetry",
+        "GET /v1/nodes/{node_id}/telemetry",
+    },
+    Permission.METRICS: {
+        "GET /metrics",
+        "GET /v1/discovery/prometheus",
+        "GET /v1/nodes/{node_id}/metrics",
     },
     Permission.FETCH: {
         "GET /v1/blobs/{hash}",
@@ -62,6 +70,8 @@ MATRIX = {
         "POST /v1/nodes/{node_id}/cordon",
         "POST /v1/nodes/{node_id}/uncordon",
         "POST /v1/nodes/{node_id}/drain",
+        "PUT /v1/nodes/{node_id}/place",
+        "PUT /v1/racks/{site}/{rack}",
     },
     Permission.TRUST: {
         "POST /v1/nodes/{node_id}/retire",
@@ -88,18 +98,19 @@ MATRIX = {
     Permission.REPORT: {
         "POST /v1/agents/sync",
         "POST /v1/agents/keys",
+        "PUT /v1/agents/metrics",
         "PUT /v1/agents/attempts/{attempt_id}/logs",
     },
 }
 GUARDED = {name for name, route in ROUTES.items() if route.path not in PUBLIC}
 JOIN = {name for name, route in ROUTES.items() if route.path in JOINING}
 ROLES: dict[str, set[str]] = {
-    "viewer": {"whoami", "read", "fetch"},
-    "user": {"whoami", "read", "fetch", "work", "upload"},
-    "operator": {"whoami", "read", "fetch", "work", "upload", "operate"},
+    "viewer": {"whoami", "read", "metrics", "fetch"},
+    "user": {"whoami", "read", "metrics", "fetch", "work", "upload"},
+    "operator": {"whoami", "read", "metrics", "fetch", "work", "upload", "operate"},
     "admin": set(Permission) - {"report"},
     "node": {"whoami", "fetch", "upload", "report"},
-    "another tenant's admin": set(Permission) - {"report", "operate", "trust", "join"},
+    "another tenant's admin": set(Permission) - {"report", "metrics", "operate", "trust", "join"},
     "admin, narrowed to read": {"whoami", "read"},
 }
 

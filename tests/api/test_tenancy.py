@@ -27,6 +27,8 @@ SHARED = {
     "{hash}",
     "{attempt_id}",
     "{secret}",
+    "{site}",
+    "{rack}",
 }  # machines; kernels, secrets: tests of their own; addresses
 
 
