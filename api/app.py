@@ -22,6 +22,7 @@ from api.rates import AddressRates, Buckets
 from api.routes import (
     agents,
     blobs,
+    crons,
     discovery,
     document,
     events,
@@ -43,7 +44,7 @@ from api.schemas import MEDIA_TYPE
 from api.settings import Settings
 from api.uses import TokenUses
 from api.waits import Waits
-from fleet import reconcile
+from fleet import cron_ticks, reconcile
 from fleet.blobs import Blobs
 from fleet.db import engine_for, now, reading, session_factory, upgrade, writing
 from fleet.expositions import MAX_PACKED_BYTES
@@ -56,6 +57,7 @@ ROUTERS = (
     nodes.router,
     trust.router,
     jobs.router,
+    crons.router,
     searches.router,
     kernels.router,
     blobs.router,
@@ -91,6 +93,7 @@ def assemble(settings: Settings) -> Parts:
     def tick() -> Iterable[int]:
         uses.write()
         chain.seal()
+        cron_ticks.tick(sessions, files)  # before: what it submits is placed in the same tick
         return reconcile.tick(sessions, files, timings=timings, up_since=up_since).hints
 
     controllers = Controllers(tick, read, waits, timings.tick_s)

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fleet.agents.protocol import KernelRef, KernelSpec, NoopSpec, blob_address
+from fleet.client_crons import CronCalls
 from fleet.client_events import EventCalls
 from fleet.client_wire import ApiError as ApiError
 from fleet.client_wire import Unreachable as Unreachable
@@ -49,7 +50,7 @@ LOG_WAIT_S = 20.0  # how long a request for more of a log is parked
 Spec = NoopSpec | KernelSpec | Mapping[str, Any]
 
 
-class Client(EventCalls):
+class Client(CronCalls, EventCalls):
     """A connection to one control plane: see `client_wire.Connection` for how it is made."""
 
     # ------------------------------------------------------------------------------------------- identity

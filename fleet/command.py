@@ -23,6 +23,7 @@ VERBS: dict[str, dict[str, str]] = {
     "client": {
         "nodes": "The nodes: list, show, cordon, uncordon, drain, trust, readmit, retire.",
         "jobs": "Jobs: submit, list, show, logs, cancel.",
+        "crons": "Jobs that start by the clock: add, list, show, history, run, pause, resume, accept, remove.",
         "searches": "BEAM searches for fast kernels: run, list, show, cancel.",
         "kernels": "The best kernels found so far: list, show, quarantined, purge.",
         "tokens": "Bearer tokens: list, create, revoke.",

@@ -13,9 +13,10 @@ from sqlalchemy.orm.attributes import set_committed_value
 from fleet import events
 from fleet.errors import StaleWrite
 from fleet.lifecycle import Machine, advance
-from fleet.models import Attempt, Job, Node, Search
+from fleet.models import Attempt, Cron, CronRun, Job, Node, Search
 
 Guarded = Node | Job | Attempt | Search
+Versioned = Guarded | Cron | CronRun
 
 
 def fire(
@@ -29,7 +30,7 @@ def fire(
     events.append(session, f"{machine.name}.{state}", f"{machine.name}:{row.id}", data | shown, now)
 
 
-def amend(session: Session, noun: str, row: Guarded, changes: Mapping[str, Any]) -> None:
+def amend(session: Session, noun: str, row: Versioned, changes: Mapping[str, Any]) -> None:
     """UPDATE … WHERE id AND generation: write `changes` unless the row has moved on since it was read."""
     table, generation = type(row), row.generation
     values = {**changes, "generation": generation + 1}

@@ -14,6 +14,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from fleet.agents.protocol import CandidateOutcome, JobKind, Outcome
 from fleet.audit_rows import Audit as Audit
 from fleet.audit_rows import AuditSeal as AuditSeal
+from fleet.cron_rows import Cron as Cron
+from fleet.cron_rows import CronPoint as CronPoint
+from fleet.cron_rows import CronRun as CronRun
 from fleet.finding_rows import FindingRow as FindingRow
 from fleet.lifecycle import ATTEMPT, JOB, NODE, SEARCH
 from fleet.place_rows import Place as Place

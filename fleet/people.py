@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fleet import events, jobs, permissions, searches, tenants
+from fleet import crons, events, jobs, permissions, searches, tenants
 from fleet.errors import InvalidSpec, NotFound
 from fleet.lifecycle import JOB, SEARCH, SearchEvent
 from fleet.models import Job, Search, Token
@@ -22,11 +22,12 @@ class Removal:
     tokens: int
     jobs: int
     searches: int
+    crons: int
 
 
 def remove(session: Session, name: str, principal: Principal, now: float) -> Removal:
     """End every token of a person, and every token that was minted with one of these and so on, with the event
-    streams that they hold open; cancel what they have queued or running.
+    streams that they hold open; cancel what they have queued or running, and pause their crons.
 
     NotFound when the tenant has nobody of this name, InvalidSpec for oneself.
     """
@@ -43,8 +44,14 @@ def remove(session: Session, name: str, principal: Principal, now: float) -> Rem
         tokens=ended,
         searches=_cancel_searches(session, principal.tenant, makers, now),
         jobs=_cancel_jobs(session, principal.tenant, makers, now),
+        crons=crons.disown(session, principal.tenant, makers, now),
     )
-    counts = {"tokens": removal.tokens, "jobs": removal.jobs, "searches": removal.searches}
+    counts = {
+        "tokens": removal.tokens,
+        "jobs": removal.jobs,
+        "searches": removal.searches,
+        "crons": removal.crons,
+    }
     events.audit(session, principal, "person.remove", f"person:{name}", counts, now)
     return removal
 

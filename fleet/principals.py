@@ -8,12 +8,12 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Principal:
-    """A user, a service or a node, its tenant and its role (admin, operator, user, viewer or node).
+    """A user, a service, a node, or a cron that submits its job; its tenant and its role (admin, operator, user, viewer or node).
 
-    `scopes`: the only permissions that its token gives, of those that the role has; None for all of them. `id` is the token's row, except for a node, where it is the node's row.
+    `scopes`: the only permissions that its token gives, of those that the role has; None for all of them. `id` is the token's row, except for a node, where it is the node's row, and a cron, where it is the cron's.
     """
 
-    kind: Literal["user", "service", "node"]
+    kind: Literal["user", "service", "node", "cron"]
     id: int
     name: str
     tenant: str

@@ -286,6 +286,7 @@ class RemovedPerson(Resource):
     tokens: int
     jobs: int
     searches: int
+    crons: int = 0
 
 
 class Purged(Resource):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from fleet.cli import jobs, kernels, nodes, people, searches, secrets, tokens
+from fleet.cli import crons, jobs, kernels, nodes, people, searches, secrets, tokens
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(crons.app, name="crons")
 app.add_typer(searches.app, name="searches")
 app.add_typer(kernels.app, name="kernels")
 app.add_typer(tokens.app, name="tokens")

@@ -82,6 +82,11 @@ def test_every_mutation_leaves_exactly_one_row(
     does("POST /v1/kernels/purge", {"node": node})
     does("POST /v1/jobs/{job_id}/cancel", job_id=does("POST /v1/jobs", NOOP))
     does("POST /v1/searches/{search_id}/cancel", search_id=does("POST /v1/searches", {"kernel": GEMM}))
+    cron = {"name": "nightly", "schedule": "@daily", "job": NOOP, "watch": [{"name": "loss"}]}
+    cron_id = does("POST /v1/crons", cron)
+    for verb, body in (("run", None), ("pause", None), ("resume", None), ("accept", {"series": "loss"})):
+        does(f"POST /v1/crons/{{cron_id}}/{verb}", body, cron_id=cron_id)
+    does("DELETE /v1/crons/{cron_id}", cron_id=cron_id)
     does("DELETE /v1/tokens/{token_id}", token_id=does("POST /v1/tokens", {"name": "ann"}))
     does("POST /v1/nodes/{node_id}/retire", node_id=_drained(parts, node))
     assert agent is not None

@@ -19,8 +19,15 @@ from tests.api.searching import GEMM
 from tests.api.test_access import ROUTES
 
 NOOP = {"spec": {"kind": "noop"}}
+BODIES = {"POST /v1/crons/{cron_id}/accept": {"series": "loss"}}
 Bearer = dict[str, str]
-OWNED = {"{job_id}": "job", "{search_id}": "search", "{token_id}": "token", "{name}": "person"}
+OWNED = {
+    "{job_id}": "job",
+    "{search_id}": "search",
+    "{token_id}": "token",
+    "{name}": "person",
+    "{cron_id}": "cron",
+}
 SHARED = {
     "{node_id}",
     "{kernel_id}",
@@ -50,6 +57,7 @@ def ours(http: TestClient, client: Client) -> dict[str, object]:
         "search": search.id,
         "token": token.id,
         "person": "ann",
+        "cron": client.add_cron("nightly", "@daily", NOOP).id,
     }
 
 
@@ -65,14 +73,17 @@ def test_another_tenants_rows_are_not_found_by_any_route(
             continue
         for variable, noun in OWNED.items():
             path = path.replace(variable, str(ours[noun]))
-        reply = http.request(method, path, headers=stranger, params={"offset": 0} if "logs" in path else None)
+        params = {"offset": 0} if "logs" in path else None
+        reply = http.request(method, path, headers=stranger, params=params, json=BODIES.get(route))
         assert (route, reply.status_code) == (route, 404)
         asked += 1
     assert asked >= 10
     assert client.job(int(str(ours["job"]))).state == "queued"
 
 
-@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs?kind=noop", "/v1/searches", "/v1/events?after=0"])
+@pytest.mark.parametrize(
+    "path", ["/v1/jobs", "/v1/jobs?kind=noop", "/v1/searches", "/v1/crons", "/v1/events?after=0"]
+)
 def test_another_tenants_rows_are_in_no_list(
     http: TestClient, stranger: Bearer, ours: dict[str, object], path: str
 ) -> None:

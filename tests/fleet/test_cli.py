@@ -433,6 +433,15 @@ FOR_SCRIPTS = (
     "secrets remove registry",
     "tokens create reader",
     "tokens list",
+    "crons add nightly @daily --spec NOOP.json --watch loss:lower:0.1",
+    "crons list",
+    "crons show nightly",
+    "crons run nightly",
+    "crons history nightly",
+    "crons pause nightly",
+    "crons resume nightly",
+    "crons accept nightly loss",
+    "crons remove nightly",
     "people remove reader",
     "tokens revoke 1",  # its own, last of all
 )
@@ -458,14 +467,16 @@ def test_every_verb_of_the_client_takes_json() -> None:
 
 
 @pytest.mark.slow
-def test_every_verb_prints_one_json_document(run: Cli, client: Client, agent: Agent) -> None:
+def test_every_verb_prints_one_json_document(run: Cli, client: Client, agent: Agent, tmp_path: Path) -> None:
+    spec = tmp_path / "noop.json"
+    spec.write_text('{"kind": "noop"}')
     secret = client.join_token().secret
     asked = joining(secret, "never-seen", Key.made()).model_dump(mode="json")
     bearer = {"Authorization": f"Bearer {secret}"}
     httpx.post(f"{client.base_url}/v1/agents/enroll", json=asked, headers=bearer).raise_for_status()
     printed = {}
     for line in FOR_SCRIPTS:
-        result = run(*line.split(), "--json")
+        result = run(*line.replace("NOOP.json", str(spec)).split(), "--json")
         assert result.exit_code == 0, (line, result.output)
         printed[line] = json.loads(result.stdout)
     assert printed["jobs logs 2"] == {"job_id": 2, "log": ""}

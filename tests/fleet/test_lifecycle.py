@@ -6,14 +6,16 @@ import pytest
 
 from fleet.errors import InvalidTransition
 from fleet.lifecycle import JOB, MACHINES, JobEvent, JobState, Machine, advance
+from fleet.lifecycle_crons import CRON_RUN
 
-machines = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
+machines = pytest.mark.parametrize("machine", [*MACHINES, CRON_RUN], ids=lambda machine: machine.name)
 # Stable states: they wait for a request or for a resource, not for somebody to finish.
 STABLE = {
     "job": {"queued"},
     "attempt": set(),
     "node": {"enrolled", "ready", "drained"},
     "search": {"queued"},
+    "cron run": {"waiting"},
 }
 
 
