@@ -16,7 +16,6 @@ import httpx
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 from typer.main import get_group
-from typer.testing import CliRunner
 
 from fleet import cli, command, db
 from fleet.agents.keys import Key
@@ -25,12 +24,12 @@ from fleet.cli import connection
 from fleet.client import Client
 from fleet.settings import Settings
 from tests.fleet.acting import Agent
+from tests.fleet.commanding import Cli, runner
 from tests.serving import Served, serving
 from tests.signing import joining
 from tests.whole import ROOT
 
 pytestmark = pytest.mark.timeout(40)  # a made-up agent that fails would leave the command waiting
-Cli = Callable[..., Any]
 
 
 @pytest.fixture
@@ -44,16 +43,6 @@ def served(settings: Settings, admin_token: str) -> Iterator[Served]:
 def run(served: Served, tmp_path: Path) -> Cli:
     """Run the command with the server's address and token in its environment."""
     return runner({"TINYFLEET_URL": served.url, "TINYFLEET_TOKEN": served.token, "HOME": str(tmp_path)})
-
-
-def runner(environ: dict[str, str]) -> Cli:
-    """A function from arguments to the result of the command in this environment."""
-    unset = dict.fromkeys(name for name in os.environ if name.startswith(("TINYFLEET_", "XDG_")))
-
-    def invoke(*arguments: str, **options: Any) -> Any:
-        return CliRunner().invoke(command.app, list(arguments), env={**unset, **environ}, **options)
-
-    return invoke
 
 
 @pytest.fixture
@@ -83,44 +72,6 @@ def agent(
     yield acted
     stop.set()
     thread.join()
-
-
-# ----------------------------------------------------------------------------------- joining the verbs
-
-
-def fresh_python(code: str) -> str:
-    """What a new interpreter prints."""
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-
-
-def test_importing_the_command_loads_no_heavy_library() -> None:
-    heavy = {"sqlalchemy", "fastapi", "numpy", "engine", "httpx", "pydantic", "api", "alembic"}
-    loaded = fresh_python("import fleet.command, sys; print(*sys.modules)").split()
-    assert heavy & set(loaded) == set()
-
-
-def test_help_lists_every_verb_without_loading_any() -> None:
-    script = (
-        "import sys; from fleet import command\n"
-        "try: command.app(['--help'], prog_name='tinyfleet')\n"
-        "finally: print('loaded:', *sorted({'fleet.cli', 'api', 'engine', 'fleet.agents'} & set(sys.modules)))"
-    )
-    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    for verbs in command.VERBS.values():
-        assert all(f" {verb} " in shown for verb in verbs)
-    assert shown.rstrip().endswith("loaded:")
-
-
-@pytest.mark.parametrize("file", command.VERBS)
-def test_every_listed_verb_is_in_its_file_and_every_verb_is_listed(file: str) -> None:
-    entry = next(verb.entry for verb in command.verbs() if verb.entry.name == file)
-    assert set(command.VERBS[file]) == set(get_group(entry.load()).commands)
-
-
-def test_an_unknown_verb_is_a_usage_error_with_a_suggestion() -> None:
-    result = runner({})("job")
-    assert result.exit_code == 2
-    assert "jobs" in result.stderr
 
 
 # -------------------------------------------------------------------------------- finding the server
