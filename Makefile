@@ -12,7 +12,7 @@ BENCH ?=
 # Many tests wait for processes: one worker more than cores.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 1 + (os.cpu_count() or 1)))')
 
-.PHONY: help demo test check peers bench replay soak soak-schedules format clean
+.PHONY: help demo test check peers bench replay release soak soak-schedules format clean
 
 help:
 	@echo "make demo         the whole product once, on this machine (ONCE=1: exit when verified)"
@@ -21,6 +21,7 @@ help:
 	@echo "make peers        the engine against PyTorch: values, gradients, losses; writes docs/models.md"
 	@echo "make bench        benchmarks: ratios to peers, measured in the same run (BENCH='gemm launch' for some, FULL=1 for all rows)"
 	@echo "make replay       generated sources compared with those of a revision (BASE=rev; without, the last commit)"
+	@echo "make release      what nodes install: wheels with hashes, signed (KEY=file, PYTHONS='3.11 3.12', PINS=new)"
 	@echo "make soak         longer runs of randomized tests"
 	@echo "make soak-schedules  100,000 random schedules (COUNT=n), which may be interrupted"
 	@echo "make format       let ruff rewrite what it can"
@@ -49,6 +50,10 @@ test: $(VENV)/.dev
 
 replay: $(VENV)/.dev
 	@$(BIN)/python -m tests.replay $(or $(BASE),HEAD)
+
+# The same sources, pins and key give the same bytes. Without KEY a lab's key is made in dist/.
+release: $(VENV)/.runtime
+	@$(BIN)/python -m infra.release $(if $(KEY),--key '$(KEY)') $(if $(PYTHONS),--python $(PYTHONS)) $(if $(PINS),--update-pins)
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -rP -m soak --timeout 3600 $(TESTS)

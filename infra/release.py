@@ -115,7 +115,9 @@ def download(into: Path, python: str, machine: str, update: bool = False) -> lis
 
 def _pip(arguments: Sequence[str], **environ: str) -> None:
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(command, env={**os.environ, **environ}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env={**os.environ, **environ}, capture_output=True, text=True, umask=0o022, check=False
+    )
     if done.returncode != 0:
         raise Unbuildable(f"pip {arguments[0]} failed: {(done.stderr or done.stdout).strip()[-1500:]}")
 
@@ -144,6 +146,8 @@ def assemble(into: Path, version: str, lists: dict[str, list[Path]], key: Path, 
     archive_root_part(into / "tinyfleet-root.pyz", epoch)
     for unit in sorted((ROOT / "infra" / "systemd").glob("tinyfleet-*.service")):
         shutil.copyfile(unit, into / unit.name)
+    script = (ROOT / "infra" / "install.sh").read_text()
+    (into / "install.sh").write_text(script.replace("@SIGNER@", public_key(key)))
     sums = [f"{_sha256(path)}  {path.name}\n" for path in sorted(into.iterdir())]
     (into / "SHA256SUMS").write_text("".join(sums))
     sign(into / "SHA256SUMS", key)

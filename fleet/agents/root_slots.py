@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
@@ -15,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,16 @@ class Slots:
         os.replace(aside, self._home / "current")
 
 
+@contextmanager
+def _alone(root: Root) -> Iterator[None]:
+    """The installer, run by hand, and root's part must not change the slots at the same time."""
+    folder = root.at(STATE)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 # -------------------------------------------------------------------------------------------- stage
 
 
@@ -111,7 +123,7 @@ def stage(root: Root, source: Path, wanted: str | None = None) -> str:
     """
     slots = Slots(root)
     root.at(HOME).mkdir(mode=0o755, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".staging-", dir=root.at(HOME)) as name:
+    with _alone(root), tempfile.TemporaryDirectory(prefix=".staging-", dir=root.at(HOME)) as name:
         found = fetched(source, Path(name), root.at(SIGNERS))
         if wanted is not None and found != wanted:
             raise Refusal(f"the release is {found}, not {wanted}")
@@ -165,42 +177,47 @@ def _run(command: list[str], folder: Path) -> None:
 
 def activate(root: Root, wanted: str, *, restart: bool = True) -> Mapping[str, Any]:
     """Run the version that is in the other slot, on trial, unless it runs already. Refusal."""
-    slots = Slots(root)
-    before = slots.active
-    if slots.version(before) == wanted:
-        return status(root)
+    with _alone(root):
+        if Slots(root).version(Slots(root).active) != wanted:
+            _switch(Slots(root), wanted)
+            if restart:
+                restart_agent(root)
+    return status(root)
+
+
+def _switch(slots: Slots, wanted: str) -> None:
     if slots.version(slots.other) != wanted:
         raise Refusal(f"{wanted} is in no slot: stage it first")
     if slots.trial is not None:
         raise Refusal(f"{slots.trial.version} is on trial: wait until it has reported, or gone")
-    after = slots.other
+    before, after = slots.active, slots.other
     # Written down first: whatever ends this process now, the trial has an end.
     slots.note(None if before is None else Trial(wanted, before), slots.failed)
     slots.switch(after)
-    if restart:
-        restart_agent(root)
-    return status(root)
 
 
 def confirm(root: Root, reported: str) -> Mapping[str, Any]:
     """The version that is on trial has reported: it stays. Refusal when another one is on trial."""
-    slots = Slots(root)
-    trial = slots.trial
-    if trial is not None and trial.version != reported:
-        raise Refusal(f"{trial.version} is on trial, not {reported}")
-    if trial is not None:
-        slots.note(None, None)
-        _log.info("%s has reported and stays", reported)
+    with _alone(root):
+        trial = Slots(root).trial
+        if trial is not None and trial.version != reported:
+            raise Refusal(f"{trial.version} is on trial, not {reported}")
+        if trial is not None:
+            Slots(root).note(None, None)
+            _log.info("%s has reported and stays", reported)
     return status(root)
 
 
 def roll_back(root: Root, trial: Trial, why: str) -> None:
     """Return to the slot that ran before."""
     slots = Slots(root)
-    _log.warning("%s goes: %s; back to %s", trial.version, why, slots.version(trial.back_to))
-    slots.switch(trial.back_to)
-    slots.note(None, {"version": trial.version, "why": why})
-    restart_agent(root)
+    with _alone(root):
+        if slots.trial != trial:
+            return  # it reported in the last moment
+        _log.warning("%s goes: %s; back to %s", trial.version, why, slots.version(trial.back_to))
+        slots.switch(trial.back_to)
+        slots.note(None, {"version": trial.version, "why": why})
+        restart_agent(root)
 
 
 class Watch:

@@ -1,0 +1,197 @@
+# The installer on a machine that is a folder, by the shell in $TEST_SH, with the small releases in $RELEASES.
+# shellcheck shell=bash disable=SC2030,SC2031
+
+setup() {
+  R=$(mktemp -d)
+  export TINYFLEET_INSTALL_ROOT=$R/root
+  unset TINYFLEET_JOIN_TOKEN_FILE https_proxy no_proxy
+  export TINYFLEET_JOIN_TOKEN=tfj_canary
+  SCRIPT=$RELEASES/1.0.0/install.sh
+  CURRENT=$R/root/opt/tinyfleet/current
+}
+
+teardown() { rm -rf "$R"; }
+
+install_from() { # release [options]
+  local from=$1
+  shift
+  # shellcheck disable=SC2086 # "busybox sh" is two words
+  $TEST_SH "$SCRIPT" --server https://fleet.example --offline "$RELEASES/$from" "$@"
+}
+
+installer() {
+  # shellcheck disable=SC2086
+  $TEST_SH "$SCRIPT" "$@"
+}
+
+everything() { # what is there: names, modes and contents, but for times
+  (cd "$R" && find root -exec stat -c '%n %a %F' {} + | sort && find root -type f -exec sha256sum {} + | sort)
+}
+
+@test "a life: install, again, upgrade, downgrade refused, uninstall, purge" {
+  run install_from 1.0.0 --name tiny1
+  [ "$status" = 0 ]
+  [[ $output == *"installed 1.0.0"* ]]
+  [ "$("$CURRENT/bin/tinyfleet" says)" = "1.0.0 says" ]
+  [ "$(readlink "$CURRENT")" = slots/a ]
+  [ "$(stat -c %a "$R/root/etc/tinyfleet/join-token")" = 600 ]
+  [ "$(cat "$R/root/etc/tinyfleet/join-token")" = tfj_canary ]
+  [[ $output != *tfj_canary* ]]
+  grep -qx 'TINYFLEET_URL=https://fleet.example' "$R/root/etc/tinyfleet/agent.env"
+  grep -qx 'TINYFLEET_NODE_NAME=tiny1' "$R/root/etc/tinyfleet/agent.env"
+  grep -q '^User=tinyfleet' "$R/root/etc/systemd/system/tinyfleet-agent.service"
+
+  before=$(everything)
+  run install_from 1.0.0
+  [ "$status" = 0 ]
+  [[ $output == *"nothing to change"* ]]
+  [ "$before" = "$(everything)" ]
+
+  echo 'TINYFLEET_WALLS=none' >"$R/root/etc/tinyfleet/local.env"
+  run install_from 1.1.0
+  [ "$status" = 0 ]
+  [[ $output == *"installed 1.1.0, in place of 1.0.0"* ]]
+  [ "$("$CURRENT/bin/tinyfleet" says)" = "1.1.0 says" ]
+  [ "$(cat "$R/root/opt/tinyfleet/slots/a/VERSION")" = 1.0.0 ]
+  [ -s "$R/root/etc/tinyfleet/local.env" ]
+  grep -q '"version": "1.1.0"' "$R/root/var/lib/tinyfleet-root/slots.json"
+
+  run install_from 1.0.0
+  [ "$status" = 1 ]
+  [[ $output == *"a downgrade is refused"* ]]
+  [ "$("$CURRENT/bin/tinyfleet" says)" = "1.1.0 says" ]
+
+  touch "$R/root/var/lib/tinyfleet/node.key"
+  run installer --uninstall
+  [ "$status" = 0 ]
+  [ ! -e "$R/root/opt/tinyfleet" ]
+  [ ! -e "$R/root/etc/systemd/system/tinyfleet-agent.service" ]
+  [ -e "$R/root/var/lib/tinyfleet/node.key" ]
+  run installer --uninstall --purge
+  [ "$status" = 0 ]
+  [ "$(find "$R/root" -type f)" = "" ]
+}
+
+@test "a dry run says what it would do and changes nothing" {
+  run install_from 1.0.0 --dry-run
+  [ "$status" = 0 ]
+  [[ $output == *"would write $R/root/etc/tinyfleet/agent.env"* ]]
+  [[ $output == *"would install 1.0.0"* ]]
+  [[ $output == *"nothing was changed"* ]]
+  [ ! -e "$R/root" ]
+}
+
+@test "a dry run of an uninstall changes nothing" {
+  mkdir -p "$R/root/opt/tinyfleet"
+  run installer --uninstall --purge --dry-run
+  [ "$status" = 0 ]
+  [[ $output == *"would run: rm -rf $R/root/opt/tinyfleet"* ]]
+  [ -d "$R/root/opt/tinyfleet" ]
+}
+
+@test "a release with a file that was changed installs nothing" {
+  for each in larger unsigned stranger purpose; do
+    run install_from "$each"
+    [ "$status" = 1 ]
+    [[ $output == *"nothing was installed"* ]]
+    [ ! -e "$R/root" ]
+  done
+}
+
+@test "a release for other machines says which it is for" {
+  run install_from foreign
+  [ "$status" = 1 ]
+  [[ $output == *"it is for cp38-pdp11.txt"* ]]
+  [ ! -e "$R/root" ]
+}
+
+@test "a machine that knows another release key takes nothing of this one" {
+  mkdir -p "$R/root/etc/tinyfleet"
+  echo 'release@tinyfleet namespaces="tinyfleet-release" ssh-ed25519 AAAA' >"$R/root/etc/tinyfleet/release-signers"
+  run install_from 1.0.0
+  [ "$status" = 1 ]
+  [[ $output == *"another key"* ]]
+  [ ! -e "$R/root/opt" ]
+}
+
+@test "a script that knows no release key installs nothing" {
+  SCRIPT=$BATS_TEST_DIRNAME/../../infra/install.sh
+  run install_from 1.0.0
+  [ "$status" = 1 ]
+  [[ $output == *"knows no release key"* ]]
+}
+
+@test "a server that cannot be is refused by name" {
+  for each in '' ftp://x http://fleet.example http://127.0.0.1.evil.example 'https://x;id' "https://x'y" 'https://a b' 'https://'; do
+    run installer --server "$each" --offline "$RELEASES/1.0.0"
+    [ "$status" = 1 ]
+    [[ $output == *"--server"* ]]
+  done
+  [ ! -e "$R/root" ]
+}
+
+@test "what is no option, no value and no name is refused" {
+  for each in --frob --server '--name a;b' '--name -x' '--name a/b' '--version ../x' --purge '--ca-file /nowhere'; do
+    # shellcheck disable=SC2086
+    run install_from 1.0.0 $each
+    [ "$status" = 1 ]
+    [[ $output == *"error: "* ]]
+  done
+  [ ! -e "$R/root" ]
+}
+
+@test "a join token on the command line is refused without repeating it" {
+  for each in --join-token=tfj_x '--join-token tfj_x'; do
+    # shellcheck disable=SC2086
+    run install_from 1.0.0 $each
+    [ "$status" = 1 ]
+    [[ $output == *TINYFLEET_JOIN_TOKEN_FILE* ]]
+    [[ $output != *tfj_x* ]]
+  done
+}
+
+@test "without a join token nothing is touched, unless nothing is to be started" {
+  unset TINYFLEET_JOIN_TOKEN
+  run install_from 1.0.0
+  [ "$status" = 1 ]
+  [[ $output == *"there is no join token"* ]]
+  [ ! -e "$R/root" ]
+  run install_from 1.0.0 --no-start --dry-run
+  [ "$status" = 0 ]
+  export TINYFLEET_JOIN_TOKEN_FILE=$R/nowhere
+  run install_from 1.0.0 --dry-run
+  [ "$status" = 1 ]
+  [[ $output == *"is no file with a token"* ]]
+}
+
+@test "the join token is in no command line while it installs" {
+  mkdir "$R/bin"
+  for each in cp cmp chmod mv curl; do # every program that the installer gives anything writes its arguments down
+    # shellcheck disable=SC2016
+    printf '#!/bin/sh\necho "$0 $*" >>"%s/argv"\nexec %s "$@"\n' "$R" "$(command -v $each)" >"$R/bin/$each"
+    chmod 755 "$R/bin/$each"
+  done
+  PATH=$R/bin:$PATH run install_from 1.0.0
+  [ "$status" = 0 ]
+  grep -q join-token "$R/argv"
+  run grep tfj_canary "$R/argv"
+  [ "$status" = 1 ]
+}
+
+@test "a proxy is kept for the agent, and privileges are asked for by name and given back" {
+  export https_proxy=http://proxy.example:3128 no_proxy=.lan
+  run install_from 1.0.0 --privileged
+  [ "$status" = 0 ]
+  grep -qx 'HTTPS_PROXY=http://proxy.example:3128' "$R/root/etc/tinyfleet/agent.env"
+  grep -qx 'NO_PROXY=.lan' "$R/root/etc/tinyfleet/agent.env"
+  grep -qx 'User=root' "$R/root/etc/systemd/system/tinyfleet-agent.service.d/privileged.conf"
+  run install_from 1.0.0
+  [ "$status" = 0 ]
+  [ ! -e "$R/root/etc/systemd/system/tinyfleet-agent.service.d/privileged.conf" ]
+}
+
+@test "it runs from a pipe" {
+  run sh -c "$TEST_SH -s -- --server https://fleet.example --offline '$RELEASES/1.0.0' --dry-run <'$SCRIPT'"
+  [ "$status" = 0 ]
+  [[ $output == *"would install 1.0.0"* ]]
+}
