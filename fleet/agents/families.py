@@ -8,6 +8,11 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 Kind = Literal["gauge", "counter"]
+# Values of the label `reason`, of which a vendor has some.
+THROTTLE_REASONS = (
+    *("sw_power_cap", "hw_power_brake", "hw_slowdown", "sw_thermal", "hw_thermal", "sync_boost"),
+    *("current", "other"),
+)
 
 
 class Family(NamedTuple):
@@ -39,7 +44,7 @@ GPU = _families(
     gpu_info: A GPU and who says so (source); always 1.
     gpu_up: Whether the GPU that the PCI bus shows can be read.
     gpu_driver_state: Which kind of driver has the GPU: 1 for the state that is so.
-    gpus_expected: GPUs that this node has had since its telemetry started.
+    gpus_expected: GPUs that this node has had since its telemetry started and that have no driver outside the kernel.
     gpu_power_watts: Power that the board draws now.
     gpu_power_limit_watts: Power limit that is enforced.
     gpu_power_peak_watts: Highest of the 10 Hz power samples in the window.
@@ -143,6 +148,7 @@ AGENT = _families(
     collector_timeouts_total: Runs that did not end in time.
     agent_build_info: The agent's version; always 1.
     agent_cpu_seconds_total: Processor time of the agent's processes, by process.
+    agent_clock_offset_seconds: By how much the node's clock is behind the control plane's, where it had to be corrected.
     agent_resident_memory_bytes: Resident memory of the agent's processes, by process.
     """,
 )

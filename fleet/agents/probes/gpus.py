@@ -20,6 +20,7 @@ STATES: tuple[State, ...] = ("kernel", "userspace", "none")
 _VENDORS = {"0x10de": "nvidia", "0x1002": "amd"}
 _CLASSES = ("0x0300", "0x0302", "0x0380", "0x1200")  # VGA, 3D, other displays, accelerators
 _KERNEL = frozenset({"nvidia", "amdgpu", "nouveau", "radeon"})
+ANSWERING = frozenset({"nvidia", "amdgpu"})  # kernel drivers through which a GPU can be asked
 _PASSED_ON = frozenset({"vfio-pci", "uio_pci_generic", "igb_uio"})
 
 
@@ -52,7 +53,9 @@ class Gpus:
         self.found = look(Files(self._root))
         self._most = max(self._most, len(self.found))
         readings = Readings()
-        readings.add("fleet_gpus_expected", "", self._most)
+        # One that a user's process drives is there, and not expected to answer.
+        elsewhere = sum(gpu.state == "userspace" for gpu in self.found)
+        readings.add("fleet_gpus_expected", "", self._most - elsewhere)
         return readings.samples
 
 
