@@ -24,7 +24,7 @@ from fleet.agents.protocol import (
     MeasureSpec,
 )
 from fleet.lifecycle import JOB, JobState, SearchState
-from fleet.placement import Needs, NodeView, fit, no_fit
+from fleet.requirements import Needs, NodeView, fit, no_fit
 
 SLACK_S = 600.0  # beyond the budget: compiling, confirming, retries; then the search has failed
 FIRST_ROUND_S = 5.0  # the first round measures this long even when expanding used the budget up

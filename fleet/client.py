@@ -19,6 +19,7 @@ from urllib.parse import quote
 from fleet.agents.protocol import KernelRef, KernelSpec, NoopSpec, blob_address
 from fleet.client_crons import CronCalls
 from fleet.client_events import EventCalls
+from fleet.client_scheduling import SchedulingCalls
 from fleet.client_wire import ApiError as ApiError
 from fleet.client_wire import Unreachable as Unreachable
 from fleet.client_wire import document, new_key
@@ -42,6 +43,7 @@ from fleet.resources import (
     TunedKernel,
     WhoAmI,
 )
+from fleet.wishes import Requirements
 
 # States after which a job or a search changes no more.
 FINISHED = frozenset({"succeeded", "done", "failed", "cancelled"})
@@ -50,7 +52,7 @@ LOG_WAIT_S = 20.0  # how long a request for more of a log is parked
 Spec = NoopSpec | KernelSpec | Mapping[str, Any]
 
 
-class Client(CronCalls, EventCalls):
+class Client(CronCalls, EventCalls, SchedulingCalls):
     """A connection to one control plane: see `client_wire.Connection` for how it is made."""
 
     # ------------------------------------------------------------------------------------------- identity
@@ -150,11 +152,19 @@ class Client(CronCalls, EventCalls):
         node: int | str | None = None,
         timeout_s: float | None = None,
         max_retries: int | None = None,
+        requirements: Requirements | Mapping[str, Any] | None = None,
+        preemptible: bool | None = None,
+        queue_timeout_s: float | None = None,
+        retry_on: Sequence[str] | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
         """Queue a job, `node` by id or name. The same idempotency key with the same request gives the same job."""
-        placement = _given(priority=priority, arch=arch, node=node)
-        limits = _given(name=name, timeout_s=timeout_s, max_retries=max_retries)
+        wanted = document(requirements) if requirements else None
+        placement = _given(
+            priority=priority, arch=arch, node=node, requirements=wanted, preemptible=preemptible
+        )
+        limits = _given(name=name, timeout_s=timeout_s, max_retries=max_retries, retry_on=retry_on)
+        limits |= _given(queue_timeout_s=queue_timeout_s)
         body = {"spec": document(spec), **placement, **limits}
         return self._post(Job, "/v1/jobs", body, idempotency_key or new_key())
 

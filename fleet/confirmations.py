@@ -19,7 +19,7 @@ from fleet.confirming import TRIES, Again, Ask, ClaimView, Confirm, ConfirmingSt
 from fleet.errors import FleetError, StaleWrite
 from fleet.lifecycle import JobState
 from fleet.models import Attempt, Job, Search, TunedKernel
-from fleet.placement import NodeView
+from fleet.requirements import NodeView
 from fleet.standing_rows import Trust
 
 AT_ONCE = 128  # claims looked at in one tick

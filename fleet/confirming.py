@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fleet.advance import StepJob
 from fleet.agents.protocol import QUARANTINED, CandidateRef, CandidateResult, ConfirmSpec, JobKind, KernelRef
-from fleet.placement import Needs, NodeView, fit
+from fleet.requirements import Needs, NodeView, fit
 
 TRIES = 3  # runs that say nothing; then it stays what its finder alone says
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet import events, idempotency, kernels, nodes, permissions, placement
+from fleet import events, idempotency, kernels, nodes, permissions, wishes
 from fleet.agents.protocol import (
     ConfirmSpec,
     ExpandSpec,
@@ -23,6 +23,7 @@ from fleet.firing import fire as fire_row
 from fleet.lifecycle import JOB, AttemptState, JobEvent, JobState
 from fleet.models import Attempt, Job, Lease, LogChunk, Node, Search
 from fleet.principals import Principal
+from fleet.wishes import Requirements
 
 Spec = NoopSpec | KernelSpec | ExpandSpec | MeasureSpec | ConfirmSpec
 MAX_LOG_BYTES = 4 << 20
@@ -50,12 +51,17 @@ def submit(
     node: int | None = None,
     timeout_s: float = 600.0,
     max_retries: int = 2,
+    requirements: Requirements | None = None,
+    preemptible: bool = False,
+    queue_timeout_s: float | None = None,
+    retry_on: Sequence[str] | None = None,
     idempotency_key: str | None = None,
 ) -> Job:
     """Queue a job. The same idempotency key and body give the same job; IdempotencyConflict for another body.
 
     `arch`: only on devices whose architecture begins so; `node`: only on that node (id); InvalidSpec when nothing
-    enrolled is so. `timeout_s` bounds one attempt; `max_retries` counts retries after infrastructure failures.
+    enrolled is so. `timeout_s` bounds one attempt, `queue_timeout_s` the wait; `max_retries` counts retries after
+    the outcomes in `retry_on`, without which those of the infrastructure count.
     """
     permit(principal)
     asked: dict[str, Any] = {
@@ -65,6 +71,10 @@ def submit(
         "node_id": node,
         "timeout_s": timeout_s,
         "max_retries": max_retries,
+        "requires": requirements.stored() if requirements is not None else {},
+        "preemptible": preemptible,
+        "queue_timeout_s": queue_timeout_s,
+        "retry_on": sorted(set(retry_on)) if retry_on is not None else None,
     }
     body = {**asked, "spec": spec.model_dump(mode="json")}
     earlier = idempotency.earlier(session, principal, "job", idempotency_key, body)
@@ -89,6 +99,8 @@ def _check(session: Session, spec: NoopSpec | KernelSpec, asked: dict[str, Any])
         raise InvalidSpec("max_retries", f"{asked['max_retries']} must be from 0 to 10")
     if not -100 <= asked["priority"] <= 100:
         raise InvalidSpec("priority", f"{asked['priority']} must be from -100 to 100")
+    if asked["node_id"] is not None and asked["requires"].get("ranks", 1) > 1:
+        raise InvalidSpec("node", "one node cannot hold a gang: leave out node, or requirements.ranks")
     nodes.check_wanted(session, asked["arch"], asked["node_id"])
     if isinstance(spec, KernelSpec):
         kernels.check(session, spec.kernel, "spec.kernel")
@@ -111,10 +123,13 @@ def insert(
     node_id: int | None = None,
     max_retries: int = 2,
     search: Search | None = None,
+    requires: Mapping[str, Any] | None = None,
+    **limits: Any,
 ) -> Job:
-    """A queued job's row and event, unchecked: for `submit` and for searches."""
+    """A queued job's row and event, unchecked: for `submit` and for searches. `limits` are further columns."""
     threads = getattr(spec, "threads", 1)
-    needs = placement.Needs(JobKind(spec.kind), arch, target_id, node_id, threads)
+    asked = dict(requires or {})
+    needs = wishes.needs(spec.kind, asked, arch=arch, target_id=target_id, node_id=node_id, threads=threads)
     job = Job(
         tenant=tenant,
         kind=spec.kind,
@@ -134,6 +149,9 @@ def insert(
         round=search.round if search else None,
         created_by=created_by,
         created_at=now,
+        requires=asked,
+        ranks=needs.ranks,
+        **limits,
     )
     session.add(job)
     session.flush()
@@ -209,10 +227,15 @@ def cancel(session: Session, job_id: int, principal: Principal, now: float) -> J
 
 def stop(session: Session, job: Job, now: float) -> None:
     """Cancel a job that is not final, and change its node's desired set."""
-    queued = job.state == JobState.QUEUED
+    queued = job.state in (JobState.QUEUED, JobState.BLOCKED)
     fire(session, job, JobEvent.CANCEL, now, **({"finished_at": now, "reason": ""} if queued else {}))
     live = select(Attempt).where(Attempt.job_id == job.id, Attempt.state != AttemptState.ENDED)
-    for attempt in session.scalars(live).all():
+    redirect(session, session.scalars(live).all())
+
+
+def redirect(session: Session, attempts: Sequence[Attempt]) -> None:
+    """Change the desired sets of the nodes of these attempts, whose job is no longer to run."""
+    for attempt in attempts:
         since = nodes.redirect(session, attempt.node_id)
         amend(session, "attempt", attempt, {"since_generation": since})
 

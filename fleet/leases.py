@@ -7,91 +7,92 @@ as an event and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet import events, jobs, kernels, nodes
-from fleet.agents.protocol import RETRIED, AnySpec, AttemptReport, KernelSpec, Outcome
+from fleet import events, jobs, kernels, nodes, settling, usage
+from fleet.agents.protocol import AnySpec, AttemptReport, KernelSpec, Outcome
 from fleet.errors import NotFound, StaleWrite
 from fleet.firing import amend, fire
-from fleet.lifecycle import ATTEMPT, AttemptEvent, AttemptState, JobEvent, JobState, NodeState
-from fleet.models import Attempt, Device, Event, Job, Lease, Node
+from fleet.lifecycle import ATTEMPT, DESIRED, AttemptEvent, AttemptState, JobEvent, JobState, NodeState
+from fleet.models import Attempt, Device, Event, Job, Lease, LeaseGpu, Node
+from fleet.occupancy import Seat
 from fleet.placement import Placement
+from fleet.settling import Ending, findings
 
+__all__ = ["Ending", "end", "fences", "get", "gpu_names", "grant", "held", "held_gpus", "miss", "report"]
 _SPEC: TypeAdapter[jobs.Spec] = TypeAdapter(AnySpec)
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How an attempt ended, as its agent said or as the control plane concluded."""
-
-    outcome: Outcome
-    error: str = ""
-    elapsed_s: float = 0.0
-    result: Mapping[str, Any] | None = None
-    artifacts: Mapping[str, str] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------------------------------------- grant
 
 
 def grant(session: Session, placement: Placement, now: float) -> None:
-    """Lease the proposed device to the job: an attempt that the node should start. StaleWrite when overtaken.
+    """Lease the proposed devices to the job: an attempt for each rank, which its node should start. StaleWrite when
+    overtaken; then none of it is written.
 
     A job whose spec cannot be read (another version wrote it) fails, or it would be proposed for ever.
     """
     job = jobs.get(session, placement.job_id)
     _check_current(session, job, placement)
     try:
-        spec = _spec(session, job, session.get_one(Device, placement.device_id))
+        specs = [_spec(session, job, session.get_one(Device, seat.device_id)) for seat in placement.seats]
     except ValidationError as error:
-        findings = _findings(Ending(Outcome.INVALID, f"its spec cannot be read: {error}"))
-        jobs.fire(session, job, JobEvent.FAIL, now, finished_at=now, **findings)
+        unread = findings(Ending(Outcome.INVALID, f"its spec cannot be read: {error}"))
+        jobs.fire(session, job, JobEvent.FAIL, now, finished_at=now, **unread)
         return
     jobs.fire(session, job, JobEvent.LEASE, now, reason="")
-    attempt = _insert_attempt(session, job, placement, spec, now)
-    _hold(session, attempt, placement, now)
+    number = (session.scalar(select(func.max(Attempt.number)).where(Attempt.job_id == job.id)) or 0) + 1
+    for rank, (seat, spec) in enumerate(zip(placement.seats, specs, strict=True)):
+        attempt = _insert_attempt(session, job, (number, rank), seat, spec, now)
+        _hold(session, attempt, seat, now)
 
 
 def _check_current(session: Session, job: Job, placement: Placement) -> None:
-    """StaleWrite when the job or the node is no longer as it was when the placement was proposed."""
+    """StaleWrite when the job or a node is no longer as it was when the placement was proposed."""
     if job.generation != placement.generation:
         raise StaleWrite("job", job.id, "it changed after it was looked at")
-    node = nodes.get(session, placement.node_id)
-    if node.state != NodeState.READY or node.cordoned:
-        raise StaleWrite("node", node.id, "it stopped taking work")
+    for seat in placement.seats:
+        node = nodes.get(session, seat.node_id)
+        if node.state != NodeState.READY or node.cordoned:
+            raise StaleWrite("node", node.id, "it stopped taking work")
 
 
-def _hold(session: Session, attempt: Attempt, placement: Placement, now: float) -> None:
+def _hold(session: Session, attempt: Attempt, seat: Seat, now: float) -> None:
     lease = Lease(
         attempt_id=attempt.id,
-        node_id=placement.node_id,
-        device_id=placement.device_id,
-        exclusive=placement.exclusive,
+        node_id=seat.node_id,
+        device_id=seat.device_id,
+        exclusive=seat.exclusive,
+        slots=seat.slots,
         granted_at=now,
     )
     session.add(lease)
     session.flush()
+    session.add_all(LeaseGpu(lease_id=lease.id, device_id=gpu_id) for gpu_id in seat.gpu_ids)
+    session.flush()
     data = {"job": attempt.job_id, "node": attempt.node_id, "number": attempt.number}
+    data |= {"rank": attempt.rank} if attempt.rank else {}
+    data |= {"gpus": len(seat.gpu_ids)} if seat.gpu_ids else {}
     events.append(session, "attempt.leased", f"attempt:{attempt.id}", data, now)
 
 
 def _insert_attempt(
-    session: Session, job: Job, placement: Placement, spec: dict[str, Any], now: float
+    session: Session, job: Job, which: tuple[int, int], seat: Seat, spec: dict[str, Any], now: float
 ) -> Attempt:
-    earlier = session.scalar(select(func.max(Attempt.number)).where(Attempt.job_id == job.id)) or 0
+    """`which`: the number of the try, and the rank."""
     attempt = Attempt(
         job_id=job.id,
-        number=earlier + 1,
-        node_id=placement.node_id,
-        device_id=placement.device_id,
+        number=which[0],
+        rank=which[1],
+        node_id=seat.node_id,
+        device_id=seat.device_id,
         state=ATTEMPT.initial,
         state_at=now,
-        since_generation=nodes.redirect(session, placement.node_id),
+        since_generation=nodes.redirect(session, seat.node_id),
         spec=spec,
         blobs=_inputs(spec),
         created_at=now,
@@ -135,6 +136,23 @@ def held(session: Session, *node_ids: int) -> Sequence[Lease]:
     """The leases that hold these nodes' devices now."""
     query = select(Lease).where(Lease.node_id.in_(node_ids), Lease.released_at.is_(None))
     return session.scalars(query.order_by(Lease.id)).all()
+
+
+def held_gpus(session: Session, leases: Sequence[Lease]) -> frozenset[int]:
+    """The GPUs (ids of devices) that these leases hold."""
+    query = select(LeaseGpu.device_id).where(LeaseGpu.released_at.is_(None))
+    return frozenset(session.scalars(query.where(LeaseGpu.lease_id.in_([lease.id for lease in leases]))))
+
+
+def gpu_names(session: Session, lease_ids: Iterable[int]) -> Mapping[int, list[str]]:
+    """The names of the GPUs that each of these leases holds or held."""
+    found: dict[int, list[str]] = {}
+    query = select(LeaseGpu.lease_id, Device.name).join(Device, Device.id == LeaseGpu.device_id)
+    for lease_id, name in session.execute(
+        query.where(LeaseGpu.lease_id.in_(set(lease_ids))).order_by(Device.id)
+    ):
+        found.setdefault(lease_id, []).append(name)
+    return found
 
 
 # ------------------------------------------------------------------------------------- what agents say
@@ -199,7 +217,7 @@ def miss(session: Session, node: Node, listed: set[int], generation: int, now: f
     )
     missing = [pair for pair in session.execute(query).all() if pair[0].id not in listed]
     for attempt, job_state in missing:
-        if job_state == JobState.CANCELLING:
+        if job_state not in DESIRED:
             end(session, attempt, Ending(Outcome.CANCELLED), now)
         elif attempt.state == AttemptState.RUNNING:
             why = f"node {node.name} no longer has this attempt"
@@ -229,39 +247,18 @@ def end(session: Session, attempt: Attempt, ending: Ending, now: float) -> None:
         result=dict(ending.result) if ending.result is not None else None,
         artifacts=dict(ending.artifacts),
     )
-    release = update(Lease).where(Lease.attempt_id == attempt.id).values(released_at=now)
-    session.execute(release.execution_options(synchronize_session="fetch"))
+    _release(session, attempt, now)
     nodes.redirect(session, attempt.node_id)
     job = jobs.get(session, attempt.job_id)
-    event, changes = _settled(job, ending)
-    if event is not JobEvent.RETRY:
-        changes["finished_at"] = now
-    jobs.fire(session, job, event, now, started_at=job.started_at or started_at, **changes)
+    settling.settle(session, job, attempt, ending, now)
 
 
-def _settled(job: Job, ending: Ending) -> tuple[JobEvent, dict[str, Any]]:
-    """What the end of its attempt means for the job."""
-    if job.state == JobState.CANCELLING:
-        return JobEvent.STOP, {"outcome": str(Outcome.CANCELLED)}
-    if ending.outcome is Outcome.SUCCEEDED:
-        return JobEvent.SUCCEED, _findings(ending)
-    if _retried(job, ending):
-        why = f"retrying after {ending.outcome}: {ending.error}"
-        return JobEvent.RETRY, {"retries": job.retries + 1, "reason": why}
-    return JobEvent.FAIL, _findings(ending)
-
-
-def _retried(job: Job, ending: Ending) -> bool:
-    # an agent that cancelled what nobody asked it to cancel is an infrastructure failure
-    return (
-        ending.outcome in RETRIED or ending.outcome is Outcome.CANCELLED
-    ) and job.retries < job.max_retries
-
-
-def _findings(ending: Ending) -> dict[str, Any]:
-    return {
-        "outcome": str(ending.outcome),
-        "error": ending.error,
-        "result": dict(ending.result) if ending.result is not None else None,
-        "artifacts": dict(ending.artifacts),
-    }
+def _release(session: Session, attempt: Attempt, now: float) -> None:
+    """Give back what the attempt held, and count it."""
+    lease = session.scalars(select(Lease).where(Lease.attempt_id == attempt.id)).one()
+    gpus = session.scalars(select(LeaseGpu).where(LeaseGpu.lease_id == lease.id)).all()
+    lease.released_at = now
+    for gpu in gpus:
+        gpu.released_at = now
+    session.flush()
+    usage.count(session, attempt, lease, len(gpus), now)

@@ -16,9 +16,14 @@ from fleet.errors import InvalidTransition
 class JobState(StrEnum):
     """A job: what was asked. Each try at it is an attempt."""
 
+    BLOCKED = "blocked"  # waits for other jobs; `reason` says which
     QUEUED = "queued"  # waits for a device; `reason` says why it has none yet
     LEASED = "leased"  # an attempt holds a lease; its node has not said that it started
     RUNNING = "running"  # the node runs it
+    PREEMPTING = (
+        "preempting"  # makes way for a job of a higher priority; its nodes have not all said that it stopped
+    )
+    STOPPING = "stopping"  # one of its ranks has ended; the others have not all stopped
     CANCELLING = "cancelling"  # somebody asked to stop; the node has not said that it stopped
     SUCCEEDED = "succeeded"  # final
     FAILED = "failed"  # final; `outcome` and `error` say how
@@ -28,11 +33,15 @@ class JobState(StrEnum):
 class JobEvent(StrEnum):
     """What happens to a job."""
 
+    BLOCK = "block"
+    UNBLOCK = "unblock"
     LEASE = "lease"
     START = "start"
     SUCCEED = "succeed"
     FAIL = "fail"
     RETRY = "retry"
+    PREEMPT = "preempt"
+    BREAK = "break"
     CANCEL = "cancel"
     STOP = "stop"
 
@@ -124,7 +133,13 @@ JOB = Machine(
     "job",
     JobState.QUEUED,
     {
+        JobState.BLOCKED: {
+            JobEvent.UNBLOCK: JobState.QUEUED,
+            JobEvent.FAIL: JobState.FAILED,
+            JobEvent.CANCEL: JobState.CANCELLED,
+        },
         JobState.QUEUED: {
+            JobEvent.BLOCK: JobState.BLOCKED,
             JobEvent.LEASE: JobState.LEASED,
             JobEvent.FAIL: JobState.FAILED,
             JobEvent.CANCEL: JobState.CANCELLED,
@@ -134,12 +149,26 @@ JOB = Machine(
             JobEvent.SUCCEED: JobState.SUCCEEDED,
             JobEvent.FAIL: JobState.FAILED,
             JobEvent.RETRY: JobState.QUEUED,
+            JobEvent.PREEMPT: JobState.PREEMPTING,
+            JobEvent.BREAK: JobState.STOPPING,
             JobEvent.CANCEL: JobState.CANCELLING,
         },
         JobState.RUNNING: {
             JobEvent.SUCCEED: JobState.SUCCEEDED,
             JobEvent.FAIL: JobState.FAILED,
             JobEvent.RETRY: JobState.QUEUED,
+            JobEvent.PREEMPT: JobState.PREEMPTING,
+            JobEvent.BREAK: JobState.STOPPING,
+            JobEvent.CANCEL: JobState.CANCELLING,
+        },
+        JobState.PREEMPTING: {
+            JobEvent.RETRY: JobState.QUEUED,
+            JobEvent.SUCCEED: JobState.SUCCEEDED,
+            JobEvent.CANCEL: JobState.CANCELLING,
+        },
+        JobState.STOPPING: {
+            JobEvent.RETRY: JobState.QUEUED,
+            JobEvent.FAIL: JobState.FAILED,
             JobEvent.CANCEL: JobState.CANCELLING,
         },
         JobState.CANCELLING: {JobEvent.STOP: JobState.CANCELLED},
@@ -150,6 +179,8 @@ JOB = Machine(
     {
         JobState.LEASED: Rescue("lease time plus grace without a start, or a lost node", JobEvent.RETRY),
         JobState.RUNNING: Rescue("the job's timeout plus lease time, or a lost node", JobEvent.FAIL),
+        JobState.PREEMPTING: Rescue("lease time plus grace without a word, or a lost node", JobEvent.RETRY),
+        JobState.STOPPING: Rescue("lease time plus grace without a word, or a lost node", JobEvent.FAIL),
         JobState.CANCELLING: Rescue("lease time plus grace without a word, or a lost node", JobEvent.STOP),
     },
 )
@@ -208,6 +239,15 @@ SEARCH = Machine(
     {SearchState.RUNNING: Rescue("the budget plus ten minutes", SearchEvent.FAIL)},
 )
 
+# A job that an attempt of may still hold devices, and one that its nodes should run.
+HOLDING = (
+    JobState.LEASED,
+    JobState.RUNNING,
+    JobState.PREEMPTING,
+    JobState.STOPPING,
+    JobState.CANCELLING,
+)
+DESIRED = (JobState.LEASED, JobState.RUNNING)
 MACHINES = (JOB, ATTEMPT, NODE, SEARCH)
 
 

@@ -21,6 +21,14 @@ from fleet.finding_rows import FindingRow as FindingRow
 from fleet.lifecycle import ATTEMPT, JOB, NODE, SEARCH
 from fleet.place_rows import Place as Place
 from fleet.place_rows import Rack as Rack
+from fleet.scheduling_rows import Dependency as Dependency
+from fleet.scheduling_rows import JobArray as JobArray
+from fleet.scheduling_rows import LeaseGpu as LeaseGpu
+from fleet.scheduling_rows import NodeLabels as NodeLabels
+from fleet.scheduling_rows import NodeWindow as NodeWindow
+from fleet.scheduling_rows import Quota as Quota
+from fleet.scheduling_rows import UsageDay as UsageDay
+from fleet.scheduling_rows import Use as Use
 from fleet.schema import Table as Table
 from fleet.schema import one_of, partial_index
 from fleet.secret_rows import StoredSecret as StoredSecret
@@ -115,13 +123,16 @@ class Device(Table):
     memory_bytes: Mapped[int]
     problem: Mapped[str]
     present: Mapped[bool] = mapped_column(default=True)
+    vendor: Mapped[str] = mapped_column(default="")
+    driver: Mapped[str] = mapped_column(default="")  # the driver mode that it was found in
     __table_args__ = (one_of("kind", ["cpu", "gpu"]), UniqueConstraint("node_id", "name"))
 
 
 class Job(Table):
     """What was asked. Jobs with a `search_id` are made by a search and hidden from the default page.
 
-    `requirement` is the text of what a device must offer: jobs of one requirement wait for the same thing.
+    `requirement` is the text of what a node must offer: jobs of one requirement wait for the same thing. `requires`
+    is what was asked for beyond the columns here. `settling`: what becomes of it when its last rank has stopped.
     """
 
     __tablename__ = "jobs"
@@ -153,11 +164,24 @@ class Job(Table):
     result: Mapped[dict[str, Any] | None]
     artifacts: Mapped[dict[str, Any]] = mapped_column(default=dict)
     error: Mapped[str] = mapped_column(default="")
+    requires: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    ranks: Mapped[int] = mapped_column(default=1)
+    preemptible: Mapped[bool] = mapped_column(default=False)
+    preempted: Mapped[int] = mapped_column(default=0)
+    queue_timeout_s: Mapped[float | None]
+    not_before: Mapped[float] = mapped_column(default=0.0)
+    retry_on: Mapped[list[Any] | None]  # the outcomes after which it is tried again; NULL: infrastructure's
+    settling: Mapped[dict[str, Any] | None]
+    array_id: Mapped[int | None] = mapped_column(ForeignKey("job_arrays.id"))
+    array_index: Mapped[int | None]
+    clone_of: Mapped[int | None]
+    expected_at: Mapped[float | None]  # the start that it was first told
     __table_args__ = (
         one_of("kind", JobKind),
         one_of("state", JOB.states),
         one_of("outcome", Outcome),
-        partial_index("ix_jobs_queued", "priority", "requirement", "id", where="state = 'queued'"),
+        partial_index("ix_jobs_queued", "tenant", "priority", "requirement", "id", where="state = 'queued'"),
+        partial_index("ix_jobs_array", "array_id", "state", where="array_id IS NOT NULL"),
         partial_index("ix_jobs_search", "search_id", "round", "kind", where="search_id IS NOT NULL"),
         Index("ix_jobs_state", "state", "id"),
     )
@@ -173,7 +197,8 @@ class Attempt(Table):
     __tablename__ = "attempts"
     id: Mapped[int] = mapped_column(primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"))
-    number: Mapped[int]
+    number: Mapped[int]  # the ranks of one try have the same
+    rank: Mapped[int] = mapped_column(default=0)
     node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id"))
     device_id: Mapped[int] = mapped_column(ForeignKey("devices.id"))
     state: Mapped[str]
@@ -196,8 +221,8 @@ class Attempt(Table):
         one_of("state", ATTEMPT.states),
         one_of("outcome", Outcome),
         CheckConstraint("(state = 'ended') = (outcome IS NOT NULL)", name="outcome_when_ended"),
-        UniqueConstraint("job_id", "number"),
-        partial_index("uq_attempts_live", "job_id", where="state != 'ended'", unique=True),
+        UniqueConstraint("job_id", "number", "rank"),
+        partial_index("uq_attempts_live", "job_id", "rank", where="state != 'ended'", unique=True),
         partial_index("ix_attempts_live_node", "node_id", where="state != 'ended'"),
     )
 
@@ -214,6 +239,7 @@ class Lease(Table):
     node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id"))
     device_id: Mapped[int] = mapped_column(ForeignKey("devices.id"))
     exclusive: Mapped[bool]
+    slots: Mapped[int] = mapped_column(default=1)  # of the cpu's
     granted_at: Mapped[float]
     released_at: Mapped[float | None]
     __table_args__ = (

@@ -1,259 +1,351 @@
-"""Which device for which job, and why not. Pure: a proposal from frozen values, no clock and no database.
+"""Which nodes and devices for which job, and why not. Pure: proposals from frozen values, no clock and no database.
 
-Jobs are looked at in order: priority, then age, which for a search's own jobs is the search's. A job that cannot
-be placed never blocks those behind it, with one bounded exception: an exclusive job that has waited `HOLD_AFTER_S`
-keeps one device, the one whose work must end first, from taking new shared work. Else a stream of small jobs would
-starve it for ever; as it is, it waits no longer than the timeouts of what runs there already.
+Jobs are looked at in order (fleet/order.py). One that cannot be placed never blocks those behind it, but a large one
+(exclusive, a gang, several GPUs or slots) that has waited `HOLD_AFTER_S` has its start planned: the devices that are
+free for it first are kept from then on, and what would still run then is not begun there. Else a stream of small jobs
+would starve it; as it is, it waits no longer than the timeouts of what runs there already. At most `HOLDS` starts are
+planned at a time, those of the first jobs in order.
+
+A gang is placed whole or not at all, so that two gangs never hold halves of what both need.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
-from fleet.agents.protocol import JobKind
-from fleet.lifecycle import NodeState
+from fleet.occupancy import Seat, Spot, Stay
+from fleet.order import Account, Book, Waiting, book, in_order
+from fleet.requirements import Needs, NodeView, misfits, no_fit, several, suitable
 
-# Measuring kinds: alone on the device, or the timings mean nothing. The others share its slots.
-EXCLUSIVE = frozenset({JobKind.KERNEL, JobKind.MEASURE, JobKind.CONFIRM})
 HOLD_AFTER_S = 2.0
-_SHOWN = 3  # how many nodes a reason names
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a job needs of a device. `arch` is a prefix of the device's; `threads` are of the node's cores."""
-
-    kind: JobKind
-    arch: str | None = None
-    target_id: str | None = None
-    node_id: int | None = None
-    threads: int = 1
-
-    @property
-    def exclusive(self) -> bool:
-        """True when nothing else may hold the device meanwhile."""
-        return self.kind in EXCLUSIVE
-
-    def text(self) -> str:
-        """The same text for jobs that wait for the same thing."""
-        hold = "exclusive" if self.exclusive else "shared"
-        compiles = "" if self.kind is JobKind.NOOP else "compiles "
-        wishes = f"arch={self.arch or ''} target={self.target_id or ''} node={self.node_id or ''}"
-        return f"{compiles}{hold} threads={self.threads} {wishes}"
-
-
-@dataclass(frozen=True)
-class DeviceView:
-    """A device and what holds it."""
-
-    id: int
-    name: str
-    kind: str
-    arch: str
-    target_id: str | None
-    slots: int
-    problem: str = ""
-    present: bool = True
-    exclusive_held: bool = False
-    shared_held: int = 0
-    free_at: float = 0.0  # by when the timeouts of what runs there have passed, epoch seconds
-
-
-@dataclass(frozen=True)
-class NodeView:
-    """A node, its three axes and its devices."""
-
-    id: int
-    name: str
-    state: str
-    cordoned: bool
-    contact: str
-    cores: int
-    devices: tuple[DeviceView, ...]
-    told_contact: str = "online"  # what the last event about it said
-    contested: bool = False  # two live agents use its identity
-    trust: str = "sealed"
-
-    def unavailable(self) -> str:
-        """Why nothing new goes to this node; empty when it takes work."""
-        if self.state != NodeState.READY:
-            return f"is {self.state}"
-        if self.cordoned:
-            return "is cordoned"
-        if self.contested:
-            return "is used by two live agents: an operator has to decide"
-        return "" if self.contact == "online" else f"is {self.contact}"
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A queued job; `avoid` are nodes that failed it before. `asked_at`: when the job, or its search, was asked for;
-    `queued_at`: since when it waits."""
-
-    id: int
-    generation: int
-    needs: Needs
-    priority: int = 0
-    asked_at: float = 0.0
-    queued_at: float = 0.0
-    avoid: frozenset[int] = frozenset()
-    reason: str = ""
+HOLDS = 8  # planned starts in one pass
+PREEMPT_AFTER_S = 60.0  # who starts within so long anyway stops nobody
 
 
 @dataclass(frozen=True)
 class Placement:
-    """A proposal: this job on this device."""
+    """A proposal: this job on this device; with GPUs, and with the other ranks' seats, if it asked for them."""
 
     job_id: int
     generation: int
     node_id: int
     device_id: int
     exclusive: bool
+    gpu_ids: tuple[int, ...] = ()
+    slots: int = 1
+    others: tuple[Seat, ...] = ()
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """Each rank's, rank 0 first."""
+        first = Seat(self.node_id, self.device_id, self.exclusive, self.gpu_ids, self.slots)
+        return (first, *self.others)
 
 
 @dataclass(frozen=True)
 class Delay:
-    """A job stays queued, and why."""
+    """A job stays queued, and why; `starts_at`: the start that is planned for it, if one is."""
 
     job_id: int
     generation: int
     reason: str
+    starts_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """A job that holds devices until `end` at the latest."""
+
+    job_id: int
+    generation: int
+    tenant: str
+    priority: int
+    preemptible: bool
+    started_at: float
+    end: float
+    seats: tuple[Seat, ...]
+
+
+@dataclass(frozen=True)
+class Preemption:
+    """A running job makes way for one of a higher priority."""
+
+    job_id: int
+    generation: int
+    for_job: int
 
 
 @dataclass
-class _Occupancy:
-    """What holds a device while proposals are made."""
+class Decisions:
+    """What a pass decided."""
 
-    device: DeviceView
-    exclusive: bool
-    shared: int
-    kept: bool = False  # for an exclusive job that has waited long enough
-
-    def busy(self, exclusive: bool) -> str:
-        if self.exclusive:
-            return "is held exclusively"
-        if exclusive:
-            return f"is shared by {self.shared}" if self.shared else ""
-        if self.kept:
-            return "is kept free for an exclusive job"
-        return "has no free slot" if self.shared >= self.device.slots else ""
-
-    def take(self, exclusive: bool) -> None:
-        self.exclusive = exclusive
-        self.shared += not exclusive
+    placements: list[Placement] = field(default_factory=list)
+    delays: list[Delay] = field(default_factory=list)
+    preemptions: list[Preemption] = field(default_factory=list)
 
 
-Fitting = tuple[list[tuple[NodeView, _Occupancy]], list[str]]  # where a job could run, and why not elsewhere
+Fitting = tuple[list[Spot], list[str]]  # where a job could run, and why not elsewhere
 
 
 @dataclass
-class _Floor:
-    """The fleet's devices during one placement."""
+class _Pass:
+    """The fleet during one placement."""
 
-    nodes: Sequence[NodeView]
-    devices: dict[int, _Occupancy] = field(default_factory=dict)
+    spots: list[Spot]
+    book: Book
+    running: Sequence[Running]
+    now: float
+    holds: int = HOLDS
     fitting: dict[Needs, Fitting] = field(default_factory=dict)  # jobs of the same needs fit the same nodes
-
-    def __post_init__(self) -> None:
-        for device in (device for node in self.nodes for device in node.devices):
-            self.devices[device.id] = _Occupancy(device, device.exclusive_held, device.shared_held)
+    refused: dict[tuple[Needs, str], tuple[float, str]] = field(default_factory=dict)
+    made: Decisions = field(default_factory=Decisions)
 
 
 def place(
-    jobs: Iterable[Waiting], nodes: Sequence[NodeView], now: float
+    jobs: Iterable[Waiting],
+    nodes: Sequence[NodeView],
+    now: float,
+    accounts: Mapping[str, Account] | None = None,
 ) -> tuple[list[Placement], list[Delay]]:
     """Proposals for the queued jobs, and the reasons of those that must wait on."""
-    floor = _Floor(nodes)
-    placements, delays = [], []
-    for job in sorted(jobs, key=lambda job: (-job.priority, job.asked_at, job.id)):
-        found = _place_one(job, floor, now)
+    made = decide(jobs, nodes, now, accounts)
+    return made.placements, made.delays
+
+
+def decide(
+    jobs: Iterable[Waiting],
+    nodes: Sequence[NodeView],
+    now: float,
+    accounts: Mapping[str, Account] | None = None,
+    running: Sequence[Running] = (),
+) -> Decisions:
+    """Proposals, delays, and who makes way. `running` are looked at for those only that may be preempted."""
+    queued = list(jobs)
+    preemptible = [each for each in running if each.preemptible]
+    floor = _Pass([Spot(node, now) for node in nodes], book(accounts or {}, nodes, queued), preemptible, now)
+    for job in in_order(queued, floor.book.penalty, now):
+        found = _place_one(job, floor)
         if isinstance(found, Placement):
-            placements.append(found)
+            floor.made.placements.append(found)
         else:
-            delays.append(found)
-    return placements, delays
+            floor.made.delays.append(found)
+    return floor.made
 
 
-def _place_one(job: Waiting, floor: _Floor, now: float) -> Placement | Delay:
-    if job.needs not in floor.fitting:
-        floor.fitting[job.needs] = _candidates(job.needs, floor)
-    fitting, misfits = floor.fitting[job.needs]
-    if not fitting:
-        return Delay(job.id, job.generation, no_fit(misfits))
-    preferred = [pair for pair in fitting if pair[0].id not in job.avoid] or fitting
-    exclusive = job.needs.exclusive
-    free = [(node, spot) for node, spot in preferred if not spot.busy(exclusive)]
-    if not free:
-        if exclusive and now - job.queued_at >= HOLD_AFTER_S:
-            _keep_one([spot for _, spot in preferred])
-        return Delay(job.id, job.generation, _all_busy(preferred, exclusive))
-    node, spot = min(free, key=lambda pair: (pair[1].shared / pair[1].device.slots, pair[0].id))
-    spot.take(exclusive)
-    return Placement(job.id, job.generation, node.id, spot.device.id, exclusive)
+def _place_one(job: Waiting, floor: _Pass) -> Placement | Delay:
+    if job.not_before > floor.now:
+        return Delay(job.id, job.generation, job.reason or "waits before it is tried again")
+    if quota := floor.book.account(job.tenant).refusal(job.needs):
+        return Delay(job.id, job.generation, quota)
+    fitting, misfitting = _fitting(job.needs, floor)
+    if len(fitting) < job.needs.ranks:
+        return Delay(job.id, job.generation, _too_few(job.needs, fitting, misfitting))
+    key, ends = (job.needs, job.tenant), floor.now + job.timeout_s
+    if not (job.avoid or job.avoid_gpus) and key in floor.refused and floor.refused[key][0] <= ends:
+        return Delay(job.id, job.generation, floor.refused[key][1])  # the like of it was refused just now
+    stay = Stay(job.needs, job.tenant, floor.now, ends, _avoided(job, fitting))
+    preferred = _preferred(job, fitting)
+    free = [spot for spot in preferred if not spot.refusal(stay)]
+    if len(free) >= job.needs.ranks:
+        return _placed(job, free, stay, floor)
+    return _delayed(job, preferred, stay, floor)
 
 
-def _keep_one(spots: Sequence[_Occupancy]) -> None:
-    """Keep the device that is free first for an exclusive job, unless each is kept for one already.
-
-    The choice is made anew at every look and is the same one: elsewhere new work makes the end later.
-    """
-    open_to_all = [spot for spot in spots if not spot.kept]
-    if open_to_all:
-        min(open_to_all, key=lambda spot: (spot.device.free_at, spot.device.id)).kept = True
+def _fitting(needs: Needs, floor: _Pass) -> Fitting:
+    if needs not in floor.fitting:
+        floor.fitting[needs] = _candidates(needs, floor)
+    return floor.fitting[needs]
 
 
-def _candidates(needs: Needs, floor: _Floor) -> Fitting:
-    fitting, misfits = [], []
-    if needs.node_id is not None and all(node.id != needs.node_id for node in floor.nodes):
+def _candidates(needs: Needs, floor: _Pass) -> Fitting:
+    if needs.node_id is not None and all(spot.node.id != needs.node_id for spot in floor.spots):
         return [], ["the node that it is for was retired"]
-    for node in floor.nodes:
-        device, problem = fit(needs, node)
-        if device is None:
-            misfits.append(f"{node.name} {problem}")
+    fitting, misfitting = [], []
+    for spot in floor.spots:
+        found = misfits(needs, spot.node)
+        if found:
+            misfitting.append(f"{spot.node.name} {found[0].problem}")
         else:
-            fitting.append((node, floor.devices[device.id]))
-    return fitting, misfits
+            fitting.append(spot)
+    return fitting, misfitting
 
 
-def fit(needs: Needs, node: NodeView) -> tuple[DeviceView | None, str]:
-    """The node's device that could run the job when free, or why there is none."""
-    if needs.node_id is not None and node.id != needs.node_id:
-        return None, "is not the node asked for"
-    if problem := node.unavailable():
-        return None, problem
-    if needs.threads > node.cores:
-        return None, f"has {node.cores} cores, not {needs.threads}"
-    problem = "has no cpu device"
-    for device in node.devices:
-        if device.kind == "cpu" and device.present:
-            problem = misfit(needs, device)
-            if not problem:
-                return device, ""
-    return None, problem
+def _too_few(needs: Needs, fitting: Sequence[Spot], misfitting: Sequence[str]) -> str:
+    if not fitting:
+        return no_fit(misfitting)
+    rest = f": {several(misfitting)}" if misfitting else ""
+    return f"a gang of {needs.ranks} nodes, and only {len(fitting)} could ever be one of them{rest}"
 
 
-def misfit(needs: Needs, device: DeviceView) -> str:
-    """Why this device can never run the job; empty when it can."""
-    if needs.arch is not None and not device.arch.startswith(needs.arch):
-        return f"has architecture {device.arch}, not {needs.arch}"
-    if needs.target_id is not None and device.target_id != needs.target_id:
-        return "has another target"
-    if needs.kind is not JobKind.NOOP and (device.problem or device.target_id is None):
-        return f"cannot compile: {device.problem or 'it reports no target'}"
-    return ""
+def _avoided(job: Waiting, fitting: Sequence[Spot]) -> frozenset[int]:
+    """The GPUs that failed the job, unless no node has enough others."""
+    if not job.avoid_gpus:
+        return job.avoid_gpus
+    left = (sum(gpu.id not in job.avoid_gpus for gpu in suitable(job.needs, spot.node)) for spot in fitting)
+    enough = sum(count >= job.needs.gpus for count in left) >= job.needs.ranks
+    return job.avoid_gpus if enough else frozenset()
 
 
-def no_fit(misfits: Sequence[str]) -> str:
-    """The reason of what fits on none of the nodes."""
-    return f"no node fits: {_several(misfits)}" if misfits else "no node is enrolled"
+def _preferred(job: Waiting, fitting: list[Spot]) -> list[Spot]:
+    """Without the nodes that failed the job, unless too few are left. One that failed by a GPU has others."""
+    if not job.avoid or job.needs.gpus:
+        return fitting
+    left = [spot for spot in fitting if spot.node.id not in job.avoid]
+    return left if len(left) >= job.needs.ranks else fitting
 
 
-def _all_busy(pairs: list[tuple[NodeView, _Occupancy]], exclusive: bool) -> str:
-    busy = [f"{node.name}/{spot.device.name} {spot.busy(exclusive)}" for node, spot in pairs]
-    return f"waits for a device: {_several(busy)}"
+# ----------------------------------------------------------------------------------------------- placed
 
 
-def _several(reasons: Sequence[str]) -> str:
-    shown = "; ".join(reasons[:_SHOWN])
-    return f"{shown}; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else shown
+def _placed(job: Waiting, free: Sequence[Spot], stay: Stay, floor: _Pass) -> Placement:
+    chosen = _choose(free, job.needs)
+    first, *others = [spot.take(stay) for spot in chosen]
+    seats = (first, *others)
+    gpus = sum(len(seat.gpu_ids) for seat in seats)
+    slots = sum(_slots(spot, seat) for spot, seat in zip(chosen, seats, strict=True))
+    floor.book.charge(job.tenant, gpus, slots)
+    return Placement(
+        job.id,
+        job.generation,
+        first.node_id,
+        first.device_id,
+        first.exclusive,
+        first.gpu_ids,
+        first.slots,
+        tuple(others),
+    )
+
+
+def _slots(spot: Spot, seat: Seat) -> int:
+    return spot.cpu.slots if seat.exclusive and spot.cpu is not None else seat.slots
+
+
+def _choose(free: Sequence[Spot], needs: Needs) -> Sequence[Spot]:
+    """The nodes of the seats: GPUs are packed, so that whole nodes stay free; cpus are spread, where few GPUs are.
+
+    A gang goes into one rack if one has room, else into as few as may be.
+    """
+    ranked = sorted(free, key=_tightest if needs.gpus else _idlest)
+    if needs.ranks == 1:
+        return ranked[:1]
+    racks: dict[str, list[Spot]] = {}
+    for spot in ranked:
+        racks.setdefault(spot.node.rack, []).append(spot)
+    roomy = [spots for spots in racks.values() if len(spots) >= needs.ranks]
+    if roomy:
+        return min(roomy, key=len)[: needs.ranks]
+    by_size = sorted(racks.values(), key=len, reverse=True)
+    return [spot for spots in by_size for spot in spots][: needs.ranks]
+
+
+def _tightest(spot: Spot) -> tuple[float, ...]:
+    return spot.free_gpus(), spot.node.id
+
+
+def _idlest(spot: Spot) -> tuple[float, ...]:
+    slots = spot.cpu.slots if spot.cpu is not None else 1
+    return len(spot.node.gpus), spot.shared() / slots, spot.node.id
+
+
+# ---------------------------------------------------------------------------------------------- delayed
+
+
+def _delayed(job: Waiting, preferred: Sequence[Spot], stay: Stay, floor: _Pass) -> Delay:
+    reason = _all_busy(preferred, stay)
+    waits = job.needs.large and floor.now - job.queued_at >= HOLD_AFTER_S
+    victims = [each for each in floor.running if each.priority < job.priority]
+    starts_at = None
+    if floor.holds and (waits or victims):
+        starts_at = _plan(job, preferred, stay, floor, victims)
+    elif not (job.avoid or job.avoid_gpus):
+        ends, _ = floor.refused.get((job.needs, job.tenant), (inf, ""))
+        floor.refused[job.needs, job.tenant] = (min(ends, stay.end), reason)
+    return Delay(job.id, job.generation, reason, starts_at)
+
+
+def _plan(
+    job: Waiting, spots: Sequence[Spot], stay: Stay, floor: _Pass, victims: Sequence[Running]
+) -> float | None:
+    """Plan the job's start where it can be first, and keep that; when it is. None when no end is known that would do.
+
+    The choice is made anew at every pass and is the same one: what begins in front of it ends before it. Where the
+    start is far off, running jobs of a lower priority that may be preempted make way.
+    """
+    times = sorted((spot.earliest(stay), spot.node.id) for spot in spots)
+    start = times[job.needs.ranks - 1][0]
+    if start > floor.now + PREEMPT_AFTER_S and victims and _preempt(job, spots, stay, floor, victims):
+        floor.holds -= 1
+        return floor.now
+    if start == inf or not job.needs.large:
+        return None
+    floor.holds -= 1
+    later = Stay(stay.needs, stay.tenant, start, start + job.timeout_s, stay.avoided)
+    able = [spot for spot in spots if not spot.refusal(later)]
+    for spot in sorted(able, key=lambda spot: _soonest(spot, stay))[: job.needs.ranks]:
+        spot.keep(later, job.id)
+    return start
+
+
+def _soonest(spot: Spot, stay: Stay) -> tuple[float, ...]:
+    return spot.earliest(stay), spot.node.id
+
+
+def _preempt(
+    job: Waiting, spots: Sequence[Spot], stay: Stay, floor: _Pass, victims: Sequence[Running]
+) -> bool:
+    """Have the fewest and youngest make way for the job, and keep their places for it. False when that cannot be."""
+    found = [(spot, chosen) for spot in spots if (chosen := _victims(spot, stay, victims)) is not None]
+    if len(found) < job.needs.ranks:
+        return False
+    found.sort(key=lambda each: (len(each[1]), _lost_s(each[1], floor.now), each[0].node.id))
+    for spot, chosen in found[: job.needs.ranks]:
+        spot.keep_after(stay, job.id, [(each.seats, each.end) for each in chosen])
+        _make_way(chosen, job, floor)
+    return True
+
+
+def _make_way(chosen: Sequence[Running], job: Waiting, floor: _Pass) -> None:
+    leaving = {each.job_id for each in chosen}
+    floor.made.preemptions += [Preemption(each.job_id, each.generation, job.id) for each in chosen]
+    floor.running = [each for each in floor.running if each.job_id not in leaving]
+
+
+def _victims(spot: Spot, stay: Stay, victims: Sequence[Running]) -> list[Running] | None:
+    """Who has to leave this node for the stay: none that need not. None when that would not do."""
+    here = [each for each in victims if any(seat.node_id == spot.node.id for seat in each.seats)]
+    here.sort(key=lambda each: (each.priority, -each.started_at, each.job_id))
+    leaving: list[Running] = []
+    while _after(spot, leaving).refusal(stay):
+        if len(leaving) == len(here):
+            return None
+        leaving.append(here[len(leaving)])
+    for each in leaving[:-1]:
+        fewer = [other for other in leaving if other is not each]
+        if not _after(spot, fewer).refusal(stay):
+            leaving = fewer
+    return leaving
+
+
+def _after(spot: Spot, leaving: Iterable[Running]) -> Spot:
+    for each in leaving:
+        spot = spot.without(each.seats, each.end)
+    return spot
+
+
+def _lost_s(chosen: Iterable[Running], now: float) -> float:
+    return sum(now - each.started_at for each in chosen)
+
+
+def _all_busy(spots: Sequence[Spot], stay: Stay) -> str:
+    busy = [f"{_place(spot, stay)} {spot.refusal(stay)}" for spot in spots]
+    whole = "a device" if stay.needs.ranks == 1 else f"{stay.needs.ranks} nodes at once"
+    return f"waits for {whole}: {several([each for each in busy if not each.endswith(' ')])}"
+
+
+def _place(spot: Spot, stay: Stay) -> str:
+    """What the refusal is of: the node when GPUs were asked for, or it is kept as a whole."""
+    if stay.needs.gpus or stay.needs.whole_node or spot.closed(stay) or spot.cpu is None:
+        return spot.node.name
+    return f"{spot.node.name}/{spot.cpu.name}"

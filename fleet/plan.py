@@ -6,14 +6,16 @@ Ends come first (a lost node's work is free again), then the steps of searches, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from fleet.advance import SearchView, Start, Step, advance
 from fleet.agents.protocol import Outcome
 from fleet.confirming import ClaimView, ConfirmingStep, confirming
 from fleet.lifecycle import AttemptState, NodeState, SearchState
-from fleet.placement import Delay, NodeView, Placement, Waiting, place
+from fleet.order import Account, Overdue, Waiting
+from fleet.placement import Delay, Placement, Preemption, Running, decide
+from fleet.requirements import NodeView
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class Snapshot:
     limits: Limits
     up_since: float = 0.0
     claims: tuple[ClaimView, ...] = ()  # tuned kernels that nobody has confirmed
+    running: tuple[Running, ...] = ()
+    accounts: Mapping[str, Account] = field(default_factory=dict)
+    overdue: tuple[Overdue, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,8 @@ class Plan:
     confirmations: tuple[ConfirmingStep, ...] = ()
     placements: tuple[Placement, ...] = ()
     delays: tuple[Delay, ...] = ()
+    preemptions: tuple[Preemption, ...] = ()
+    overdue: tuple[Overdue, ...] = ()
 
     @property
     def frees_or_makes_work(self) -> bool:
@@ -107,7 +114,9 @@ class Plan:
 
 def plan(snapshot: Snapshot, now: float) -> Plan:
     """The actions that a snapshot calls for."""
-    placements, delays = place(snapshot.waiting, snapshot.nodes, now)
+    late = {job.job_id for job in snapshot.overdue}
+    queued = [job for job in snapshot.waiting if job.id not in late]
+    made = decide(queued, snapshot.nodes, now, snapshot.accounts, snapshot.running)
     reasons = {job.id: job.reason for job in snapshot.waiting}
     return Plan(
         ends=_ends(snapshot, now),
@@ -115,8 +124,10 @@ def plan(snapshot: Snapshot, now: float) -> Plan:
         contacts=_contacts(snapshot.nodes),
         steps=_steps(snapshot, now),
         confirmations=confirming(snapshot.claims, snapshot.nodes),
-        placements=tuple(placements),
-        delays=tuple(delay for delay in delays if delay.reason != reasons[delay.job_id]),
+        placements=tuple(made.placements),
+        delays=tuple(delay for delay in made.delays if delay.reason != reasons[delay.job_id]),
+        preemptions=tuple(made.preemptions),
+        overdue=snapshot.overdue,
     )
 
 

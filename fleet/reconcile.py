@@ -13,13 +13,14 @@ from functools import partial
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from fleet import artifacts, confirmations, db, events, jobs, leases, nodes, rounds, snapshot
+from fleet import artifacts, confirmations, db, events, jobs, leases, nodes, rounds, settling, snapshot
 from fleet.blobs import Blobs
 from fleet.errors import InvalidTransition, StaleWrite
 from fleet.firing import amend
-from fleet.lifecycle import JobState, NodeEvent, NodeState
-from fleet.models import Node
-from fleet.placement import Delay
+from fleet.lifecycle import JobEvent, JobState, NodeEvent, NodeState
+from fleet.models import Job, Node
+from fleet.order import Overdue
+from fleet.placement import Delay, Preemption
 from fleet.plan import Contacted, Empty, EndAttempt, Plan, plan
 from fleet.settings import Timings
 
@@ -100,6 +101,8 @@ def _actions(decided: Plan, blobs: Blobs, now: float) -> Iterator[Action]:
     for each in decided.steps:
         yield partial(rounds.apply, step=each, kept=artifacts.keep(blobs, each), now=now)
     yield from (partial(confirmations.apply, step=each, now=now) for each in decided.confirmations)
+    yield from (partial(_give_up, late=each, now=now) for each in decided.overdue)
+    yield from (partial(_preempt, preemption=each, now=now) for each in decided.preemptions)
     yield from (partial(leases.grant, placement=each, now=now) for each in decided.placements)
     yield from (partial(_delay, delay=each) for each in decided.delays)
 
@@ -122,6 +125,23 @@ def _contact(session: Session, contacted: Contacted, now: float) -> None:
     data = {"before": node.contact}
     node.contact = contacted.contact
     events.append(session, f"node.{contacted.contact}", f"node:{node.id}", data, now)
+
+
+def _preempt(session: Session, preemption: Preemption, now: float) -> None:
+    settling.preempt(session, _current(session, preemption), preemption.for_job, now)
+
+
+def _give_up(session: Session, late: Overdue, now: float) -> None:
+    job = _current(session, late)
+    error = f"it waited for longer than its queue timeout of {late.queue_timeout_s:.0f} s: {job.reason}"
+    jobs.fire(session, job, JobEvent.FAIL, now, finished_at=now, error=error, reason="")
+
+
+def _current(session: Session, decided: Preemption | Overdue) -> Job:
+    job = jobs.get(session, decided.job_id)
+    if job.generation != decided.generation:
+        raise StaleWrite("job", job.id, "it changed after it was looked at")
+    return job
 
 
 def _delay(session: Session, delay: Delay) -> None:

@@ -67,6 +67,8 @@ class Device(Resource):
     problem: str = Field(
         default="", description="why the device cannot be used, and the fix; empty when it can"
     )
+    vendor: str = ""
+    driver: str = Field(default="", description="of a GPU: the driver mode it is in")
     leases: int = Field(default=0, description="active leases on the device")
     exclusive: bool = Field(default=False, description="one lease holds the whole device")
 
@@ -103,6 +105,8 @@ class Node(Resource):
     walls: list[Wall] = Field(
         default_factory=list, description="round attempts; a node that lacks some is trusted with less"
     )
+    labels: dict[str, str] = Field(default_factory=dict, description="as an operator put them on")
+    rack: str = ""
     enrolled_at: Timestamp
     last_seen_at: Timestamp | None = None
 
@@ -113,7 +117,9 @@ class Job(Resource):
     id: int
     kind: str
     name: str | None = None
-    state: str = Field(description="queued, leased, running, cancelling, succeeded, failed or cancelled")
+    state: str = Field(
+        description="blocked, queued, leased, running, preempting, stopping, cancelling, succeeded, failed or cancelled"
+    )
     spec: dict[str, Any]
     priority: int
     arch: str | None = None
@@ -121,8 +127,18 @@ class Job(Resource):
     ran_on: str | None = Field(default=None, description="the node of its last attempt, by name")
     timeout_s: float
     max_retries: int
+    requirements: dict[str, Any] = Field(
+        default_factory=dict, description="what it asks of each node, beyond what is usual"
+    )
+    ranks: int = Field(default=1, description="on how many nodes at once")
+    preemptible: bool = False
+    queue_timeout_s: float | None = None
+    retry_on: list[str] | None = Field(default=None, description="null: infrastructure failures")
+    array_id: int | None = None
+    array_index: int | None = None
+    clone_of: int | None = None
     search_id: int | None = None
-    attempts: int = Field(default=0, description="how many attempts were made")
+    attempts: int = Field(default=0, description="how often it was tried")
     outcome: str | None = Field(default=None, description="how the last attempt ended")
     result: dict[str, Any] | None = None
     artifacts: dict[str, Hash] = Field(default_factory=dict, description="artifact name to blob address")
@@ -138,10 +154,12 @@ class Attempt(Resource):
 
     id: int
     job_id: int
-    number: int = Field(description="1 for the first attempt of the job")
+    number: int = Field(description="1 for the first attempt of the job; a gang's ranks have the same")
+    rank: int = 0
     node_id: int
     node: str = Field(description="the node's name")
     device: str = Field(description="the device's name on its node")
+    gpus: list[str] = Field(default_factory=list, description="the GPUs that it has, by name")
     fence: int = Field(description="its lease's number: reports with another one change nothing")
     state: str = Field(description="leased, running or ended")
     outcome: str | None = None

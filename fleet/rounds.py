@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fleet import blobs, confirmations, events, jobs, kernels, searches, snapshot
+from fleet import blobs, confirmations, events, holdings, jobs, kernels, searches
 from fleet.advance import (
     Close,
     Conclude,
@@ -220,7 +220,7 @@ def _crown(
         now=now,
         found_by=min(found_on, default=None),
         confirmed=confirmations.confirmed_by(
-            snapshot.nodes(session, now), search, found_on, job.node_id or 0
+            holdings.nodes(session, now), search, found_on, job.node_id or 0
         ),
     )
     searches.fire(

@@ -1,19 +1,18 @@
 """Load what the planner looks at, as frozen values: one consistent read, no decisions.
 
-Of the queue only the heads are loaded: the first jobs of each (priority, requirement), never every row.
+Of the queue only the heads are loaded: the first jobs of each class (fleet/queue.py), never every row.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import case, func, select
-from sqlalchemy.orm import Session, load_only
+from sqlalchemy.orm import Session
 
-from fleet import confirmations, documents, faults, jobs, kernels, trust
+from fleet import confirmations, documents, holdings, jobs, kernels, queue
 from fleet.advance import RoundView, SearchView, StepJob
 from fleet.agents.protocol import (
     CandidateRef,
@@ -25,101 +24,26 @@ from fleet.agents.protocol import (
 )
 from fleet.blobs import Blobs
 from fleet.errors import FleetError
-from fleet.lifecycle import AttemptState, JobState, NodeState, SearchState
-from fleet.models import Attempt, Device, Job, Lease, Node, Round, Search, Standing
-from fleet.nodes import Contact, contact
-from fleet.placement import DeviceView, Needs, NodeView, Waiting
+from fleet.lifecycle import DESIRED, AttemptState, JobState, SearchState
+from fleet.models import Attempt, Job, Lease, Node, Round, Search
 from fleet.plan import AttemptView, Limits, Snapshot
 from fleet.settings import Timings
-
-HEADS = 256  # of each (priority, requirement)
-CLASSES = 64  # (priority, requirement) pairs looked at in one tick, highest priority first
-# Of a queued job only what its placement depends on is read: specs are large.
-_PLACED_BY = load_only(
-    Job.generation,
-    Job.kind,
-    Job.arch,
-    Job.target_id,
-    Job.node_id,
-    Job.threads,
-    Job.priority,
-    Job.state_at,
-    Job.retries,
-    Job.reason,
-    raiseload=True,
-)
 
 
 def load(session: Session, blobs: Blobs, now: float, timings: Timings, up_since: float = 0.0) -> Snapshot:
     """The fleet as the planner sees it; `up_since` is when the control plane started."""
+    leases = holdings.held(session)
     return Snapshot(
-        nodes=nodes(session, now, timings, up_since),
+        nodes=holdings.nodes(session, now, timings, up_since, leases),
         attempts=_attempts(session),
-        waiting=_waiting(session),
+        waiting=queue.waiting(session, now),
+        running=holdings.running(leases),
+        accounts=holdings.accounts(session, leases, now),
+        overdue=queue.overdue(session, now),
         searches=_searches(session, blobs),
         limits=Limits(timings.lease_s, timings.grace_s),
         up_since=up_since,
         claims=confirmations.views(session, blobs),
-    )
-
-
-# ----------------------------------------------------------------------------------------------- nodes
-
-
-def nodes(
-    session: Session, now: float, timings: Timings | None = None, up_since: float = 0.0
-) -> tuple[NodeView, ...]:
-    """Every node that is not retired, with its devices and what holds them."""
-    rows = session.scalars(select(Node).where(Node.state != NodeState.RETIRED).order_by(Node.id)).all()
-    holds: dict[int, list[tuple[bool, float]]] = defaultdict(list)
-    ends_by = func.coalesce(Attempt.started_at, Attempt.created_at) + Job.timeout_s
-    held = (
-        select(Lease.device_id, Lease.exclusive, ends_by)
-        .join(Attempt, Attempt.id == Lease.attempt_id)
-        .join(Job, Job.id == Attempt.job_id)
-        .where(Lease.released_at.is_(None))
-    )
-    for device_id, exclusive, until in session.execute(held):
-        holds[device_id].append((exclusive, until))
-    devices: dict[int, list[DeviceView]] = defaultdict(list)
-    found = faults.everywhere(session)
-    for device in session.scalars(select(Device).order_by(Device.name)):
-        wrong = faults.barring(found.get((device.node_id, device.name)))
-        devices[device.node_id].append(_device(device, holds[device.id], wrong))
-    standings = trust.standings(session, [row.id for row in rows])
-    return tuple(
-        _node(row, standings[row.id], devices[row.id], contact(row, now, timings, up_since)) for row in rows
-    )
-
-
-def _node(row: Node, standing: Standing, devices: Sequence[DeviceView], where: Contact) -> NodeView:
-    return NodeView(
-        id=row.id,
-        name=row.name,
-        state=row.state,
-        cordoned=row.cordoned,
-        contact=str(where),
-        cores=row.cores,
-        devices=tuple(devices),
-        told_contact=row.contact,
-        contested=standing.contested_at is not None,
-        trust=standing.trust,
-    )
-
-
-def _device(row: Device, holds: Sequence[tuple[bool, float]], wrong: str = "") -> DeviceView:
-    return DeviceView(
-        id=row.id,
-        name=row.name,
-        kind=row.kind,
-        arch=row.arch,
-        target_id=row.target_id,
-        slots=row.slots,
-        problem=row.problem or wrong,
-        present=row.present,
-        exclusive_held=any(exclusive for exclusive, _ in holds),
-        shared_held=sum(not exclusive for exclusive, _ in holds),
-        free_at=max((until for _, until in holds), default=0.0),
     )
 
 
@@ -128,7 +52,7 @@ def _device(row: Device, holds: Sequence[tuple[bool, float]], wrong: str = "") -
 
 def _attempts(session: Session) -> tuple[AttemptView, ...]:
     """Of the rows only what is looked at: specs and results are large."""
-    cancelling_at = case((Job.state == JobState.CANCELLING, Job.state_at))
+    cancelling_at = case((Job.state.not_in(DESIRED), Job.state_at))
     renewed_at = func.coalesce(Node.last_seen, Node.enrolled_at)
     query = (
         select(
@@ -150,50 +74,6 @@ def _attempts(session: Session) -> tuple[AttemptView, ...]:
         .order_by(Attempt.id)
     )
     return tuple(AttemptView(*row) for row in session.execute(query))
-
-
-# ----------------------------------------------------------------------------------------------- queue
-
-
-def _waiting(session: Session) -> tuple[Waiting, ...]:
-    queued = Job.state == JobState.QUEUED
-    classes = session.execute(
-        select(Job.priority, Job.requirement)
-        .where(queued)
-        .group_by(Job.priority, Job.requirement)
-        .order_by(Job.priority.desc(), func.min(Job.id))
-        .limit(CLASSES)
-    ).all()
-    asked_at = func.coalesce(Search.created_at, Job.created_at)
-    asked = select(Job, asked_at).outerjoin(Search, Search.id == Job.search_id).options(_PLACED_BY)
-    heads: list[tuple[Job, float]] = []
-    for priority, requirement in classes:
-        same = (Job.priority == priority) & (Job.requirement == requirement)
-        heads += session.execute(asked.where(queued, same).order_by(Job.id).limit(HEADS)).all()
-    avoid = _avoid(session, [job.id for job, _ in heads if job.retries])
-    return tuple(_queued(job, asked_at, avoid.get(job.id, frozenset())) for job, asked_at in heads)
-
-
-def _queued(job: Job, asked_at: float, avoid: frozenset[int]) -> Waiting:
-    return Waiting(
-        id=job.id,
-        generation=job.generation,
-        needs=Needs(JobKind(job.kind), job.arch, job.target_id, job.node_id, job.threads),
-        priority=job.priority,
-        asked_at=asked_at,
-        queued_at=job.state_at,
-        avoid=avoid,
-        reason=job.reason,
-    )
-
-
-def _avoid(session: Session, job_ids: Sequence[int]) -> Mapping[int, frozenset[int]]:
-    """The nodes on which each of these jobs was tried before."""
-    found: dict[int, set[int]] = defaultdict(set)
-    query = select(Attempt.job_id, Attempt.node_id).where(Attempt.job_id.in_(job_ids))
-    for job_id, node_id in session.execute(query):
-        found[job_id].add(node_id)
-    return {job_id: frozenset(tried) for job_id, tried in found.items()}
 
 
 # -------------------------------------------------------------------------------------------- searches

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, load_only
 
 from fleet import events, identities, leases, nodes, trust
-from fleet.agents.protocol import AttemptSpec, Desired, Observed
+from fleet.agents.protocol import ArrayIndex, AttemptSpec, Desired, Gang, Observed, Peer
 from fleet.errors import NotPermitted, StaleWrite
-from fleet.lifecycle import AttemptState, JobState, NodeEvent, NodeState
-from fleet.models import Attempt, Device, Job, Lease, Node
+from fleet.lifecycle import DESIRED, AttemptState, NodeEvent, NodeState
+from fleet.models import Attempt, Device, Job, JobArray, Lease, Node
 from fleet.settings import Timings
 
 _BOOTS_KEPT = 32
+_FIRST_PORT, _PORTS = 29_500, 2_000  # of rendezvous
 
 
 def record(session: Session, node_id: int, observed: Observed, now: float) -> bool:
@@ -83,17 +84,33 @@ def desired(session: Session, node_id: int, now: float, timings: Timings | None 
     timings = timings or Timings()
     node = nodes.get(session, node_id)
     query = (
-        select(Attempt, Job.timeout_s, Lease, Device.name)
+        select(Attempt, Job, Lease, Device.name)
         .join(Job, Job.id == Attempt.job_id)
         .join(Lease, Lease.attempt_id == Attempt.id)
         .join(Device, Device.id == Attempt.device_id)
         .where(Attempt.node_id == node_id, Attempt.state != AttemptState.ENDED)
-        .where(Job.state.in_([JobState.LEASED, JobState.RUNNING]))
+        .where(Job.state.in_(DESIRED))
         .order_by(Attempt.id)
+        .options(load_only(Job.timeout_s, Job.ranks, Job.array_id, Job.array_index))
     )
+    rows = session.execute(query).all()
+    gpus = leases.gpu_names(session, [lease.id for _, _, lease, _ in rows])
     attempts = [
-        _attempt_spec(attempt, timeout_s, lease, device)
-        for attempt, timeout_s, lease, device in session.execute(query)
+        AttemptSpec(
+            attempt_id=attempt.id,
+            job_id=attempt.job_id,
+            fence=lease.id,
+            spec=attempt.spec,
+            device=device,
+            exclusive=lease.exclusive,
+            timeout_s=job.timeout_s,
+            blobs=attempt.blobs,
+            gpus=gpus.get(lease.id, []),
+            cpus=lease.slots,
+            gang=_gang(session, attempt, job.ranks) if job.ranks > 1 else None,
+            array=_array_index(session, job),
+        )
+        for attempt, job, lease, device in rows
     ]
     return Desired(
         generation=node.desired_generation,
@@ -105,16 +122,21 @@ def desired(session: Session, node_id: int, now: float, timings: Timings | None 
     )
 
 
-def _attempt_spec(attempt: Attempt, timeout_s: float, lease: Lease, device: str) -> AttemptSpec:
-    return AttemptSpec.model_validate(
-        {
-            "attempt_id": attempt.id,
-            "job_id": attempt.job_id,
-            "fence": lease.id,
-            "spec": attempt.spec,
-            "device": device,
-            "exclusive": lease.exclusive,
-            "timeout_s": timeout_s,
-            "blobs": attempt.blobs,
-        }
+def _gang(session: Session, attempt: Attempt, ranks: int) -> Gang:
+    """Who else is of the attempt's gang. They meet on a port of rank 0's node that another gang would hardly have."""
+    query = (
+        select(Attempt.rank, Node.name, Node.hostname)
+        .join(Node, Node.id == Attempt.node_id)
+        .where(Attempt.job_id == attempt.job_id, Attempt.number == attempt.number)
+        .order_by(Attempt.rank)
     )
+    peers = [Peer(rank=rank, node=name, address=host) for rank, name, host in session.execute(query)]
+    port = _FIRST_PORT + attempt.job_id % _PORTS
+    return Gang(rank=attempt.rank, ranks=ranks, rendezvous=f"{peers[0].address}:{port}", peers=peers)
+
+
+def _array_index(session: Session, job: Job) -> ArrayIndex | None:
+    if job.array_id is None or job.array_index is None:
+        return None
+    size = session.scalars(select(JobArray.size).where(JobArray.id == job.array_id)).one()
+    return ArrayIndex(array_id=job.array_id, index=job.array_index, size=size)

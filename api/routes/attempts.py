@@ -76,8 +76,15 @@ def attempt_resources(session: Session, attempts: Sequence[models.Attempt]) -> l
     names = nodes.names(session, [attempt.node_id for attempt in attempts])
     devices = nodes.device_names(session, [attempt.device_id for attempt in attempts])
     fences = leases.fences(session, [attempt.id for attempt in attempts])
+    gpus = leases.gpu_names(session, fences.values())
     return [
-        _attempt(each, node=names[each.node_id], device=devices[each.device_id], fence=fences[each.id])
+        _attempt(
+            each,
+            node=names[each.node_id],
+            device=devices[each.device_id],
+            fence=fences[each.id],
+            gpus=gpus.get(fences[each.id], []),
+        )
         for each in attempts
     ]
 

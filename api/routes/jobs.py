@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import Query, Response
-from pydantic import Field, StrictFloat, StrictInt
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
 from starlette.responses import PlainTextResponse
 
 from api.auth import Reader, Writer
@@ -21,9 +21,11 @@ from api.waits import job_key
 from fleet import jobs, models, nodes
 from fleet.agents.protocol import JobKind, Name, Positive, PublicSpec
 from fleet.db import Session, now
-from fleet.lifecycle import JOB, JobState
+from fleet.lifecycle import HOLDING, JOB, JobState
 from fleet.resources import Attempt, Job, Page
+from fleet.wishes import Requirements
 
+RetriedOutcome = Literal["failed", "timed_out", "infra_failed", "node_lost", "device_wedged"]
 router = Router(
     prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
 )
@@ -42,7 +44,17 @@ class JobRequest(Request):
         default=None, description="only this node, by id (a number) or name (a text)"
     )
     timeout_s: StrictFloat = Field(default=600.0, gt=0, le=86_400, description="of one attempt")
-    max_retries: StrictInt = Field(default=2, ge=0, le=10, description="after infrastructure failures")
+    max_retries: StrictInt = Field(default=2, ge=0, le=10, description="after the outcomes in retry_on")
+    requirements: Requirements = Field(default_factory=Requirements, description="of each node")
+    preemptible: StrictBool = Field(
+        default=False, description="may be stopped for a job of a higher priority, and is then queued again"
+    )
+    queue_timeout_s: StrictFloat | None = Field(
+        default=None, gt=0, le=31_536_000, description="it fails when it has waited for so long"
+    )
+    retry_on: list[RetriedOutcome] | None = Field(
+        default=None, max_length=8, description="without it: infra_failed, node_lost and device_wedged"
+    )
 
 
 @router.post("", status_code=201, summary="Submit a job", responses=problems(409, 413, 415))
@@ -55,7 +67,8 @@ def submit_job(principal: Writer, session: Writing, request: JobRequest, key: Id
         now=now(session),
         idempotency_key=key,
         node=nodes.named(session, request.node) if isinstance(request.node, str) else request.node,
-        **request.model_dump(exclude={"spec", "node"}),
+        requirements=request.requirements,
+        **request.model_dump(exclude={"spec", "node", "requirements"}),
     )
     return job_resource(session, job)
 
@@ -136,15 +149,15 @@ def _job_resources(session: Session, rows: Sequence[models.Job]) -> list[Job]:
 
 
 def _job(job: models.Job, node: str | None, ran_on: str | None) -> Job:
-    computed = {"attempts": _attempts(job), "node": node, "ran_on": ran_on}
+    computed = {"attempts": _attempts(job), "node": node, "ran_on": ran_on, "requirements": job.requires}
     copied = {name: getattr(job, name) for name in Job.model_fields if name not in computed}
     return Job(**copied, **computed)
 
 
 def _attempts(job: models.Job) -> int:
     """How many attempts there were: one for each retry, and the one that is live or was the last."""
-    live = job.state in (JobState.LEASED, JobState.RUNNING, JobState.CANCELLING)
-    return job.retries + (live or job.outcome is not None)
+    live = job.state in HOLDING
+    return job.retries + job.preempted + (live or job.outcome is not None)
 
 
 def _read(parts: Parts, job_id: int, tenant: str) -> Job:

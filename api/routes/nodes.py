@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Query
+from pydantic import Field
 
 from api.auth import Operator, Reader, Truster
 from api.body import StrictRoute
 from api.deps import Parts, PartsDep, Reading, Writing
 from api.pages import PageDep, RowId, next_cursor
 from api.routing import Router
-from api.schemas import problems
-from fleet import leases, models, nodes, trust
+from api.schemas import Request, problems
+from fleet import labels, leases, models, nodes, places, trust
 from fleet.db import Session, now
 from fleet.lifecycle import NodeState
 from fleet.resources import Device, Node, Page, Wall
+from fleet.wishes import Labels
 
 router = Router(
     prefix="/v1/nodes", tags=["nodes"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
@@ -73,6 +75,21 @@ def retire_node(principal: Truster, session: Writing, parts: PartsDep, node_id: 
     return node_resource(session, row, parts)
 
 
+class LabelsRequest(Request):
+    """The labels of a node, for jobs to ask for."""
+
+    labels: Labels = Field(description="all of them: those that are left out go")
+
+
+@router.put("/{node_id}/labels", summary="Label a node", responses=problems(404, 413, 415))
+def label_node(
+    principal: Operator, session: Writing, parts: PartsDep, node_id: RowId, request: LabelsRequest
+) -> Node:
+    """Jobs can ask for them. What runs there goes on."""
+    labels.put(session, node_id, principal, now(session), request.labels)
+    return node_resource(session, nodes.get(session, node_id), parts)
+
+
 def node_resource(session: Session, node: models.Node, parts: Parts) -> Node:
     """A node's row as the API shows it, with the devices that it has now."""
     (resource,) = _node_resources(session, [node], parts)
@@ -84,9 +101,22 @@ def _node_resources(session: Session, rows: Sequence[models.Node], parts: Parts)
     devices, held = nodes.devices_of(session, ids), leases.held(session, *ids)
     timings, up_since = parts.settings.fleet.timings, parts.up_since
     contacts = [nodes.contact(row, at, timings, up_since) for row in rows]
-    standings = trust.standings(session, ids)
+    standings, placed, labelled = (
+        trust.standings(session, ids),
+        places.of(session, ids),
+        labels.of(session, ids),
+    )
+    gpus = leases.held_gpus(session, held)
     return [
-        _node(row, standings[row.id], devices[row.id], held, contact)
+        _node(
+            row,
+            standings[row.id],
+            (placed[row.id].rack, labelled.get(row.id, {})),
+            devices[row.id],
+            held,
+            gpus,
+            contact,
+        )
         for row, contact in zip(rows, contacts, strict=True)
     ]
 
@@ -94,8 +124,10 @@ def _node_resources(session: Session, rows: Sequence[models.Node], parts: Parts)
 def _node(
     node: models.Node,
     standing: models.Standing,
+    place: tuple[str, dict[str, str]],
     devices: Sequence[models.Device],
     held: Sequence[models.Lease],
+    gpus: frozenset[int],
     contact: str,
 ) -> Node:
     return Node(
@@ -113,14 +145,17 @@ def _node(
         os=node.os,
         cores=node.cores,
         memory_bytes=node.memory_bytes,
-        devices=[_device(device, held) for device in devices if device.present],
+        devices=[_device(device, held, gpus) for device in devices if device.present],
         walls=[Wall.model_validate(wall) for wall in node.walls or []],
+        rack=place[0],
+        labels=place[1],
         enrolled_at=node.enrolled_at,
         last_seen_at=node.last_seen,
     )
 
 
-def _device(device: models.Device, held: Sequence[models.Lease]) -> Device:
+def _device(device: models.Device, held: Sequence[models.Lease], gpus: frozenset[int]) -> Device:
     here = [lease for lease in held if lease.device_id == device.id]
     known = Device.model_validate(device)
-    return known.model_copy(update={"leases": len(here), "exclusive": any(lease.exclusive for lease in here)})
+    taken = {"leases": len(here), "exclusive": any(lease.exclusive for lease in here)}
+    return known.model_copy(update={"leases": 1, "exclusive": True} if device.id in gpus else taken)

@@ -18,9 +18,11 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     StrictBool,
     StrictFloat,
     StrictInt,
+    model_serializer,
     model_validator,
 )
 
@@ -293,6 +295,8 @@ class DeviceReport(Wire):
     problem: str = Field(
         default="", max_length=2000, description="why the device cannot be used, and the fix"
     )
+    vendor: str = Field(default="", max_length=63, description="of a GPU: nvidia, amd, …")
+    driver: str = Field(default="", max_length=63, description="of a GPU: the driver mode it is in")
 
 
 def _once(keys: Iterable[Hashable], noun: str) -> None:
@@ -372,8 +376,33 @@ class Observed(Wire):
     )
 
 
+class Peer(Wire):
+    """One rank of a gang and where it runs."""
+
+    rank: Count
+    node: Name
+    address: str = Field(max_length=253, description="the host name that its node reported")
+
+
+class Gang(Wire):
+    """Which rank of a gang an attempt is, where the ranks meet (host:port on rank 0's node), and who they are."""
+
+    rank: Count
+    ranks: Positive
+    rendezvous: str = Field(max_length=300)
+    peers: list[Peer] = Field(max_length=1024)
+
+
+class ArrayIndex(Wire):
+    """Which job of an array an attempt is of: `index` from 0 to `size` - 1."""
+
+    array_id: Positive
+    index: Count
+    size: Positive
+
+
 class AttemptSpec(Wire):
-    """One attempt the agent should be running."""
+    """One attempt the agent should be running. What only newer agents know is left out unless it is used."""
 
     attempt_id: Positive
     job_id: Positive
@@ -383,6 +412,16 @@ class AttemptSpec(Wire):
     exclusive: StrictBool
     timeout_s: StrictFloat
     blobs: list[Hash] = Field(default_factory=list, description="inputs to fetch before the start")
+    gpus: list[Name] = Field(default_factory=list, max_length=64, description="the GPUs that are its own")
+    cpus: StrictInt = Field(default=1, ge=1, le=4096, description="its share of the cpu's slots")
+    gang: Gang | None = None
+    array: ArrayIndex | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = serialize(self)
+        usual = {"gpus": [], "cpus": 1, "gang": None, "array": None}
+        return {name: value for name, value in found.items() if name not in usual or value != usual[name]}
 
 
 class Desired(Wire):

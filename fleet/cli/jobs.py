@@ -17,6 +17,7 @@ from fleet.cli.durations import WaitTimeout, duration, positive
 from fleet.cli.kernel_arguments import Arch, Dtype, Key, Shape, Threads, kernel, read_spec, schedule_argument
 from fleet.cli.nodes import find_node
 from fleet.cli.printing import exit_by_state, patiently, show, show_page
+from fleet.cli.requirements import Gpus, Preemptible, Ranks, Require, RetryOn, requirements
 from fleet.cli.text import printable
 from fleet.client import Client
 from fleet.resources import Job
@@ -60,6 +61,17 @@ def submit_job(
         typer.Option("--timeout", parser=positive, metavar="SECONDS", help="Seconds until it is stopped."),
     ] = None,
     max_retries: Annotated[int | None, typer.Option(help="Tries again after lost nodes.")] = None,
+    require: Require = None,
+    gpus: Gpus = None,
+    ranks: Ranks = None,
+    preemptible: Preemptible = False,
+    retry_on: RetryOn = None,
+    queue_timeout_s: Annotated[
+        float | None,
+        typer.Option(
+            "--queue-timeout", parser=positive, metavar="SECONDS", help="It fails when it has waited so long."
+        ),
+    ] = None,
     key: Key = None,
     wait: Wait = False,
     wait_timeout: WaitTimeout = None,
@@ -85,6 +97,10 @@ def submit_job(
             node=find_node(client, node).id if node else None,
             timeout_s=timeout_s,
             max_retries=max_retries,
+            requirements=requirements(require or [], gpus, ranks),
+            preemptible=preemptible or None,
+            queue_timeout_s=queue_timeout_s,
+            retry_on=retry_on,
             idempotency_key=key,
         )
         if waited := wait or wait_timeout is not None:

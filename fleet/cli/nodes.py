@@ -86,6 +86,37 @@ def drain_node(
     show(changed, Text(f"{changed.name} is {changed.state}"), as_json)
 
 
+@app.command("label")
+def label_node(
+    node: NodeName,
+    labels: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE|KEY-]", help="Put one on; KEY- takes it off.")
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Put labels on a node that jobs can ask for."""
+    with connected(url, token_file) as client:
+        found = find_node(client, node)
+        changed = client.label_node(found.id, _labelled(found.labels, labels or []))
+    shown = ", ".join(f"{key}={value}" for key, value in sorted(changed.labels.items())) or "no labels"
+    show(changed, Text(printable(f"{changed.name} has {shown}")), as_json)
+
+
+def _labelled(before: dict[str, str], changes: list[str]) -> dict[str, str]:
+    after = dict(before)
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals and not key.endswith("-"):
+            raise Usage(f"{printable(change)}: give KEY=VALUE to put a label on, or KEY- to take it off")
+        if equals:
+            after[key] = value
+        else:
+            after.pop(key[:-1], None)
+    return after
+
+
 @app.command("trust")
 def trust_node(
     node: NodeName,

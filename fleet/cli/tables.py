@@ -28,7 +28,10 @@ _STYLES = {
     **dict.fromkeys(("succeeded", "done", "online", "ready", "ok"), "green"),
     **dict.fromkeys(("running", "leased"), "cyan"),
     **dict.fromkeys(("failed", "lost", "unreachable", "wrong", "out_of_bounds", "crashed", "hung"), "red"),
-    **dict.fromkeys(("late", "cancelling", "draining", "drained", "cordoned", "compile_failed"), "yellow"),
+    **dict.fromkeys(
+        ("late", "cancelling", "preempting", "stopping", "draining", "drained", "cordoned", "compile_failed"),
+        "yellow",
+    ),
 }
 _ROW_NAMES = {"none": "unoptimized", "given": "as given", "numpy": "NumPy"}
 
@@ -111,6 +114,8 @@ def node(row: Node) -> RenderableType:
         ("contested", "yes: two live agents, both refused; see nodes readmit" if row.contested else ""),
         ("trust", f"{row.trust}: {printable(row.trust_reason)}" if row.trust_reason else row.trust),
         ("pool", printable(row.pool)),
+        ("rack", printable(row.rack)),
+        ("labels", printable(", ".join(f"{key}={value}" for key, value in sorted(row.labels.items())))),
         ("host", f"{row.hostname}, {row.os}"),
         ("size", f"{row.cores} cores, {text.size(row.memory_bytes)}"),
         ("agent", row.agent_version),
@@ -177,7 +182,8 @@ def job(row: Job, attempts: Sequence[Attempt]) -> RenderableType:
         ("job", _bold(f"{row.id} {row.name or ''}".strip())),
         ("does", job_title(row)),
         ("state", state(row.state)),
-        ("waits", row.reason if row.state == "queued" else ""),
+        ("asks for", printable(", ".join(f"{key} {value}" for key, value in row.requirements.items()))),
+        ("waits", row.reason if row.state in ("blocked", "queued") else ""),
         ("took", took(row)),
         ("error", Text(printable(row.error, keep="\n"), style="red") if row.error else None),
     ]
@@ -211,7 +217,7 @@ def _attempts(rows: Sequence[Attempt]) -> Table:
         table.add_row(
             str(row.number),
             printable(row.node),
-            row.device,
+            printable(", ".join([row.device, *row.gpus])),
             state(row.outcome or row.state),
             took(row),
             problem,

@@ -82,6 +82,7 @@ MATRIX = {
         "POST /v1/nodes/{node_id}/drain",
         "PUT /v1/nodes/{node_id}/place",
         "PUT /v1/racks/{site}/{rack}",
+        "PUT /v1/nodes/{node_id}/labels",
     },
     Permission.TRUST: {
         "POST /v1/nodes/{node_id}/retire",

@@ -34,7 +34,7 @@ from fleet.agents.protocol import (
     MeasureResult,
     canonical_hash,
 )
-from fleet.placement import DeviceView, NodeView
+from fleet.requirements import DeviceView, NodeView
 from tests.fleet.acting import GEMM
 
 CPU = DeviceView(id=10, name="cpu", kind="cpu", arch="acme", target_id="t1", slots=2)

@@ -356,6 +356,7 @@ FOR_SCRIPTS = (
     "whoami",
     "nodes list",
     "nodes show tiny1",
+    "nodes label tiny1 zone=a",
     "nodes cordon tiny1",
     "jobs submit noop",
     "jobs cancel 1",

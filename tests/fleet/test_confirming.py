@@ -7,7 +7,7 @@ import pytest
 from fleet.advance import StepJob
 from fleet.agents.protocol import CandidateOutcome, CandidateRef, CandidateResult
 from fleet.confirming import TRIES, Again, Ask, ClaimView, Confirm, Refute, confirming
-from fleet.placement import DeviceView, NodeView
+from fleet.requirements import DeviceView, NodeView
 from tests.fleet.acting import GEMM, TARGET_ID
 
 HASH = "a" * 64

@@ -11,7 +11,7 @@ from fleet.lifecycle_crons import CRON_RUN
 machines = pytest.mark.parametrize("machine", [*MACHINES, CRON_RUN], ids=lambda machine: machine.name)
 # Stable states: they wait for a request or for a resource, not for somebody to finish.
 STABLE = {
-    "job": {"queued"},
+    "job": {"blocked", "queued"},
     "attempt": set(),
     "node": {"enrolled", "ready", "drained"},
     "search": {"queued"},
@@ -58,5 +58,5 @@ def test_advance_follows_the_table_from_text() -> None:
 def test_an_illegal_event_names_what_the_state_accepts() -> None:
     with pytest.raises(InvalidTransition) as caught:
         advance(JOB, "queued", JobEvent.SUCCEED)
-    assert str(caught.value) == "a job that is queued cannot succeed; it accepts lease, fail, cancel"
-    assert caught.value.allowed == ["lease", "fail", "cancel"]
+    assert str(caught.value) == "a job that is queued cannot succeed; it accepts block, lease, fail, cancel"
+    assert caught.value.allowed == ["block", "lease", "fail", "cancel"]

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from fleet.agents.protocol import JobKind
-from fleet.placement import Delay, DeviceView, Needs, NodeView, Placement, Waiting, place
+from fleet.order import Waiting
+from fleet.placement import Delay, Placement, place
+from fleet.requirements import DeviceView, Needs, NodeView
 
 CPU = DeviceView(id=10, name="cpu", kind="cpu", arch="acme-6+avx2", target_id="t1", slots=2)
 TINY1 = NodeView(1, "tiny1", "ready", False, "online", 4, (CPU,))

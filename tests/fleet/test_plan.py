@@ -7,8 +7,9 @@ from typing import Any
 
 from fleet.advance import Hold, SearchView, Start, StepJob
 from fleet.agents.protocol import JobKind, Outcome
-from fleet.placement import DeviceView, Needs, NodeView, Waiting
+from fleet.order import Waiting
 from fleet.plan import AttemptView, Empty, Limits, Plan, Snapshot, plan
+from fleet.requirements import DeviceView, Needs, NodeView
 from tests.fleet.acting import GEMM
 
 CPU = DeviceView(id=10, name="cpu", kind="cpu", arch="acme", target_id="t1", slots=2)

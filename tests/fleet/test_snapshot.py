@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from fleet import db, jobs, nodes, reconcile, rounds, snapshot
+from fleet import db, jobs, nodes, queue, reconcile, rounds, snapshot
 from fleet.advance import Start
 from fleet.agents.protocol import KernelSpec, NoopSpec
 from fleet.artifacts import Kept
@@ -36,11 +36,11 @@ def test_a_node_is_shown_with_its_axes_apart(
 def test_a_crowd_that_cannot_be_placed_hides_nobody(
     session: Session, blobs: Blobs, node: Node, admin: Principal, now: float
 ) -> None:
-    for _ in range(snapshot.HEADS + 10):
+    for _ in range(queue.HEADS + 10):
         jobs.submit(session, KernelSpec(kernel=GEMM, threads=99), principal=admin, now=now)
     late = jobs.submit(session, NoopSpec(), principal=admin, now=now)
     seen = snapshot.load(session, blobs, now, Timings())
-    assert len(seen.waiting) == snapshot.HEADS + 1
+    assert len(seen.waiting) == queue.HEADS + 1
     assert [placed.job_id for placed in plan(seen, now).placements] == [late.id]
 
 

@@ -1,0 +1,120 @@
+"""Load the heads of the queue, as frozen values: of each class the first few jobs, never every row.
+
+A class is a tenant, a priority and a requirement: its jobs wait for the same thing, the oldest first. Of the classes
+those come first whose oldest job would be looked at first.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, load_only
+
+from fleet import wishes
+from fleet.lifecycle import JobState
+from fleet.models import Attempt, Job, Lease, LeaseGpu, Search
+from fleet.order import AGEING_S, Overdue, Waiting
+
+HEADS = 256  # of each class, at most
+CLASSES = 256  # looked at in one tick
+TOTAL = 8192  # jobs looked at in one tick, about
+# Of a queued job only what its placement depends on is read: specs are large.
+_PLACED_BY = load_only(
+    Job.generation,
+    Job.kind,
+    Job.arch,
+    Job.target_id,
+    Job.node_id,
+    Job.threads,
+    Job.priority,
+    Job.state_at,
+    Job.retries,
+    Job.reason,
+    Job.tenant,
+    Job.timeout_s,
+    Job.requires,
+    Job.not_before,
+    raiseload=True,
+)
+
+
+def waiting(session: Session, now: float) -> tuple[Waiting, ...]:
+    """The heads of every class."""
+    ready = (Job.state == JobState.QUEUED) & (Job.not_before <= now)
+    stands = Job.priority - func.min(Job.created_at) / AGEING_S  # the score but for what all have in common
+    kinds = (Job.tenant, Job.priority, Job.requirement)
+    found = session.execute(
+        select(*kinds).where(ready).group_by(*kinds).order_by(stands.desc(), func.min(Job.id)).limit(CLASSES)
+    ).all()
+    heads: list[tuple[Job, float]] = []
+    asked_at = func.coalesce(Search.created_at, Job.created_at)
+    asked = select(Job, asked_at).outerjoin(Search, Search.id == Job.search_id).options(_PLACED_BY)
+    limit = min(HEADS, max(16, TOTAL // max(1, len(found))))
+    for tenant, priority, requirement in found:
+        same = (Job.tenant == tenant) & (Job.priority == priority) & (Job.requirement == requirement)
+        heads += session.execute(asked.where(ready, same).order_by(Job.id).limit(limit)).all()
+    tried = [job.id for job, _ in heads if job.retries]
+    nodes, gpus = _avoid(session, tried), _avoid_gpus(session, tried)
+    none: frozenset[int] = frozenset()
+    return tuple(
+        view(job, asked_at, nodes.get(job.id, none), gpus.get(job.id, none)) for job, asked_at in heads
+    )
+
+
+def view(
+    job: Job, asked_at: float, avoid: frozenset[int] = frozenset(), avoid_gpus: frozenset[int] = frozenset()
+) -> Waiting:
+    """A queued job as placement looks at it."""
+    return Waiting(
+        id=job.id,
+        generation=job.generation,
+        needs=wishes.needs(
+            job.kind,
+            job.requires,
+            arch=job.arch,
+            target_id=job.target_id,
+            node_id=job.node_id,
+            threads=job.threads,
+        ),
+        priority=job.priority,
+        asked_at=asked_at,
+        queued_at=job.state_at,
+        avoid=avoid,
+        reason=job.reason,
+        tenant=job.tenant,
+        timeout_s=job.timeout_s,
+        avoid_gpus=avoid_gpus,
+        not_before=job.not_before,
+    )
+
+
+def _avoid(session: Session, job_ids: Sequence[int]) -> Mapping[int, frozenset[int]]:
+    """The nodes on which each of these jobs was tried before."""
+    found: dict[int, set[int]] = defaultdict(set)
+    query = select(Attempt.job_id, Attempt.node_id).where(Attempt.job_id.in_(job_ids))
+    for job_id, node_id in session.execute(query):
+        found[job_id].add(node_id)
+    return {job_id: frozenset(tried) for job_id, tried in found.items()}
+
+
+def _avoid_gpus(session: Session, job_ids: Sequence[int]) -> Mapping[int, frozenset[int]]:
+    """The GPUs on which each of these jobs was tried before."""
+    found: dict[int, set[int]] = defaultdict(set)
+    query = (
+        select(Attempt.job_id, LeaseGpu.device_id)
+        .join(Lease, Lease.attempt_id == Attempt.id)
+        .join(LeaseGpu, LeaseGpu.lease_id == Lease.id)
+        .where(Attempt.job_id.in_(job_ids))
+    )
+    for job_id, device_id in session.execute(query):
+        found[job_id].add(device_id)
+    return {job_id: frozenset(tried) for job_id, tried in found.items()}
+
+
+def overdue(session: Session, now: float) -> tuple[Overdue, ...]:
+    """Queued jobs that have waited for longer than they were to."""
+    late = (Job.state == JobState.QUEUED) & (Job.state_at + Job.queue_timeout_s < now)
+    query = select(Job.id, Job.generation, Job.queue_timeout_s).where(late).order_by(Job.id).limit(HEADS)
+    return tuple(Overdue(job, generation, limit or 0.0) for job, generation, limit in session.execute(query))
