@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.purity import PURE
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("api", "engine", "fleet", "infra", "migrations")
 Tree = dict[str, str]  # path from the root → source text
@@ -63,46 +65,6 @@ OWNERS = {
     "llvmlite": ("engine/",),
     "safetensors": ("engine/nn/checkpoint.py",),
 }
-# Modules that decide: no I/O, no clock, no randomness.
-PURE = (
-    "fleet/advance.py",
-    "fleet/health.py",
-    "fleet/readings.py",
-    "fleet/baselines.py",
-    "fleet/confirming.py",
-    "fleet/cron_plan.py",
-    "fleet/cron_results.py",
-    "fleet/lifecycle.py",
-    "fleet/lifecycle_crons.py",
-    "fleet/occupancy.py",
-    "fleet/order.py",
-    "fleet/placement.py",
-    "fleet/requirements.py",
-    "fleet/plan.py",
-    "fleet/agents/plan.py",
-    "fleet/agents/signature.py",
-    "engine/dtype.py",
-    "engine/gradient.py",
-    "engine/holes.py",
-    "engine/ir.py",
-    "engine/kernel.py",
-    "engine/leading.py",
-    "engine/leading_axes.py",
-    "engine/memory.py",
-    "engine/needed.py",
-    "engine/neighbours.py",
-    "engine/ops.py",
-    "engine/opts.py",
-    "engine/order.py",
-    "engine/ranges.py",
-    "engine/rewrite.py",
-    "engine/schedule.py",
-    "engine/shapes.py",
-    "engine/shrink.py",
-    "engine/simplify.py",
-    "engine/sizes.py",
-    "engine/spec.py",
-)
 IMPURE_LIBRARIES = frozenset(
     (
         *("asyncio", "ctypes", "datetime", "fcntl", "httpx", "io", "logging", "mmap", "multiprocessing"),
