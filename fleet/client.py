@@ -20,6 +20,7 @@ from fleet.agents.protocol import KernelRef, KernelSpec, NoopSpec, blob_address
 from fleet.client_crons import CronCalls
 from fleet.client_events import EventCalls
 from fleet.client_scheduling import SchedulingCalls
+from fleet.client_telemetry import TelemetryCalls
 from fleet.client_wire import ApiError as ApiError
 from fleet.client_wire import Unreachable as Unreachable
 from fleet.client_wire import document, new_key
@@ -52,7 +53,7 @@ LOG_WAIT_S = 20.0  # how long a request for more of a log is parked
 Spec = NoopSpec | KernelSpec | Mapping[str, Any]
 
 
-class Client(CronCalls, EventCalls, SchedulingCalls):
+class Client(CronCalls, EventCalls, SchedulingCalls, TelemetryCalls):
     """A connection to one control plane: see `client_wire.Connection` for how it is made."""
 
     # ------------------------------------------------------------------------------------------- identity

@@ -95,6 +95,9 @@ class Connection:
         reply = self._send("POST", path, body=body, headers=headers, repeatable=key is not None)
         return model.model_validate(reply.json())
 
+    def _put(self, model: type[Resource], path: str, body: Mapping[str, Any]) -> Resource:
+        return model.model_validate(self._send("PUT", path, body=body, repeatable=True).json())
+
     def _send(
         self,
         method: str,

@@ -42,6 +42,9 @@ VERBS: dict[str, dict[str, str]] = {
         "agent": "Run the agent on a node: enroll, take work, report.",
         "node": "Look at this machine as a node: doctor, rotate-key.",
     },
+    "simulation": {
+        "simulate": "A fleet of simulated nodes against a real server, with switchable faults.",
+    },
 }
 # Files that keep their verbs to themselves: one group under the entry point's name.
 GROUPS = {"engine": "The tensor compiler on this machine, without a server."}

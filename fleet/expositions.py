@@ -6,10 +6,14 @@ that says where a node sits, would spoil the scrape later, where its sender no l
 
 from __future__ import annotations
 
+import hashlib
 import re
+import threading
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fleet.errors import InvalidSpec, TooLarge
 
@@ -25,11 +29,13 @@ OURS = ("fleet_feed_capacity_watts", "fleet_rack_power_budget_watts", "fleet_nod
 _LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*+="(?:[^"\\\n]|\\[\\"n])*+"'
 _NUMBER = r"(?:[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?|[+-]?Inf|NaN)"
 _SAMPLE = rf"fleet_[a-zA-Z0-9_]++(?:\{{(?:{_LABEL}(?:,{_LABEL})*+,?)?\}})? {_NUMBER}"
+_NUMBERS = re.compile(rf" {_NUMBER}\n".encode())
 _LINE = re.compile(rf"(?:{_SAMPLE}|#[^\n]*+)?")
 _TEXT = re.compile(rf"(?:(?:{_SAMPLE}|#[^\n]*+)?\n)*+")
 _TARGET_LABEL = re.compile(rf'^[^#\n][^\n]*[{{,]({"|".join(TARGET_LABELS)})="', re.MULTILINE)
 _QUICK_TARGET_LABEL = re.compile(rf'[{{,](?:{"|".join(TARGET_LABELS)})="')
 _OURS = re.compile(rf"^(?:{'|'.join(OURS)})\b", re.MULTILINE)
+_SERIES = re.compile(r"^(fleet_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _LABELS = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
 
@@ -66,6 +72,36 @@ def check(text: bytes) -> str:
         raise _wrong_line(found)
     _check_names(found)
     return found
+
+
+class Checker:
+    """Checks texts, and remembers the shapes of those that were right: a node's next text differs in its numbers only.
+
+    A known shape costs a fifth of a whole check. May be used from any thread.
+    """
+
+    def __init__(self, remembered: int = 4096) -> None:
+        self._remembered = remembered
+        self._lock = threading.Lock()
+        self._shapes: OrderedDict[bytes, None] = OrderedDict()
+
+    def check(self, text: bytes) -> str:
+        """As `check`."""
+        if len(text) > MAX_TEXT_BYTES or b"\0" in text:  # which stands for a number in a shape
+            return check(text)
+        shape = hashlib.blake2b(_NUMBERS.sub(b"\0\n", text), digest_size=16).digest()
+        with self._lock:
+            known = shape in self._shapes
+            if known:
+                self._shapes.move_to_end(shape)
+        if known:
+            return text.decode("utf-8")
+        found = check(text)
+        with self._lock:
+            self._shapes[shape] = None
+            if len(self._shapes) > self._remembered:
+                self._shapes.popitem(last=False)
+        return found
 
 
 def _check_names(found: str) -> None:
@@ -115,16 +151,21 @@ class Sample:
 
 
 class Reader:
-    """Reads the samples of some families out of checked texts; about 1 µs for each line that is not of them."""
+    """Reads the samples of some families out of checked texts; about half a microsecond for a line of another family."""
 
     def __init__(self, *names: str) -> None:
-        self._lines = re.compile(rf"^({'|'.join(map(re.escape, names))})(?:\{{(.*)\}})? (\S+)$", re.MULTILINE)
+        self._names = frozenset(names)
 
     def read(self, text: str) -> Iterator[Sample]:
         """Every sample of the families, in the order of the text."""
-        for name, labels, value in self._lines.findall(text):
-            pairs = tuple((key, _unescaped(said)) for key, said in _LABELS.findall(labels))
-            yield Sample(name, pairs, float(value))
+        for name, labels, value in _SERIES.findall(text):
+            if name in self._names:
+                yield Sample(name, _pairs(labels), float(value))
+
+
+@lru_cache(maxsize=1 << 16)  # a node's series are the same in each of its texts
+def _pairs(labels: str) -> tuple[tuple[str, str], ...]:
+    return tuple((key, _unescaped(said)) for key, said in _LABELS.findall(labels))
 
 
 def _unescaped(said: str) -> str:

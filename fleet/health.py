@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fleet.expositions import Sample
-from fleet.readings import gpu_name
+from fleet.readings import SKEW, gpu_name
 
 
 class Verdict(StrEnum):
@@ -105,21 +105,17 @@ def worst(found: Sequence[Finding]) -> Mapping[str, Finding]:
     return chosen
 
 
-def _gpu(sample: Sample) -> str:
-    return gpu_name(sample.label("gpu"))
-
-
 def _gpus_gone(by_name: Mapping[str, Sequence[Sample]]) -> Iterable[Finding]:
     for sample in by_name["fleet_gpu_up"]:
         if sample.value == 0:
-            yield Finding(_gpu(sample), Verdict.FAILED, "the GPU does not answer", Action.REBOOT)
+            yield Finding(gpu_name(sample), Verdict.FAILED, "the GPU does not answer", Action.REBOOT)
     for sample in by_name["fleet_gpu_driver_state"]:
         if sample.label("state") == "none" and sample.value == 1:
-            yield Finding(_gpu(sample), Verdict.SUSPECT, "no driver has the GPU", Action.LOAD_DRIVER)
+            yield Finding(gpu_name(sample), Verdict.SUSPECT, "no driver has the GPU", Action.LOAD_DRIVER)
     for sample in by_name["fleet_gpu_recovery_action"]:
         if sample.value:
             action = _RECOVERIES.get(int(sample.value), Action.RESET)
-            yield Finding(_gpu(sample), Verdict.SUSPECT, f"its driver asks for: {action}", action)
+            yield Finding(gpu_name(sample), Verdict.SUSPECT, f"its driver asks for: {action}", action)
 
 
 def _xids(samples: Iterable[Sample], now: float, rules: Policy) -> Iterable[Finding]:
@@ -130,27 +126,27 @@ def _xids(samples: Iterable[Sample], now: float, rules: Policy) -> Iterable[Find
         recent = now - sample.value < rules.xid_recent_s
         # what asks for a reset or a reboot is not over because time has passed: the agent forgets it with the reboot
         if verdict is not Verdict.OK and (recent or verdict is not Verdict.WARNED):
-            yield Finding(_gpu(sample), verdict, f"XID {xid}", action)
+            yield Finding(gpu_name(sample), verdict, f"XID {xid}", action)
 
 
 def _memory(by_name: Mapping[str, Sequence[Sample]]) -> Iterable[Finding]:
     for sample in by_name["fleet_gpu_ecc_errors_total"]:
         if sample.label("kind") == "uncorrected" and sample.label("scope") == "volatile" and sample.value:
             reason = f"{sample.value:.0f} uncorrected memory errors since its driver was loaded"
-            yield Finding(_gpu(sample), Verdict.SUSPECT, reason, Action.RESET)
+            yield Finding(gpu_name(sample), Verdict.SUSPECT, reason, Action.RESET)
     for sample in by_name["fleet_gpu_remap_failed"]:
         if sample.value:
             yield Finding(
-                _gpu(sample), Verdict.FAILED, "a row of its memory could not be replaced", Action.REPLACE
+                gpu_name(sample), Verdict.FAILED, "a row of its memory could not be replaced", Action.REPLACE
             )
 
 
 def _throttled(samples: Iterable[Sample]) -> Iterable[Finding]:
     for sample in samples:
         reason = sample.label("reason")
-        if sample.value and reason in ("hw_thermal", "hw_power_brake"):
+        if sample.value and reason in ("hw_thermal", "power_brake"):
             action = Action.COOL if reason == "hw_thermal" else Action.POWER
-            yield Finding(_gpu(sample), Verdict.WARNED, f"clocks are held down: {reason}", action)
+            yield Finding(gpu_name(sample), Verdict.WARNED, f"clocks are held down: {reason}", action)
 
 
 def _drives(by_name: Mapping[str, Sequence[Sample]], rules: Policy) -> Iterable[Finding]:
@@ -185,7 +181,7 @@ def _node(by_name: Mapping[str, Sequence[Sample]], rules: Policy) -> Iterable[Fi
         if up < sample.value:
             reason = f"{up} of {sample.value:.0f} GPUs answer"
             yield Finding("node", Verdict.WARNED, reason, Action.REBOOT)
-    for sample in by_name["fleet_agent_clock_offset_seconds"]:
+    for sample in by_name[SKEW]:
         if abs(sample.value) > rules.clock_offset_s:
-            reason = f"its clock is {sample.value:+.1f} s off"
+            reason = f"its clock is {-sample.value:+.1f} s off"
             yield Finding("node", Verdict.WARNED, reason, Action.SYNC_CLOCK)

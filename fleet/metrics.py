@@ -34,6 +34,7 @@ from fleet.models import (
     TunedKernel,
 )
 from fleet.places import Standpoint
+from fleet.readings import SKEW
 from fleet.redaction import label
 from fleet.settings import Timings
 from fleet.telemetry import Telemetry
@@ -192,13 +193,21 @@ def _nodes(
     age = GaugeMetricFamily(
         "fleet_node_metrics_age_seconds", "How old the node's latest exposition is.", labels=WHERE
     )
+    skew = GaugeMetricFamily(
+        SKEW,
+        "How far the node's clock was behind at its latest exposition, with what the way took.",
+        labels=WHERE,
+    )
     said = sources.telemetry.readings([row.id for row in rows])
     for row in rows:
         online.add_metric(_at(row, where), contacts[row.id] == nodes.Contact.ONLINE)
         cordoned.add_metric(_at(row, where), row.cordoned)
-        since = said[row.id][0] if row.id in said else sources.up_since
+        latest = said.get(row.id)
+        since = sources.up_since if latest is None else latest.received_at
         age.add_metric(_at(row, where), max(0.0, at - since))
-    yield from (online, cordoned, age)
+        if latest is not None:
+            skew.add_metric(_at(row, where), latest.skew_s)
+    yield from (online, cordoned, age, skew)
 
 
 def _gpus(session: Session, rows: Sequence[Node], where: Mapping[int, Standpoint]) -> Iterator[Metric]:

@@ -37,9 +37,10 @@ FAULTS = (
     "fleet_drive_available_spare_ratio",
     "fleet_drive_critical_warning",
     "fleet_raid_array_up",
-    "fleet_agent_clock_offset_seconds",
     "fleet_collector_success",
 )
+# Not said by the node: how far its signature's time was behind ours, with what the way took.
+SKEW = "fleet_node_clock_skew_seconds"
 READER = Reader(*GPU_FIELDS, HOTTEST, POWER, *FAULTS)
 
 
@@ -81,9 +82,10 @@ class Reading:
         return Reading(gpus, document["power_watts"], document["power_source"])
 
 
-def gpu_name(label: str) -> str:
-    """A GPU as the inventory calls it: gpu0 for the label 0."""
-    return f"gpu{label}" if label.isdigit() else label
+def gpu_name(sample: Sample) -> str:
+    """A GPU as the inventory calls it: gpu0 for the label 0. One that fell off the bus may have lost its number."""
+    number = sample.label("gpu")
+    return f"gpu{number}" if number.isdigit() else number or f"gpu at {sample.label('uuid')}"
 
 
 def read(samples: Iterable[Sample]) -> Reading:
@@ -97,7 +99,7 @@ def read(samples: Iterable[Sample]) -> Reading:
         name = GPU_FIELDS.get(sample.name)
         if name is None and sample.name != HOTTEST:
             continue
-        values = gpus.setdefault(gpu_name(sample.label("gpu")), {})
+        values = gpus.setdefault(gpu_name(sample), {})
         if name is None:
             values["temperature_celsius"] = max(sample.value, values.get("temperature_celsius", sample.value))
         elif sample.value == sample.value:  # NaN says nothing

@@ -42,6 +42,20 @@ class Exposition:
 
 
 @dataclass(frozen=True)
+class Latest:
+    """The latest exposition without its text: when it came, when it was signed, and what was read in it."""
+
+    received_at: float
+    signed_at: float
+    reading: Reading
+
+    @property
+    def skew_s(self) -> float:
+        """How far the node's clock was behind ours, with what the way took."""
+        return self.received_at - self.signed_at
+
+
+@dataclass(frozen=True)
 class Point:
     """One moment of a node's last hour."""
 
@@ -58,8 +72,8 @@ class Telemetry(Protocol):
     def latest(self, node_id: int) -> Exposition | None:
         """The node's latest; None before the first."""
 
-    def readings(self, node_ids: Sequence[int]) -> Mapping[int, tuple[float, Reading]]:
-        """When these nodes' latest came, and what was read in it; a node that never said anything is missing."""
+    def readings(self, node_ids: Sequence[int]) -> Mapping[int, Latest]:
+        """These nodes' latest; a node that never said anything is missing."""
 
     def history(self, node_id: int, since: float) -> Sequence[Point]:
         """The node's points after `since`, oldest first."""
@@ -97,10 +111,14 @@ class InMemory:
         """See Telemetry."""
         return self._latest.get(node_id)
 
-    def readings(self, node_ids: Sequence[int]) -> Mapping[int, tuple[float, Reading]]:
+    def readings(self, node_ids: Sequence[int]) -> Mapping[int, Latest]:
         """See Telemetry."""
         found = ((node_id, self._latest.get(node_id)) for node_id in node_ids)
-        return {node_id: (each.received_at, each.reading) for node_id, each in found if each is not None}
+        return {
+            node_id: Latest(each.received_at, each.signed_at, each.reading)
+            for node_id, each in found
+            if each is not None
+        }
 
     def history(self, node_id: int, since: float) -> Sequence[Point]:
         """See Telemetry."""
@@ -169,12 +187,16 @@ class InRows:
             return None
         return Exposition(row.packed, row.received_at, row.signed_at, Reading.of_document(row.reading))
 
-    def readings(self, node_ids: Sequence[int]) -> Mapping[int, tuple[float, Reading]]:
+    def readings(self, node_ids: Sequence[int]) -> Mapping[int, Latest]:
         """See Telemetry."""
-        columns = (ExpositionRow.node_id, ExpositionRow.received_at, ExpositionRow.reading)
+        row = ExpositionRow
+        columns = (row.node_id, row.received_at, row.signed_at, row.reading)
         with self._read() as session:
             rows = session.execute(select(*columns).where(ExpositionRow.node_id.in_(node_ids))).all()
-        return {node_id: (at, Reading.of_document(document)) for node_id, at, document in rows}
+        return {
+            node_id: Latest(at, signed_at, Reading.of_document(document))
+            for node_id, at, signed_at, document in rows
+        }
 
     def history(self, node_id: int, since: float) -> Sequence[Point]:
         """See Telemetry."""

@@ -7,6 +7,7 @@ PURE = (
     "fleet/advance.py",
     "fleet/health.py",
     "fleet/readings.py",
+    "fleet/simulation/faults.py",
     "fleet/baselines.py",
     "fleet/confirming.py",
     "fleet/cron_plan.py",

@@ -21,6 +21,8 @@ PACKAGES = ("api", "engine", "fleet", "infra", "migrations")
 Tree = dict[str, str]  # path from the root → source text
 
 SIMULATED = (
+    "fleet.agents.client",
+    "fleet.agents.keys",
     "fleet.agents.protocol",
     "fleet.agents.signature",
     "fleet.agents.samples",
@@ -34,7 +36,6 @@ MAY_IMPORT = {
     "fleet/remote.py": ("fleet", "engine.device"),
     # Simulated nodes speak and look as agents do.
     "fleet/simulation": ("fleet", "!fleet.agents", *SIMULATED),
-    "fleet/simulation.py": ("fleet", "!fleet.agents", *SIMULATED),
     "fleet": ("fleet", "!fleet.agents", "fleet.agents.protocol", "fleet.agents.signature"),
     "api": ("api", "fleet", "!fleet.agents", "fleet.agents.protocol", "fleet.agents.signature"),
     "migrations": ("migrations", "fleet", "!fleet.agents"),
@@ -48,8 +49,21 @@ OWNERS = {
     "uvicorn": ("api/",),
     "sqlalchemy": ("fleet/", "!fleet/agents/", "migrations/"),
     "alembic": ("fleet/db.py", "migrations/"),
-    "httpx": ("fleet/client_wire.py", "fleet/client_events.py", "fleet/guard.py", "fleet/agents/client.py"),
-    "typer": ("fleet/cli", "fleet/command.py", "fleet/agents/cli.py", "api/", "engine/cli.py"),
+    "httpx": (
+        "fleet/client_wire.py",
+        "fleet/client_events.py",
+        "fleet/guard.py",
+        "fleet/agents/client.py",
+        "fleet/simulation/wire.py",
+    ),
+    "typer": (
+        "fleet/cli",
+        "fleet/simulation/cli.py",
+        "fleet/command.py",
+        "fleet/agents/cli.py",
+        "api/",
+        "engine/cli.py",
+    ),
     "cronsim": ("fleet/firetimes.py",),
     "zoneinfo": ("fleet/firetimes.py",),
     "cryptography": (

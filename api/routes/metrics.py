@@ -31,6 +31,7 @@ _EXPOSITION: dict[int | str, dict[str, Any]] = {
         "content": {"text/plain": {"schema": {"type": "string"}}},
     }
 }
+CHECKER = expositions.Checker()
 router = Router(tags=["metrics"], route_class=StrictRoute, responses=problems(401, 403, 422, 503))
 
 
@@ -73,12 +74,13 @@ async def push_metrics(
 
 
 def _keep(parts: Parts, node_id: int, signed_at: float, content: bytes, encoding: str) -> None:
-    text = expositions.check(expositions.unpacked(content, encoding))
+    text = CHECKER.check(expositions.unpacked(content, encoding))
     packed = content if encoding == "gzip" else gzip.compress(content, SMALLEST_PACKED_LEVEL)
-    samples = list(readings.READER.read(text))
     with parts.read() as session:
         moment = now(session)
         before = faults.known(session, [node_id]).get(node_id, ())
+    skew = expositions.Sample(readings.SKEW, (), moment - signed_at)
+    samples = [*readings.READER.read(text), skew]
     parts.telemetry.put(node_id, Exposition(packed, moment, signed_at, readings.read(samples)))
     found = health.worst(health.findings(samples, moment))
     if faults.differ(before, found):

@@ -14,7 +14,7 @@ from fleet import faults, models, nodes, places
 from fleet.db import Session, now
 from fleet.readings import Reading as Measured
 from fleet.resources import Page
-from fleet.telemetry import KEPT_S
+from fleet.telemetry import KEPT_S, Latest
 from fleet.telemetry_resources import Finding, GpuSample, NodeHistory, NodeTelemetry
 
 router = Router(
@@ -80,12 +80,13 @@ def _node(
     row: models.Node,
     place: places.Standpoint,
     wrong: Sequence[models.FindingRow],
-    said: tuple[float, Measured] | None,
+    said: Latest | None,
     at: float,
     stale_s: float,
     contact: str,
 ) -> NodeTelemetry:
-    measured_at, reading = said if said is not None else (None, Measured())
+    measured_at = None if said is None else said.received_at
+    reading = Measured() if said is None else said.reading
     return NodeTelemetry(
         node_id=row.id,
         node=row.name,

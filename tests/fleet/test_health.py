@@ -4,10 +4,10 @@ import pytest
 
 from fleet.expositions import Reader
 from fleet.health import XID_ACTIONS, XID_VERDICTS, Action, Finding, Policy, Verdict, findings, worst
-from fleet.readings import FAULTS
+from fleet.readings import FAULTS, SKEW
 
 NOW = 1_800_000_000.0
-READER = Reader(*FAULTS)
+READER = Reader(*FAULTS, SKEW)
 
 
 def found(text: str, policy: Policy | None = None) -> tuple[Finding, ...]:
@@ -37,7 +37,7 @@ def test_a_node_that_is_well_has_no_findings() -> None:
         ('fleet_gpu_recovery_action{gpu="0"} 2\n', "gpu0", Verdict.SUSPECT, Action.REBOOT),
         ('fleet_gpu_remap_failed{gpu="0"} 1\n', "gpu0", Verdict.FAILED, Action.REPLACE),
         ('fleet_gpu_throttled{gpu="0",reason="hw_thermal"} 1\n', "gpu0", Verdict.WARNED, Action.COOL),
-        ('fleet_gpu_throttled{gpu="0",reason="hw_power_brake"} 1\n', "gpu0", Verdict.WARNED, Action.POWER),
+        ('fleet_gpu_throttled{gpu="0",reason="power_brake"} 1\n', "gpu0", Verdict.WARNED, Action.POWER),
         (
             'fleet_gpu_ecc_errors_total{gpu="0",kind="uncorrected",scope="volatile"} 2\n',
             "gpu0",
@@ -50,7 +50,7 @@ def test_a_node_that_is_well_has_no_findings() -> None:
         ('fleet_drive_available_spare_ratio{serial="S1"} 0.05\n', "drive S1", Verdict.WARNED, None),
         ('fleet_raid_array_up{array="md0"} 0\n', "node", Verdict.WARNED, Action.REPLACE),
         ('fleet_gpu_up{gpu="0"} 1\nfleet_gpus_expected 8\n', "node", Verdict.WARNED, Action.REBOOT),
-        ("fleet_agent_clock_offset_seconds -7\n", "node", Verdict.WARNED, Action.SYNC_CLOCK),
+        ("fleet_node_clock_skew_seconds -7\n", "node", Verdict.WARNED, Action.SYNC_CLOCK),
     ],
 )
 def test_each_fault_has_its_verdict_and_its_action(

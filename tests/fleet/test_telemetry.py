@@ -16,7 +16,16 @@ from fleet.agents.keys import Key
 from fleet.errors import StaleWrite
 from fleet.principals import Principal
 from fleet.readings import GpuReading, Reading
-from fleet.telemetry import KEPT_S, POINT_EVERY_S, Exposition, InMemory, InRows, Telemetry, telemetry_for
+from fleet.telemetry import (
+    KEPT_S,
+    POINT_EVERY_S,
+    Exposition,
+    InMemory,
+    InRows,
+    Latest,
+    Telemetry,
+    telemetry_for,
+)
 from fleet.telemetry_rows import UNLOGGED
 from tests.fleet.acting import inventory
 from tests.postgresql import database, server
@@ -67,7 +76,7 @@ def test_the_latest_text_is_kept_with_its_age_and_what_was_read(store: Telemetry
     store.put(1, said(100.0))
     store.put(1, said(110.0, b"newer"))
     assert store.latest(1) == said(110.0, b"newer")
-    assert store.readings([1, 2]) == {1: (110.0, READING)}
+    assert store.readings([1, 2]) == {1: Latest(110.0, 110.0, READING)}
 
 
 @pytest.mark.parametrize("at", [99.0, 100.0])
