@@ -1,4 +1,4 @@
-"""Jobs: what was asked for. Submitting, reading, cancelling, and the logs of their attempts."""
+"""Jobs: what was asked for. Submitting, reading, cancelling."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet import events, idempotency, kernels, nodes, permissions, wishes
+from fleet import commands, events, idempotency, kernels, nodes, permissions, wishes
 from fleet.agents.protocol import (
+    CommandSpec,
     ConfirmSpec,
     ExpandSpec,
     JobKind,
@@ -17,17 +18,16 @@ from fleet.agents.protocol import (
     MeasureSpec,
     NoopSpec,
 )
-from fleet.errors import InvalidSpec, InvalidTransition, NotFound, StaleWrite
+from fleet.errors import InvalidSpec, InvalidTransition, NotFound
 from fleet.firing import amend
 from fleet.firing import fire as fire_row
 from fleet.lifecycle import JOB, AttemptState, JobEvent, JobState
-from fleet.models import Attempt, Job, Lease, LogChunk, Node, Search
+from fleet.models import Attempt, Job, Node, Search
 from fleet.principals import Principal
 from fleet.wishes import Requirements
 
-Spec = NoopSpec | KernelSpec | ExpandSpec | MeasureSpec | ConfirmSpec
-MAX_LOG_BYTES = 4 << 20
-TRUNCATED = b"\n[the log is truncated here: it is longer than 4 MiB]\n"
+PublicSpec = NoopSpec | KernelSpec | CommandSpec
+Spec = PublicSpec | ExpandSpec | MeasureSpec | ConfirmSpec
 INTERNAL = (JobKind.EXPAND, JobKind.MEASURE, JobKind.CONFIRM)
 
 
@@ -41,7 +41,7 @@ def fire(session: Session, job: Job, event: JobEvent, now: float, **changes: Any
 
 def submit(
     session: Session,
-    spec: NoopSpec | KernelSpec,
+    spec: PublicSpec,
     *,
     principal: Principal,
     now: float,
@@ -92,7 +92,7 @@ def permit(principal: Principal) -> None:
     permissions.require(principal, permissions.Permission.WORK)
 
 
-def _check(session: Session, spec: NoopSpec | KernelSpec, asked: dict[str, Any]) -> None:
+def _check(session: Session, spec: PublicSpec, asked: dict[str, Any]) -> None:
     if not 0 < asked["timeout_s"] <= 86_400:
         raise InvalidSpec("timeout_s", f"{asked['timeout_s']} must be above 0 and at most 86400 seconds")
     if not 0 <= asked["max_retries"] <= 10:
@@ -106,6 +106,8 @@ def _check(session: Session, spec: NoopSpec | KernelSpec, asked: dict[str, Any])
         kernels.check(session, spec.kernel, "spec.kernel")
         if spec.tuned is not None:
             raise InvalidSpec("spec.tuned", "is filled in by the control plane; ask with schedule 'tuned'")
+    if isinstance(spec, CommandSpec):
+        commands.check(session, spec)
 
 
 def insert(
@@ -238,47 +240,3 @@ def redirect(session: Session, attempts: Sequence[Attempt]) -> None:
     for attempt in attempts:
         since = nodes.redirect(session, attempt.node_id)
         amend(session, "attempt", attempt, {"since_generation": since})
-
-
-# ------------------------------------------------------------------------------------------------ logs
-
-
-def append_log(session: Session, node_id: int, attempt_id: int, fence: int, offset: int, data: bytes) -> int:
-    """Append a piece of an attempt's log; returns how many bytes of the log there are: send from there on.
-
-    A piece that begins too far on is not kept; an overlap is skipped. Beyond 4 MiB bytes are counted, not
-    kept, with a visible mark. NotFound for another node's attempt, StaleWrite for an old fence.
-    """
-    attempt = session.get(Attempt, attempt_id)
-    if attempt is None or attempt.node_id != node_id:
-        raise NotFound("attempt", attempt_id)
-    held = session.scalars(select(Lease.id).where(Lease.attempt_id == attempt_id)).one()
-    if held != fence:
-        raise StaleWrite("attempt", attempt_id, f"fence {fence} is not {held}")
-    known = attempt.log_bytes
-    fresh = data[known - offset :] if offset <= known else b""
-    if fresh:
-        _keep(session, attempt_id, known, fresh)
-        attempt.log_bytes = known + len(fresh)
-        session.flush()
-    return attempt.log_bytes
-
-
-def _keep(session: Session, attempt_id: int, offset: int, data: bytes) -> None:
-    room = MAX_LOG_BYTES - offset
-    if room <= 0:
-        return
-    kept = data if len(data) <= room else data[:room] + TRUNCATED
-    session.add(LogChunk(attempt_id=attempt_id, offset=offset, data=kept))
-
-
-def logs(session: Session, attempt_id: int, offset: int = 0, limit: int = 1 << 20) -> bytes:
-    """Up to `limit` bytes of an attempt's log from `offset` on."""
-    past = LogChunk.offset + func.length(LogChunk.data) > offset
-    query = select(LogChunk).where(LogChunk.attempt_id == attempt_id, past).order_by(LogChunk.offset)
-    found = bytearray()
-    for chunk in session.scalars(query.execution_options(yield_per=16)):
-        found += chunk.data[max(0, offset - chunk.offset) :]
-        if len(found) >= limit:
-            break
-    return bytes(found[:limit])

@@ -110,9 +110,10 @@ def _spec(session: Session, job: Job, device: Device) -> dict[str, Any]:
 
 
 def _inputs(spec: Mapping[str, Any]) -> list[str]:
-    """The blobs that the attempt reads: a kernel that is given by its hash."""
+    """The blobs that the attempt reads: a kernel that is given by its hash, a command's files."""
     address = spec.get("kernel", {}).get("hash")
-    return [address] if address else []
+    files = [file["blob"] for file in spec.get("files", [])]
+    return list(dict.fromkeys([address, *files] if address else files))
 
 
 # --------------------------------------------------------------------------------------------- reading

@@ -285,12 +285,20 @@ class Blob(Table):
 
 
 class LogChunk(Table):
-    """A piece of an attempt's log, at its offset in bytes."""
+    """A piece of an attempt's log, of one stream: at its offset in bytes in the whole of it, and in its stream; the
+    sequence numbers of an attempt's chunks count from 0."""
 
     __tablename__ = "log_chunks"
     attempt_id: Mapped[int] = mapped_column(ForeignKey("attempts.id"), primary_key=True)
     offset: Mapped[int] = mapped_column(primary_key=True)
     data: Mapped[bytes]
+    sequence: Mapped[int]
+    stream: Mapped[str]
+    stream_offset: Mapped[int]
+    __table_args__ = (
+        one_of("stream", ["stdout", "stderr", "system"]),
+        UniqueConstraint("attempt_id", "sequence"),
+    )
 
 
 class Kernel(Table):

@@ -149,6 +149,25 @@ class Job(Resource):
     finished_at: Timestamp | None = None
 
 
+class LogPiece(Resource):
+    """A chunk of an attempt's log, of one stream."""
+
+    attempt_id: int
+    sequence: int = Field(description="which chunk of the attempt it is, from 0 on: the order of all streams")
+    stream: Literal["stdout", "stderr", "system"] = Field(description="system: what the agent has to say")
+    offset: int = Field(description="where in the stream the bytes begin")
+    data: str = Field(description="the bytes, in base64")
+
+
+class LogPieces(Resource):
+    """Chunks in order. `attempt` and `after` are where to read on; `end`: the job is final, and there are no more."""
+
+    items: list[LogPiece]
+    attempt: int | None = None
+    after: int = -1
+    end: bool = False
+
+
 class Attempt(Resource):
     """One try at a job on one node."""
 

@@ -16,7 +16,7 @@ from api.routing import Router
 from api.schemas import binary, problems
 from api.signed import Signed
 from api.waits import job_key, node_key
-from fleet import identities, jobs, leases, nodes, sync
+from fleet import identities, leases, logs, nodes, sync
 from fleet.agents.protocol import (
     Desired,
     EnrollRequest,
@@ -89,10 +89,14 @@ def append_log(
     ],
     content: RawBody,
     parts: PartsDep,
+    runs: Annotated[
+        str | None,
+        Query(max_length=8192, pattern=logs.RUNS, description="which stream the bytes came by: o120.e33"),
+    ] = None,
 ) -> LogAck:
     """Answers how much of the log is there: the agent continues there, whatever it sent twice or too early."""
     with parts.write() as session:
-        known = jobs.append_log(session, principal.id, attempt_id, fence, offset, content)
+        known = logs.append(session, principal.id, attempt_id, fence, offset, content, runs)
         job_id = leases.get(session, attempt_id).job_id
     parts.waits.hint(job_key(job_id))  # a log makes no event
     return LogAck(offset=known)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 
-from fastapi import Query, Response
+from fastapi import Query
 from pydantic import Field, StrictBool, StrictFloat, StrictInt
-from starlette.responses import PlainTextResponse
 
 from api.auth import Reader, Writer
 from api.body import StrictRoute
 from api.deps import IdempotencyKey, Parts, PartsDep, Reading, WaitQuery, Writing
-from api.pages import LARGEST_ID, PageDep, RowId, next_cursor
-from api.routes.attempts import LogSlice, attempt_resources, log_slice
+from api.pages import PageDep, RowId, next_cursor
+from api.routes.attempts import attempt_resources
 from api.routing import Router
 from api.schemas import Request, problems
 from api.waits import job_key
@@ -111,31 +110,6 @@ def list_attempts(principal: Reader, session: Reading, job_id: RowId) -> Page[At
     return Page(items=attempt_resources(session, rows))
 
 
-@router.get(
-    "/{job_id}/logs",
-    summary="Read a job's log, or wait for more of it",
-    response_class=PlainTextResponse,
-    responses=problems(404),
-)
-async def job_logs(
-    principal: Reader,
-    parts: PartsDep,
-    job_id: RowId,
-    offset: Annotated[int, Query(ge=0, le=LARGEST_ID, description="bytes of the attempt's log to skip")] = 0,
-    attempt: Annotated[
-        Annotated[int, Field(ge=1, le=LARGEST_ID)] | Literal["first", "last"],
-        Query(description="where to begin: an attempt's id, first or last"),
-    ] = "last",
-    limit: Annotated[int, Query(ge=1, le=1 << 20, description="how many bytes at most")] = 1 << 18,
-    wait: WaitQuery = 0.0,
-) -> Response:
-    """UTF-8 text. The headers `Log-Attempt` and `Log-Offset` say where to read on, and `Log-End` is true when the
-    job is final and all of its log was read. At the end of a retried attempt, its successor's log follows."""
-    look = partial(_read_log, parts, (job_id, principal.tenant), attempt, offset, limit)
-    found = await parts.waits.look_until(job_key(job_id), wait, look, LogSlice.is_news)
-    return PlainTextResponse(found.content, headers=found.headers())
-
-
 def job_resource(session: Session, job: models.Job) -> Job:
     """A job's row as the API shows it, with the names of the node that it must run on and of that where it ran."""
     (resource,) = _job_resources(session, [job])
@@ -167,11 +141,3 @@ def _read(parts: Parts, job_id: int, tenant: str) -> Job:
 
 def _is_final(job: Job) -> bool:
     return job.state in JOB.final
-
-
-def _read_log(parts: Parts, asked: tuple[int, str], attempt: int | str, offset: int, limit: int) -> LogSlice:
-    """Of a job (by its id and tenant)."""
-    with parts.read() as session:
-        job = jobs.owned(session, *asked)
-        final = job.state in JOB.final
-        return log_slice(session, jobs.attempts(session, job.id), attempt, offset, limit, final)

@@ -6,7 +6,7 @@ attempts/7-3/          attempt 7 under fence 3
   stop.json            the agent: end it, please
   progress.json        the supervisor: what the task said last of how far it is
   result.json          the supervisor: what the task said of its end: outcome, and result or error
-  log                  the supervisor: what the task printed, up to the limit
+  log, log.runs        the supervisor: what the task printed, up to the limit, and by which stream (agents.logs)
   kept/                the supervisor: the artifacts that are within the limits
   work/                the task's working directory, with artifacts/ (out), blobs/ (in), tmp/ and cache/
 
@@ -54,7 +54,7 @@ class Key:
 class Limits:
     """What an attempt may use and leave behind, and how long it may take to end when told to."""
 
-    grace_s: float = 2.0
+    grace_s: float = 1.0  # a cancellation is to be over within 2 s, whatever the task does
     log_bytes: int = 8 << 20
     artifact_bytes: int = 64 << 20
     artifact_count: int = 64

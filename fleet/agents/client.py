@@ -14,6 +14,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from fleet.agents.keys import Key, Signer
+from fleet.agents.logs import Piece
 from fleet.agents.protocol import (
     Desired,
     EnrollRequest,
@@ -165,13 +166,13 @@ class ControlPlane:
         )
         return _parsed(Desired, answer)
 
-    def upload_log(self, attempt_id: int, fence: int, offset: int, chunk: bytes) -> int:
+    def upload_log(self, attempt_id: int, fence: int, offset: int, piece: Piece) -> int:
         """Send the log's bytes from `offset`; returns how many bytes from its beginning the server has."""
         answer = self._call(
             "PUT",
             f"/v1/agents/attempts/{attempt_id}/logs",
-            params={"offset": offset, "fence": fence},
-            content=chunk,
+            params={"offset": offset, "fence": fence, "runs": piece.text()},
+            content=piece.content,
             headers={"content-type": "application/octet-stream"},
         )
         return _parsed(LogAck, answer).offset

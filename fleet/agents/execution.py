@@ -13,6 +13,7 @@ from fleet.agents.attempts import Assignment
 from fleet.agents.processes import clock
 from fleet.agents.protocol import Outcome
 from fleet.agents.reports import Voice
+from fleet.agents.tasks.command import surroundings
 from fleet.agents.tasks.context import Failed, TaskContext, Tasks
 
 _MOST_INLINE = 64 * 1024
@@ -26,7 +27,12 @@ _MACHINE = frozenset(
 def execute(assignment: Assignment, tasks: Tasks, work: Path, cache: Path, voice: Voice) -> None:
     """Run the task of an attempt in the folder `work` and say how it ended."""
     spec = assignment.attempt.spec.model_dump(mode="json", by_alias=True)
-    context = TaskContext(cache=cache, renderer_factory=tasks.renderer_factory)
+    told = assignment.attempt
+    context = TaskContext(
+        cache=cache,
+        renderer_factory=tasks.renderer_factory,
+        surroundings=surroundings(told.job_id, told.attempt_id, told.device, work),
+    )
     try:
         result = tasks.by_kind[spec["kind"]](spec, work, Reporter(voice), context)
         document = {"outcome": Outcome.SUCCEEDED, "result": _inline(result, work)}

@@ -7,16 +7,12 @@ versions back.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Hashable, Iterable
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     StrictBool,
@@ -26,38 +22,26 @@ from pydantic import (
     model_validator,
 )
 
+from fleet.agents.command_spec import ArtifactName
+from fleet.agents.command_spec import CommandSpec as CommandSpec
+from fleet.agents.command_spec import InputFile as InputFile
+from fleet.agents.wire import LARGEST_INT as LARGEST_INT
+from fleet.agents.wire import Count as Count
+from fleet.agents.wire import Hash as Hash
+from fleet.agents.wire import Name as Name
+from fleet.agents.wire import Positive as Positive
+from fleet.agents.wire import Wire as Wire
+from fleet.agents.wire import blob_address as blob_address
+from fleet.agents.wire import canonical_hash as canonical_hash
+
 PROTOCOL_VERSION = 2
-# A blob's address, a kernel's content hash, a schedule's hash: hex SHA3-256.
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 PublicKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 SignatureHex = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
-# Every client's numbers hold an integer of this size exactly, and so does every column of the database.
-LARGEST_INT = (1 << 53) - 1
-Count = Annotated[StrictInt, Field(ge=0, le=LARGEST_INT)]
-Positive = Annotated[StrictInt, Field(ge=1, le=LARGEST_INT)]
 # A schedule is opaque to everything but the engine; only its size is checked here.
 ScheduleJson = Annotated[list[list[Any]], Field(max_length=64)]
 
 MAX_ELEMENTS = 1 << 28
 MAX_KERNEL_JSON = 256 * 1024
-
-
-class Wire(BaseModel):
-    """A message: unknown fields are refused, so that a typo is an error and not a surprise."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-def canonical_hash(document: Any) -> str:
-    """Hex SHA3-256 of a JSON value's canonical text (sorted keys, no spaces)."""
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha3_256(text.encode()).hexdigest()
-
-
-def blob_address(content: bytes) -> str:
-    """A blob's address: hex SHA3-256 of its bytes."""
-    return hashlib.sha3_256(content).hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------- kernels
@@ -130,6 +114,7 @@ class JobKind(StrEnum):
     EXPAND = "expand"  # made by searches only
     MEASURE = "measure"  # made by searches only
     CONFIRM = "confirm"  # made by searches only: the finalists at full shape, re-timed interleaved
+    COMMAND = "command"  # a program or a script of its owner's
 
 
 class NoopSpec(Wire):
@@ -200,9 +185,9 @@ class ConfirmSpec(Wire):
     seed: Count = 0
 
 
-PublicSpec = Annotated[NoopSpec | KernelSpec, Field(discriminator="kind")]
+PublicSpec = Annotated[NoopSpec | KernelSpec | CommandSpec, Field(discriminator="kind")]
 AnySpec = Annotated[
-    NoopSpec | KernelSpec | ExpandSpec | MeasureSpec | ConfirmSpec, Field(discriminator="kind")
+    NoopSpec | KernelSpec | ExpandSpec | MeasureSpec | ConfirmSpec | CommandSpec, Field(discriminator="kind")
 ]
 
 
@@ -347,7 +332,7 @@ class AttemptReport(Wire):
     progress: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
     error: str = Field(default="", max_length=8000)
-    artifacts: dict[Name, Hash] = Field(default_factory=dict, max_length=64)
+    artifacts: dict[ArtifactName, Hash] = Field(default_factory=dict, max_length=64)
 
     @model_validator(mode="after")
     def _outcome_when_exited(self) -> AttemptReport:

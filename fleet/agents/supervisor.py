@@ -25,6 +25,8 @@ from fleet.agents.durable import write_json
 from fleet.agents.hints import hint
 from fleet.agents.journal import lease_left
 from fleet.agents.keeping import keep
+from fleet.agents.last_words import KernelLog
+from fleet.agents.logs import STDERR, STDOUT, CappedLog
 from fleet.agents.processes import MARKER, clock, descendants, identify, kill
 from fleet.agents.protocol import Outcome
 from fleet.agents.reports import Voice, heard, pair
@@ -89,11 +91,14 @@ class _Supervisor:
         self.log = CappedLog(directory / LOG, self.limits.log_bytes)
         self.result: dict[str, Any] | None = None
         self.progress_at = 0.0
+        self.pids: set[int] = set()  # of the attempt, as far as is known
         self.ending: Verdict | None = None  # why the task is being ended, once it is
         self.kill_at = 0.0
         self.status: int | None = None
         self.going_down = False
-        self.output = -1
+        self.outputs: dict[int, str] = {}  # the descriptors that its output comes by → which stream it is
+        self.grace_s = _grace(assignment)
+        self.kernel_log = KernelLog()
         self.voice: socket.socket | None = None
         self.poll = select.poll()
         self.wake = self._listen()
@@ -129,25 +134,32 @@ class _Supervisor:
             self._reap()
             self._watch()
         survivors = self._kill_all()
-        while self._copy_output() or (self.voice is not None and self._listen_once()):
+        while any(self._copy_output(output) for output in list(self.outputs)) or (
+            self.voice is not None and self._listen_once()
+        ):
             pass  # nobody is left to say more
         self._finish(self._verdict(survivors))
         if not survivors:
             self.cell.demolish()
 
     def _fork(self, execute: Execute) -> None:
-        self.output, into = os.pipe()
-        os.set_blocking(self.output, False)
+        output, into = os.pipe()
+        errors, errors_into = os.pipe()
+        self.outputs = {output: STDOUT, errors: STDERR}
         self.voice, theirs = pair()
         supervisor = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
             task = _Task(self.directory, self.assignment, self.cell, theirs)
-            task.live(supervisor, into, execute)
+            task.live(supervisor, (into, errors_into), execute)
         os.close(into)
+        os.close(errors_into)
         theirs.close()
-        for descriptor in (self.output, self.voice.fileno()):
+        for descriptor in self.outputs:
+            os.set_blocking(descriptor, False)
+        for descriptor in (*self.outputs, self.voice.fileno()):
             self.poll.register(descriptor, select.POLLIN)
+        self.pids.add(self.pid)
         self.state = replace(self.state, phase="running", task=identify(self.pid), traces=self.cell.traces)
         self.state.save(self.directory)
         hint(self.directory.parent.parent)
@@ -177,8 +189,8 @@ class _Supervisor:
         for descriptor, _ in self.poll.poll(timeout_s * 1000 + 1):
             if descriptor == self.wake:
                 os.read(self.wake, 4096)
-            elif descriptor == self.output:
-                self._copy_output()
+            elif descriptor in self.outputs:
+                self._copy_output(descriptor)
             else:
                 self._listen_once()
 
@@ -190,6 +202,8 @@ class _Supervisor:
             return False
         if self.result is None:
             self.result = said.get("result")
+        if isinstance(pid := said.get("progress", {}).get("pid"), int):
+            self.pids.add(pid)
         if "progress" in said and clock() >= self.progress_at:
             self.progress_at = clock() + _PROGRESS_EVERY_S
             write_json(self.directory / PROGRESS, said["progress"], durable=False)
@@ -203,18 +217,19 @@ class _Supervisor:
             self.voice.close()
             self.voice = None
 
-    def _copy_output(self) -> bool:
+    def _copy_output(self, output: int) -> bool:
         """Copy one chunk to the log; False at the end of the output or when there is none now."""
         try:
-            chunk = os.read(self.output, 65536) if self.output >= 0 else b""
+            chunk = os.read(output, 65536)
         except BlockingIOError:
             return False
-        if not chunk and self.output >= 0:
-            self.poll.unregister(self.output)
-            os.close(self.output)
-            self.output = -1
-        self.log.write(chunk)
-        return bool(chunk)
+        if not chunk:
+            self.poll.unregister(output)
+            os.close(output)
+            del self.outputs[output]
+            return False
+        self.log.write(chunk, self.outputs[output])
+        return True
 
     def _reap(self) -> bool:
         """Collect all that has ended; False when no child is left at all."""
@@ -235,7 +250,7 @@ class _Supervisor:
         if self.ending is None:
             self.ending = self._reason()
             if self.ending is not None:
-                self.kill_at = clock() + self.limits.grace_s
+                self.kill_at = clock() + self.grace_s
                 kill(descendants(os.getpid()), signal.SIGTERM)
         elif clock() >= self.kill_at:
             kill(descendants(os.getpid()), signal.SIGKILL)
@@ -282,9 +297,11 @@ class _Supervisor:
     def _finish(self, end: Verdict) -> None:
         if self.result is not None:
             write_json(self.directory / RESULT, self.result)
-        kept, dropped = keep(self.directory, self.limits)
+        wanted = getattr(self.assignment.attempt.spec, "artifacts", [])
+        kept, dropped = keep(self.directory, self.limits, wanted)
         for line in dropped:
             self.log.note(line)
+        end = self._last_words(end)
         self.log.close()
         replace(
             self.state,
@@ -295,6 +312,24 @@ class _Supervisor:
             artifacts=tuple(kept),
         ).save(self.directory)
         hint(self.directory.parent.parent)
+
+    def _last_words(self, end: Verdict) -> Verdict:
+        """What the log and the error say at last of an end that was not the task's own: why, and what the kernel says."""
+        if end.outcome is Outcome.SUCCEEDED:
+            self.kernel_log.close()
+            return end
+        if self.result is None or self.ending is not None:
+            self.log.note(end.error)
+        lines = self.kernel_log.about(self.pids, self.cell.traces)
+        for line in lines:
+            self.log.note(f"kernel: {line}")
+        return replace(end, error="; ".join([end.error, *(f"kernel: {line}" for line in lines[-3:])]))
+
+
+def _grace(assignment: Assignment) -> float:
+    """From SIGTERM to SIGKILL: what the job asked for, else the node's."""
+    asked: float | None = getattr(assignment.attempt.spec, "grace_s", None)
+    return assignment.limits.grace_s if asked is None else asked
 
 
 class _Task:
@@ -307,7 +342,7 @@ class _Task:
         self._sock = sock
         self._voice = Voice(sock)
 
-    def live(self, supervisor: int, output: int, execute: Execute) -> None:
+    def live(self, supervisor: int, outputs: tuple[int, int], execute: Execute) -> None:
         """Do what is assigned. Never returns; dies with its supervisor."""
         status = 1
         try:
@@ -317,7 +352,7 @@ class _Task:
             signal.signal(signal.SIGTERM, _end_task)
             os.setsid()
             self._settle_in()
-            if self._entered(supervisor, output):
+            if self._entered(supervisor, outputs):
                 execute(self._assignment, self._work, self._cell.shut, self._voice)
                 status = 0
         finally:
@@ -334,14 +369,14 @@ class _Task:
         os.environ.update({"HOME": str(self._work), "XDG_CACHE_HOME": str(self._work / "cache")})
         os.chdir(self._work)
 
-    def _entered(self, supervisor: int, output: int) -> bool:
+    def _entered(self, supervisor: int, outputs: tuple[int, int]) -> bool:
         try:
             self._cell.enter(supervisor)
         except OSError as error:
             why = f"a wall could not be raised round the attempt: {error}"
             self._voice.result({"outcome": Outcome.INFRA_FAILED, "error": why})
             return False
-        _redirect(output, self._sock.fileno())
+        _redirect(outputs, self._sock.fileno())
         return True
 
 
@@ -356,10 +391,10 @@ def _name_process(name: str) -> None:
     _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
-def _redirect(output: int, voice: int) -> None:
-    """Nothing of the supervisor's stays open but the pipe that takes the output and the socket to speak through."""
+def _redirect(outputs: tuple[int, int], voice: int) -> None:
+    """Nothing of the supervisor's stays open but the pipes that take the output and the socket to speak through."""
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for descriptor, number in ((nothing, 0), (output, 1), (output, 2)):
+    for descriptor, number in ((nothing, 0), (outputs[0], 1), (outputs[1], 2)):
         os.dup2(descriptor, number)
     os.closerange(3, voice)
     os.closerange(voice + 1, 1 << 20)
@@ -394,33 +429,3 @@ def _claimed(result: dict[str, Any] | None) -> dict[str, Any] | None:
     """What the task said of its end; None when it did not, or said what is not for it to say."""
     known = result is not None and result.get("outcome") in _TASK_SAYS
     return result if known else None
-
-
-class CappedLog:
-    """A log file with a limit; what is over it is dropped, and a line says so."""
-
-    def __init__(self, path: Path, limit: int) -> None:
-        self._file = path.open("ab", buffering=0)
-        self._room = limit
-        self._limit = limit
-        self._dropped = 0
-
-    def write(self, chunk: bytes) -> None:
-        """Append what fits; the first byte that does not leaves the mark."""
-        fits = chunk[: self._room]
-        self._file.write(fits)
-        self._room -= len(fits)
-        if len(chunk) > len(fits) and not self._dropped:
-            self.note(f"output cut here: over the limit of {self._limit} bytes")
-        self._dropped += len(chunk) - len(fits)
-
-    def note(self, line: str) -> None:
-        """A line of our own, whatever the limit."""
-        self._file.write(f"\n[tinyfleet: {line}]\n".encode(errors="backslashreplace"))
-
-    def close(self) -> None:
-        """To the disk, with the number of bytes that were dropped."""
-        if self._dropped:
-            self.note(f"{self._dropped} bytes of output were dropped")
-        os.fsync(self._file.fileno())
-        self._file.close()

@@ -16,11 +16,13 @@ from pathlib import Path
 from fleet.agents.attempts import KEPT, LOG, Key
 from fleet.agents.client import ControlPlane, ControlPlaneError, Rejected, backoff
 from fleet.agents.durable import write_bytes
+from fleet.agents.logs import read_piece
 from fleet.agents.protocol import Outcome, blob_address
 from fleet.agents.runner import Attempt, Runner, Shipped, missing_inputs
 from fleet.agents.walls import calls
 
 _CHUNK = 256 * 1024
+_RUNS = 512  # of a stream each, in one request
 _FOLLOW_S = 0.5  # how often the logs of running attempts are looked at
 _log = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ class Transfers:
     def _pending(self, attempt: Attempt) -> bool:
         if attempt.phase == "new":
             return bool(missing_inputs(attempt.directory, attempt.spec))
+        if attempt.phase == "running":
+            return attempt.key not in self._shipments  # from now on its log is followed
         return attempt.phase == "exited" and self.shipped(attempt.key) is None
 
     def shipped(self, key: Key) -> Shipped | None:
@@ -163,12 +167,12 @@ class Transfers:
     def _ship_log(self, attempt: Attempt, shipment: _Shipment) -> None:
         """Send what the log has beyond what the server has, in order; the server's word on that counts."""
         while not shipment.log_refused:
-            chunk = _read_from(attempt.directory / LOG, shipment.log_offset)
-            if not chunk:
+            piece = read_piece(attempt.directory / LOG, shipment.log_offset, _CHUNK, _RUNS)
+            if not piece.content:
                 return
             try:
                 has = self._control.upload_log(
-                    attempt.key.attempt_id, attempt.key.fence, shipment.log_offset, chunk
+                    attempt.key.attempt_id, attempt.key.fence, shipment.log_offset, piece
                 )
             except Rejected as error:  # an older fence: the attempt is another's now
                 _log.warning("attempt %s: log: %s", attempt.key, error)
@@ -176,15 +180,6 @@ class Transfers:
             # No further than before: the server takes no more of it.
             shipment.log_refused = has == shipment.log_offset
             shipment.log_offset = has
-
-
-def _read_from(path: Path, offset: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(_CHUNK)
-    except FileNotFoundError:
-        return b""
 
 
 def evict(cache: Path, limit: int) -> None:

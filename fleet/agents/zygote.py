@@ -29,7 +29,7 @@ from fleet.agents.protocol import AttemptSpec
 from fleet.agents.reports import Voice
 from fleet.agents.spare import Spare
 from fleet.agents.supervisor import supervise
-from fleet.agents.tasks import confirm, expand, kernel, measure, noop
+from fleet.agents.tasks import command, confirm, expand, kernel, measure, noop
 from fleet.agents.tasks.context import Task, Tasks
 from fleet.agents.walls import calls
 from fleet.agents.walls.cell import Cell, Unbuildable
@@ -51,6 +51,7 @@ def own_tasks() -> Tasks:
         "expand": expand.run,
         "measure": measure.run,
         "confirm": confirm.run,
+        "command": command.run,
     }
     return Tasks(by_kind)
 

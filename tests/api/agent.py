@@ -55,13 +55,19 @@ class Agent:
         return desired
 
     def log(
-        self, attempt: AttemptSpec, offset: int, content: bytes, fence: int | None = None
+        self,
+        attempt: AttemptSpec,
+        offset: int,
+        content: bytes,
+        fence: int | None = None,
+        runs: str | None = None,
     ) -> httpx.Response:
         """Send a piece of an attempt's log."""
+        streams = {} if runs is None else {"runs": runs}
         return self._http.request(
             "PUT",
             f"/v1/agents/attempts/{attempt.attempt_id}/logs",
-            params={"offset": offset, "fence": attempt.fence if fence is None else fence},
+            params={"offset": offset, "fence": attempt.fence if fence is None else fence, **streams},
             content=content,
             auth=self.auth,
         )

@@ -37,6 +37,8 @@ MATRIX = {
         "GET /v1/crons/{cron_id}",
         "GET /v1/crons/{cron_id}/runs",
         "GET /v1/crons/{cron_id}/series",
+        "GET /v1/jobs/{job_id}/logs/stream",
+        "GET /v1/jobs/{job_id}/log-chunks",
         "GET /v1/searches",
         "GET /v1/searches/{search_id}",
         "GET /v1/searches/{search_id}/rounds",

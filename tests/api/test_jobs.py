@@ -92,7 +92,7 @@ def test_an_unknown_kind_is_told_the_kinds_there_are(
 ) -> None:
     reply = http.post("/v1/jobs", json={"spec": {"kind": "nope"}}, headers=bearer("user"))
     assert reply.json()["errors"] == [
-        {"field": "spec.kind", "message": "Input should be one of 'noop', 'kernel'"}
+        {"field": "spec.kind", "message": "Input should be one of 'noop', 'kernel', 'command'"}
     ]
 
 

@@ -24,6 +24,7 @@ from fleet.agents.protocol import (
     CandidateOutcome,
     CandidateRef,
     CandidateResult,
+    CommandSpec,
     ConfirmSpec,
     Desired,
     DeviceReport,
@@ -163,6 +164,8 @@ class Agent:
             sources = {found.source_hash: f"// {found.schedule}" for found in results}
             found = MeasureResult(kernel_hash=KERNEL_HASH, target_id=TARGET_ID, results=results)
             return found.model_dump(mode="json"), {"candidates.json": self.put(sources, now)}
+        if isinstance(spec, CommandSpec):
+            return {"exit_status": 0, "signal": None}, {"out.json": self.put({"argv": spec.argv}, now)}
         return {"slept_s": 0.0}, {}
 
     def _expand(self, spec: ExpandSpec) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from fleet.errors import (
     InvalidTransition,
     NotFound,
     NotPermitted,
-    StaleWrite,
 )
 from fleet.models import Job, Node
 from fleet.principals import Principal
@@ -235,44 +234,6 @@ def test_a_finished_job_cannot_be_cancelled(
     agent.sync(now)
     with pytest.raises(InvalidTransition, match="it is final"), sessions.begin() as session:
         jobs.cancel(session, running.id, admin, now)
-
-
-# ------------------------------------------------------------------------------------------------ logs
-
-
-def test_logs_are_appended_in_order_and_overlaps_are_skipped(
-    session: Session, agent: Agent, running: Job
-) -> None:
-    def send(offset: int, data: bytes) -> int:
-        return jobs.append_log(session, agent.node_id, 1, 1, offset, data)
-
-    assert send(0, b"one ") == 4
-    assert send(0, b"one two ") == 8  # our answer was lost
-    assert send(20, b"too early") == 8
-    assert send(8, b"three") == 13
-    assert jobs.logs(session, 1) == b"one two three"
-    assert jobs.logs(session, 1, offset=4, limit=3) == b"two"
-    assert jobs.logs(session, 1, offset=99) == b""
-
-
-def test_a_log_beyond_its_limit_is_counted_and_visibly_cut(
-    session: Session, agent: Agent, running: Job
-) -> None:
-    half = b"x" * (jobs.MAX_LOG_BYTES // 2 + 1)
-    jobs.append_log(session, agent.node_id, 1, 1, 0, half)
-    assert jobs.append_log(session, agent.node_id, 1, 1, len(half), half) == 2 * len(half)
-    assert jobs.append_log(session, agent.node_id, 1, 1, 2 * len(half), b"more") == 2 * len(half) + 4
-    whole = jobs.logs(session, 1, limit=1 << 30)
-    assert whole == b"x" * jobs.MAX_LOG_BYTES + jobs.TRUNCATED
-
-
-def test_a_log_needs_the_fence_and_the_node_of_its_attempt(
-    session: Session, agent: Agent, running: Job
-) -> None:
-    with pytest.raises(StaleWrite):
-        jobs.append_log(session, agent.node_id, 1, 2, 0, b"x")
-    with pytest.raises(NotFound):
-        jobs.append_log(session, agent.node_id + 1, 1, 1, 0, b"x")
 
 
 def test_a_node_is_only_told_of_its_own_jobs(sessions: sessionmaker[Session], node: Node) -> None:

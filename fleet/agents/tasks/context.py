@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +19,13 @@ class TaskContext:
     """What the node lends to its tasks.
 
     `cache` is a directory that outlives the attempt (compiled code, the candidate store). `renderer_factory` makes
-    the renderer for a target, None is the target's own; a test agent passes one whose code is wrong.
+    the renderer for a target, None is the target's own; a test agent passes one whose code is wrong. `surroundings`
+    are variables that tell a command who it is.
     """
 
     cache: Path
     renderer_factory: RendererFactory | None = None
+    surroundings: Mapping[str, str] = field(default_factory=dict)
 
     def renderer(self, target: Target) -> Renderer | None:
         """The renderer to use instead of the target's own, if there is one."""

@@ -10,8 +10,8 @@ WALLS = ("landlock", "seccomp", "uid", "rights", "limits", "cgroup", "memory", "
 Mode = Literal["all", "required", "none"]
 MODES: tuple[Mode, ...] = ("all", "required", "none")
 
-# Kinds that compile or measure: they execute compilers, and the engine's starter. The others execute nothing.
-_EXECUTING = frozenset({"kernel", "measure", "confirm"})
+# Kinds that compile or measure execute compilers, and the engine's starter; commands are programs. The others execute nothing.
+_EXECUTING = frozenset({"kernel", "measure", "confirm", "command"})
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class FarEnd:
         self.rotate = False  # ask for a new key
         self.observed: list[Observed] = []
         self.logs: dict[tuple[int, int], bytearray] = {}
+        self.runs: dict[tuple[int, int], list[tuple[str, bytes]]] = {}  # (stream's letter, bytes)
         self.log_chunks: list[tuple[int, int]] = []  # (offset, length)
         self.blobs: dict[str, bytes] = {}
         self.largest_blob = 1 << 30
@@ -198,14 +199,26 @@ class FarEnd:
             self.wanted.pop(report.attempt_id, None)
             self.turn()
 
-    def append_log(self, attempt_id: int, fence: int, offset: int, chunk: bytes) -> LogAck:
+    def append_log(self, attempt_id: int, fence: int, offset: int, chunk: bytes, runs: str) -> LogAck:
         with self.changed:
             log = self.logs.setdefault((attempt_id, fence), bytearray())
             if offset == len(log):
                 log += chunk
                 self.log_chunks.append((offset, len(chunk)))
+                self._note_runs((attempt_id, fence), runs, chunk)
             self.changed.notify_all()
             return LogAck(offset=len(log))
+
+    def _note_runs(self, key: tuple[int, int], runs: str, chunk: bytes) -> None:
+        at = 0
+        for run in runs.split("."):
+            self.runs.setdefault(key, []).append((run[0], chunk[at : at + int(run[1:])]))
+            at += int(run[1:])
+        assert at == len(chunk)
+
+    def stream(self, attempt_id: int, letter: str) -> bytes:
+        """What came by one stream of an attempt: o, e, or s for the agent's notes."""
+        return b"".join(said for which, said in self.runs.get((attempt_id, 1), []) if which == letter)
 
 
 def _number(observed: Observed) -> tuple[str, int]:
@@ -280,8 +293,9 @@ class _Exchange(BaseHTTPRequestHandler):
             desired = far_end.sync(Observed.model_validate_json(body))
             return (desired, _problem(desired)) if isinstance(desired, int) else (200, _json(desired))
         if parts[:3] == ["v1", "agents", "attempts"]:
-            query = {name: int(values[0]) for name, values in parse_qs(url.query).items()}
-            return 200, _json(far_end.append_log(int(parts[3]), query["fence"], query["offset"], body))
+            query = {name: values[0] for name, values in parse_qs(url.query).items()}
+            fence, offset = int(query["fence"]), int(query["offset"])
+            return 200, _json(far_end.append_log(int(parts[3]), fence, offset, body, query["runs"]))
         return self._blob(far_end, parts[2], body)
 
     def _signed(self, far_end: FarEnd, body: bytes, header: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fleet.agents.client import ControlPlane, ControlPlaneError, Refused, Rejected, Unreachable, backoff
+from fleet.agents.logs import Piece
 from fleet.agents.protocol import Observed, blob_address
 from tests.fleet.agents.far_end import FarEnd
 from tests.signing import Pen
@@ -63,9 +64,11 @@ def test_blobs_are_stored_once_and_checked_when_fetched(far_end: FarEnd) -> None
 
 def test_log_chunks_continue_where_the_server_is(far_end: FarEnd) -> None:
     with ControlPlane(far_end.url, far_end.knows(Pen())) as control:
-        assert control.upload_log(1, 1, 0, b"abc") == 3
-        assert control.upload_log(1, 1, 0, b"abcdef") == 3  # sent again: the server says where it is
-        assert control.upload_log(1, 1, 3, b"def") == 6
+        assert control.upload_log(1, 1, 0, Piece(b"abc", (("stdout", 3),))) == 3
+        assert (
+            control.upload_log(1, 1, 0, Piece(b"abcdef", (("stdout", 3), ("stderr", 3)))) == 3
+        )  # sent again: the server says where it is
+        assert control.upload_log(1, 1, 3, Piece(b"def", (("stderr", 3),))) == 6
     assert bytes(far_end.logs[1, 1]) == b"abcdef"
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fleet.agents.logs import CappedLog
 from fleet.agents.protocol import Outcome
-from fleet.agents.supervisor import CappedLog, Verdict, verdict
+from fleet.agents.supervisor import Verdict, verdict
 
 
 @pytest.mark.parametrize(

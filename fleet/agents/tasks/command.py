@@ -1,0 +1,101 @@
+"""Run a program or a script of the job's owner, and end as it ended. Its output is this process's output."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fleet.agents.processes import MARKER
+from fleet.agents.protocol import CommandSpec
+from fleet.agents.tasks.context import Failed, Report, TaskContext
+
+# As shells have it.
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_SHELL = "/bin/sh"
+_KEPT = (MARKER, "HOME", "TMPDIR", "XDG_CACHE_HOME")  # of what the supervisor has set
+
+
+def run(spec: dict[str, Any], workdir: Path, report: Report, context: TaskContext) -> dict[str, Any]:
+    """Result: {exit_status, signal}; one of them is null. Failed, with that result, unless the exit status is 0."""
+    wanted = CommandSpec.model_validate(spec)
+    lay_out(wanted, workdir)
+    _pass_over_term()
+    command = argv(wanted, workdir)
+    try:
+        process = subprocess.Popen(
+            command, cwd=workdir, env=environment(wanted, context), stdin=subprocess.DEVNULL
+        )
+    except OSError as error:
+        status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+        why = f"{command[0]!r} cannot be run: {error.strerror}"
+        raise Failed(why, {"exit_status": status, "signal": None}) from error
+    report({"phase": "running", "pid": process.pid})
+    return ended(process.wait())
+
+
+def _pass_over_term() -> None:
+    """What ends the command is for the command: this process waits for it, and its supervisor for both.
+
+    A handler and not SIG_IGN, which the command would inherit.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: None)
+
+
+def lay_out(wanted: CommandSpec, workdir: Path) -> None:
+    """Put the input files where the command expects them."""
+    for file in wanted.files:
+        path = workdir / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(workdir / "blobs" / file.blob, path)
+        path.chmod(0o700 if file.executable else 0o600)
+
+
+def argv(wanted: CommandSpec, workdir: Path) -> list[str]:
+    """What is executed: the argv as it is, or the script, laid in the folder for temporary files."""
+    if wanted.argv is not None:
+        return wanted.argv
+    assert wanted.script is not None, "a command has one of the two"
+    path = workdir / "tmp" / "script"
+    path.write_text(wanted.script, encoding="utf-8")
+    path.chmod(0o700)
+    return [str(path)] if wanted.script.startswith("#!") else [_SHELL, str(path)]
+
+
+def environment(wanted: CommandSpec, context: TaskContext) -> dict[str, str]:
+    """Little of the agent's, what the job says, and who it is."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return {"PATH": _PATH, "LANG": "C.UTF-8", **kept, **wanted.env, **context.surroundings}
+
+
+def ended(code: int) -> dict[str, Any]:
+    """The result of a command whose return code, as subprocess has it, is `code`. Failed unless it is 0."""
+    if code == 0:
+        return {"exit_status": 0, "signal": None}
+    if code > 0:
+        raise Failed(f"the command ended with exit status {code}", {"exit_status": code, "signal": None})
+    name = signal_name(-code)
+    raise Failed(f"the command was killed by {name}", {"exit_status": None, "signal": name})
+
+
+def signal_name(number: int) -> str:
+    """SIGSEGV; "signal 40" for a real-time one."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def surroundings(job_id: int, attempt_id: int, device: str, workdir: Path) -> Mapping[str, str]:
+    """The variables that tell a command who it is."""
+    return {
+        "TINYFLEET_JOB_ID": str(job_id),
+        "TINYFLEET_ATTEMPT_ID": str(attempt_id),
+        "TINYFLEET_DEVICE": device,
+        "TINYFLEET_ARTIFACTS": str(workdir / "artifacts"),
+    }

@@ -1,0 +1,170 @@
+"""Commands run by a whole agent, in its walls: what they read, print, leave behind, and how they are ended."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.agents.protocol import AttemptReport, Outcome, blob_address
+from tests.fleet.agents.conftest import Node, gone, until
+
+pytestmark = pytest.mark.slow
+
+# A tree that does what it can to stay: daemons by double fork in sessions of their own, all deaf to SIGTERM.
+STUBBORN = """#!/usr/bin/env python3
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+def linger(name):
+    open(f"pids/{name}-{os.getpid()}", "w").close()
+    while True:
+        time.sleep(60)
+os.mkdir("pids")
+for name in ("daemon", "other"):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.setsid() if name == "other" else None
+            linger(name)
+        os._exit(0)
+if os.fork() == 0:
+    linger("child")
+linger("parent")
+"""
+
+
+def ran(node: Node, *, blobs: list[str] | None = None, **spec: Any) -> AttemptReport:
+    """How a command ended."""
+    attempt = node.far_end.submit({"kind": "command", **spec}, blobs=blobs or [])
+    return node.far_end.wait_exit(attempt)
+
+
+def printed(node: Node, ended: AttemptReport, letter: str = "o") -> str:
+    return node.far_end.stream(ended.attempt_id, letter).decode()
+
+
+def test_a_command_succeeds_with_status_0_and_its_streams_stay_apart(node: Node) -> None:
+    ended = ran(node, argv=["/bin/sh", "-c", "echo to you; echo to me >&2; echo again"])
+    assert ended.outcome is Outcome.SUCCEEDED
+    assert ended.result == {"exit_status": 0, "signal": None}
+    assert printed(node, ended) == "to you\nagain\n"
+    assert printed(node, ended, "e") == "to me\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "result", "error"),
+    [
+        (["sh", "-c", "exit 7"], {"exit_status": 7, "signal": None}, "ended with exit status 7"),
+        (["sh", "-c", "kill -SEGV $$"], {"exit_status": None, "signal": "SIGSEGV"}, "killed by SIGSEGV"),
+        (["no-such-program"], {"exit_status": 127, "signal": None}, "No such file or directory"),
+        (["/usr"], {"exit_status": 126, "signal": None}, "Permission denied"),
+    ],
+    ids=["status", "signal", "missing", "no program"],
+)
+def test_a_command_that_fails_says_how(
+    node: Node, argv: list[str], result: dict[str, Any], error: str
+) -> None:
+    ended = ran(node, argv=argv)
+    assert ended.outcome is Outcome.FAILED
+    assert ended.result == result
+    assert error in ended.error
+
+
+def test_a_script_is_the_shells_or_its_interpreters(node: Node) -> None:
+    assert printed(node, ran(node, script="echo $((6 * 7))")) == "42\n"
+    assert printed(node, ran(node, script="#!/usr/bin/env python3\nprint(6 * 7)")) == "42\n"
+
+
+def test_files_and_variables_are_there_and_nothing_of_the_agents(node: Node) -> None:
+    tool, data = b"#!/bin/sh\ncat input/numbers.txt\n", b"1 2 3\n"
+    blobs = [blob_address(tool), blob_address(data)]
+    node.far_end.blobs |= {blob_address(content): content for content in (tool, data)}
+    files = [
+        {"path": "bin/tool", "blob": blobs[0], "executable": True},
+        {"path": "input/numbers.txt", "blob": blobs[1]},
+    ]
+    ended = ran(
+        node,
+        argv=["sh", "-c", "bin/tool; pwd; env"],
+        files=files,
+        blobs=blobs,
+        env={"GREETING": "hello world", "PATH": "/usr/bin:/bin"},
+    )
+    lines = printed(node, ended).splitlines()
+    assert lines[0] == "1 2 3"
+    said = dict(line.split("=", 1) for line in lines[2:])
+    assert said["GREETING"] == "hello world"
+    assert said["PATH"] == "/usr/bin:/bin"
+    assert said["TINYFLEET_JOB_ID"] == str(ended.attempt_id)
+    assert said["HOME"] == lines[1]
+    allowed = {"PATH", "LANG", "HOME", "TMPDIR", "XDG_CACHE_HOME", "GREETING", "PWD", "OLDPWD", "SHLVL", "_"}
+    assert {name for name in said if not name.startswith("TINYFLEET_")} <= allowed
+    assert "TINYFLEET_JOIN_TOKEN" not in said
+
+
+def test_artifacts_are_named_by_patterns_and_kept_though_the_command_failed(node: Node) -> None:
+    script = """
+    mkdir -p out/deep/er other
+    echo 1 > out/a.png; echo 2 > out/deep/er/b.png; echo 3 > out/c.txt; echo 4 > other/d.png
+    echo 5 > artifacts/own.json
+    ln -s /etc/hostname out/link.png
+    exit 3
+    """
+    ended = ran(node, script=script, artifacts=["out/**/*.png", "*.log"])
+    assert ended.outcome is Outcome.FAILED
+    assert sorted(ended.artifacts) == ["out/a.png", "out/deep/er/b.png", "own.json"]
+    assert node.far_end.blobs[ended.artifacts["out/deep/er/b.png"]] == b"2\n"
+    notes = printed(node, ended, "s")
+    assert "artifact 'out/link.png' is not kept: not a plain file" in notes
+    assert "no artifact matches '*.log'" in notes
+
+
+def test_a_log_over_its_quota_keeps_its_last_words(node: Node) -> None:
+    ended = ran(node, script="head -c 9000000 /dev/zero | tr '\\0' x; kill -ABRT $$")
+    assert ended.result == {"exit_status": None, "signal": "SIGABRT"}
+    notes = printed(node, ended, "s")
+    assert "output cut here: over the limit of 8388608 bytes" in notes
+    assert "bytes of output were dropped" in notes
+    assert printed(node, ended) == "x" * (8 << 20)
+
+
+@pytest.mark.real
+def test_a_cancelled_tree_that_wants_to_stay_is_gone_within_two_seconds(node: Node) -> None:
+    far_end, agent = node
+    attempt = far_end.submit({"kind": "command", "script": STUBBORN})
+    folder = agent.directory(attempt) / "work" / "pids"
+    until(lambda: folder.exists() and len(list(folder.iterdir())) == 4)
+    pids = [int(path.name.rpartition("-")[2]) for path in folder.iterdir()]
+    assert not any(map(gone, pids))
+    asked = time.monotonic()
+    far_end.withdraw(attempt)
+    assert far_end.wait_exit(attempt).outcome is Outcome.CANCELLED
+    assert time.monotonic() - asked < 2.0
+    assert all(map(gone, pids))
+
+
+@pytest.mark.real
+def test_a_command_over_its_timeout_may_clean_up_within_its_grace(node: Node) -> None:
+    script = "trap 'echo saved; echo yes > artifacts/checkpoint; exit 0' TERM; sleep 600 & wait"
+    attempt = node.far_end.submit({"kind": "command", "script": script, "grace_s": 20.0}, timeout_s=1.0)
+    ended = node.far_end.wait_exit(attempt)
+    assert ended.outcome is Outcome.TIMED_OUT
+    assert 1.0 <= ended.elapsed_s < 10
+    assert printed(node, ended) == "saved\n"
+    assert list(ended.artifacts) == ["checkpoint"]
+    assert "not finished after its timeout of 1 s" in printed(node, ended, "s")
+
+
+def test_what_the_kernel_says_of_a_fault_is_attached(node: Node, tmp_path: Path) -> None:
+    if not os.access("/dev/kmsg", os.R_OK):
+        pytest.skip("/dev/kmsg cannot be read here")
+    fault = "import ctypes; ctypes.string_at(8)"
+    ended = ran(node, argv=["python3", "-c", fault])
+    assert ended.result == {"exit_status": None, "signal": "SIGSEGV"}
+    if Path("/proc/sys/debug/exception-trace").read_text().strip() == "1":
+        assert "kernel: python3[" in ended.error
+        assert "segfault at 8" in printed(node, ended, "s")
