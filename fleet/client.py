@@ -11,12 +11,12 @@ retries of what is safe to repeat, is `Unreachable`.
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from fleet.agents.protocol import KernelRef, KernelSpec, NoopSpec, blob_address
+from fleet.agents.protocol import CommandSpec, KernelRef, KernelSpec, NoopSpec
+from fleet.client_commands import CommandCalls
 from fleet.client_crons import CronCalls
 from fleet.client_events import EventCalls
 from fleet.client_scheduling import SchedulingCalls
@@ -48,12 +48,11 @@ from fleet.wishes import Requirements
 
 # States after which a job or a search changes no more.
 FINISHED = frozenset({"succeeded", "done", "failed", "cancelled"})
-LOG_WAIT_S = 20.0  # how long a request for more of a log is parked
 
-Spec = NoopSpec | KernelSpec | Mapping[str, Any]
+Spec = NoopSpec | KernelSpec | CommandSpec | Mapping[str, Any]
 
 
-class Client(CronCalls, EventCalls, SchedulingCalls, TelemetryCalls):
+class Client(CommandCalls, CronCalls, EventCalls, SchedulingCalls, TelemetryCalls):
     """A connection to one control plane: see `client_wire.Connection` for how it is made."""
 
     # ------------------------------------------------------------------------------------------- identity
@@ -191,20 +190,6 @@ class Client(CronCalls, EventCalls, SchedulingCalls, TelemetryCalls):
         """Every try at the job, the first one first."""
         return self._get(Page[Attempt], f"/v1/jobs/{job_id}/attempts").items
 
-    def job_logs(self, job_id: int, follow: bool = False) -> Iterator[str]:
-        """The job's log in pieces, from its first attempt to its last; with `follow`, until the job has ended."""
-        position: dict[str, Any] = {"attempt": "first", "offset": 0}
-        wait = {"wait": LOG_WAIT_S} if follow else {}
-        text = codecs.getincrementaldecoder("utf-8")("replace")
-        while True:
-            reply = self._send("GET", f"/v1/jobs/{job_id}/logs", query={**position, **wait}, repeatable=True)
-            if reply.content:
-                yield text.decode(reply.content)
-            if reply.headers["Log-End"] == "true" or not (reply.content or follow):
-                return
-            position["attempt"] = reply.headers.get("Log-Attempt", "first")
-            position["offset"] = int(reply.headers["Log-Offset"])
-
     # ------------------------------------------------------------------------------------------- searches
 
     def run_search(
@@ -273,21 +258,3 @@ class Client(CronCalls, EventCalls, SchedulingCalls, TelemetryCalls):
     def quarantine(self, after: int | None = None, limit: int | None = None) -> Page[QuarantinedCandidate]:
         """Candidates set aside because they crashed, hung or lied."""
         return self._get(Page[QuarantinedCandidate], "/v1/quarantine", _given(after=after, limit=limit))
-
-    # ---------------------------------------------------------------------------------------------- blobs
-
-    def put_blob(self, content: bytes) -> str:
-        """Store bytes; returns their address."""
-        address = blob_address(content)
-        headers = {"Content-Type": "application/octet-stream"}
-        self._send("PUT", f"/v1/blobs/{address}", content=content, headers=headers, repeatable=True)
-        return address
-
-    def get_blob(self, address: str) -> bytes:
-        """The bytes stored at an address. Raises ValueError if they do not belong there."""
-        content = self._send("GET", f"/v1/blobs/{address}", repeatable=True).content
-        if blob_address(content) != address:
-            raise ValueError(
-                f"the server's bytes for blob {address} have the address {blob_address(content)}"
-            )
-        return content

@@ -22,6 +22,9 @@ GROUP = "tinyfleet.commands"
 VERBS: dict[str, dict[str, str]] = {
     "client": {
         "nodes": "The nodes: list, show, cordon, uncordon, drain, trust, readmit, retire.",
+        "run": "Run a command on a node, follow it, and exit as it does.",
+        "logs": "What a job printed, or prints.",
+        "artifacts": "What a job left: list, download.",
         "jobs": "Jobs: submit, list, show, logs, cancel.",
         "crons": "Jobs that start by the clock: add, list, show, history, run, pause, resume, accept, remove.",
         "searches": "BEAM searches for fast kernels: run, list, show, cancel.",

@@ -52,6 +52,7 @@ OWNERS = {
     "httpx": (
         "fleet/client_wire.py",
         "fleet/client_events.py",
+        "fleet/client_commands.py",
         "fleet/guard.py",
         "fleet/agents/client.py",
         "fleet/simulation/wire.py",

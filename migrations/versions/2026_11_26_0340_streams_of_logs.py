@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "2026_11_26_0300"
-down_revision = "2026_11_26_0140"
+revision = "2026_11_26_0340"
+down_revision = "2026_11_26_0320"
 WIDE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 KINDS = "kind IN ('noop', 'kernel', 'expand', 'measure', 'confirm', 'command')"
 

@@ -1,0 +1,214 @@
+"""tinyfleet run, logs, artifacts: a command on a node, what it prints and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from fleet.cli import following
+from fleet.cli.connection import AsJson, TokenFile, Url, Usage, connected, stderr
+from fleet.cli.durations import duration, positive
+from fleet.cli.kernel_arguments import Arch, Key
+from fleet.cli.nodes import find_node
+from fleet.cli.printing import show
+from fleet.cli.text import printable
+from fleet.client import Client
+from fleet.resources import Job
+
+# What follows the verb's own options is the command's, dashes included.
+VERBATIM = {"ignore_unknown_options": False, "allow_interspersed_args": False}
+JobId = Annotated[int, typer.Argument(min=1, metavar="JOB", help="The job's id.")]
+Command = Annotated[
+    list[str] | None, typer.Argument(metavar="[--] COMMAND [ARGUMENTS]...", help="What to run.")
+]
+
+
+def run(
+    command: Command = None,
+    script: Annotated[
+        Path | None, typer.Option(help="A file with a script to run instead; - reads stdin.")
+    ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option("--file", "-f", metavar="LOCAL[:PATH]", help="A file to take along; to PATH there."),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", "-e", metavar="NAME[=VALUE]", help="A variable; or this one's."),
+    ] = None,
+    artifact: Annotated[
+        list[str] | None,
+        typer.Option("--artifact", "-a", metavar="GLOB", help="Keep these files too: *, ?, **; quote it."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Download the artifacts into this folder.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    arch: Arch = None,
+    node: Annotated[str | None, typer.Option(help="Only on this node.")] = None,
+    priority: Annotated[int | None, typer.Option(help="Higher goes first.")] = None,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Cores of the node.")] = 1,
+    timeout_s: Annotated[
+        float | None,
+        typer.Option("--timeout", parser=positive, metavar="SECONDS", help="Seconds until it is stopped."),
+    ] = None,
+    grace_s: Annotated[
+        float | None,
+        typer.Option("--grace", parser=duration, metavar="SECONDS", help="From SIGTERM to SIGKILL then."),
+    ] = None,
+    max_retries: Annotated[int | None, typer.Option(help="Tries again after lost nodes.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Submit it and return.")] = False,
+    key: Key = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Run a command on a node, follow what it prints, and exit with its status. Ctrl-C cancels it.
+
+    Exits with 128 + N for signal N, 124 when its timeout passed, 125 when it could not be run.
+    """
+    with connected(url, token_file) as client:
+        files = dict(_local(each) for each in file or [])
+        job = client.run_command(
+            command or None,
+            script=_script(script, command),
+            files=files,
+            executable=[path for path, local in files.items() if local.stat().st_mode & 0o100],
+            env=dict(_variable(each) for each in env or []),
+            artifacts=artifact or [],
+            grace_s=grace_s,
+            threads=threads,
+            name=name,
+            priority=priority,
+            arch=arch,
+            node=find_node(client, node).id if node else None,
+            timeout_s=timeout_s,
+            max_retries=max_retries,
+            idempotency_key=key,
+        )
+        if detach:
+            show(job, Text(f"job {job.id} is {job.state}; follow it: tinyfleet logs -f {job.id}"), as_json)
+            return
+        raise finished(client, job, as_json, output)
+
+
+def finished(client: Client, job: Job, as_json: bool, output: Path | None = None) -> typer.Exit:
+    """Follow a command to its end; the exit that is its own."""
+    stderr().print(Text(f"job {job.id}", style="dim"))
+    ended = following.follow(client, job, apart=not as_json)
+    if output is not None and ended.artifacts:
+        for path in client.download_artifacts(ended.id, output):
+            stderr().print(Text(f"wrote {printable(str(path))}", style="dim"))
+    if as_json:
+        show(ended, "", as_json)
+    status = following.exit_status(ended)
+    if status in (following.EXIT_TIMED_OUT, following.EXIT_NOT_RUN) or ended.state == "cancelled":
+        stderr().print(Text(f"job {ended.id} {ended.state}: {printable(ended.error, keep=chr(10))}"))
+    return typer.Exit(status)
+
+
+def _script(path: Path | None, command: list[str] | None) -> str | None:
+    if (path is None) == (not command):
+        raise Usage("give a command after --, or a file with --script; exactly one of them")
+    if path is None:
+        return None
+    try:
+        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Usage(f"--script {path}: it cannot be read as text: {error}") from error
+
+
+def _local(given: str) -> tuple[str, Path]:
+    local, _, path = given.partition(":")
+    found = Path(local)
+    if not found.is_file():
+        raise Usage(f"--file {given}: there is no file {local}")
+    if not path and (found.is_absolute() or ".." in found.parts):
+        path = found.name
+    return path or found.as_posix(), found
+
+
+def _variable(given: str) -> tuple[str, str]:
+    name, sign, value = given.partition("=")
+    if not sign:
+        if name not in os.environ:
+            raise Usage(f"--env {name}: there is no such variable here; give it a value, {name}=…")
+        value = os.environ[name]
+    return name, value
+
+
+def logs(
+    job: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job has finished.")] = False,
+    stream: Annotated[
+        str | None, typer.Option(help="Only stdout, stderr or system (what the agent says).")
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Print what a job's attempts printed, first to last, each stream to its own. As JSON: one object; with --follow, one
+    on a line for each piece as it comes."""
+    if stream not in (None, "stdout", "stderr", "system"):
+        raise typer.BadParameter("give stdout, stderr or system", param_hint="--stream")
+    with connected(url, token_file) as client:
+        pieces = (each for each in client.log_pieces(job, follow=follow) if stream in (None, each.stream))
+        if as_json and not follow:
+            found: dict[str, Any] = {"job_id": job, "stdout": b"", "stderr": b"", "system": b""}
+            for piece in pieces:
+                found[piece.stream] += piece.data
+            decoded = {name: _decoded(value) for name, value in found.items()}
+            show(decoded, "", as_json)
+            return
+        for piece in pieces:
+            if as_json:
+                line = {"job_id": job, "stream": piece.stream, "data": _decoded(piece.data)}
+                typer.echo(json.dumps(line))
+            else:
+                _write(piece.data, sys.stderr if piece.stream != "stdout" and stream is None else sys.stdout)
+
+
+def _decoded(value: Any) -> Any:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+
+
+def _write(data: bytes, out: Any) -> None:
+    """As it is to a file or a pipe; to a terminal without what would steer it."""
+    if out.isatty():
+        out.write(printable(data.decode("utf-8", "backslashreplace"), keep="\n\t"))
+    else:
+        out.buffer.write(data)
+    out.flush()
+
+
+def artifacts(
+    job: JobId,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Download them into this folder.")
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """List what a job left, or download it."""
+    with connected(url, token_file) as client:
+        found = client.job(job).artifacts
+        missing = [name for name in names or [] if name not in found]
+        if missing:
+            there_is = ", ".join(sorted(found)) or "none"
+            raise Usage(f"job {job} has no artifact {missing[0]!r}; there is: {there_is}")
+        chosen = {name: found[name] for name in names or sorted(found)}
+        written = [] if output is None else client.download_artifacts(job, output, list(chosen))
+    table = Table("artifact", "blob" if output is None else "file")
+    for place, (name, address) in enumerate(chosen.items()):
+        table.add_row(printable(name), address if output is None else printable(str(written[place])))
+    document = {"job_id": job, "artifacts": chosen, "files": [str(path) for path in written]}
+    show(document, table if chosen else Text("No artifacts."), as_json)

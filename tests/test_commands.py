@@ -1,0 +1,161 @@
+"""Commands through the whole product: `tinyfleet run` and what goes with it, against a real server and real agents."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet.client import Client
+from tests.whole import ROOT, Fleet, running_fleet, until
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A server with one node."""
+    with running_fleet(tmp_path_factory.mktemp("fleet")) as running:
+        running.start_agent("tiny1")
+        yield running
+
+
+@pytest.fixture
+def client(fleet: Fleet) -> Iterator[Client]:
+    """The administrator."""
+    with fleet.client() as connected:
+        yield connected
+
+
+Start = Callable[..., subprocess.Popen[bytes]]
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture
+def start(fleet: Fleet, tmp_path: Path) -> Iterator[Start]:
+    """Start the command line tool in a folder of this test's own."""
+    environ = {**os.environ, "TINYFLEET_URL": fleet.url, "TINYFLEET_TOKEN": fleet.token}
+    environ |= {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(*arguments: str) -> subprocess.Popen[bytes]:
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "fleet.command", *arguments],
+                cwd=tmp_path,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        )
+        return started[-1]
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def run(start: Start) -> Run:
+    """Run the command line tool to its end."""
+
+    def to_its_end(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        process = start(*arguments)
+        out, err = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    return to_its_end
+
+
+def test_run_prints_what_the_command_prints_and_exits_as_it_does(run: Run) -> None:
+    done = run("run", "--", "sh", "-c", "printf 'raw\\377out'; echo err >&2; exit 7")
+    assert done.returncode == 7
+    assert done.stdout == b"raw\xffout"
+    assert b"err\n" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("--", "true"), 0),
+        (("--", "sh", "-c", "kill -KILL $$"), 128 + signal.SIGKILL),
+        (("--", "no-such-program"), 127),
+        (("--timeout", "1", "--", "sleep", "600"), 124),
+    ],
+    ids=["success", "signal", "missing", "timeout"],
+)
+def test_every_end_has_its_exit_status(run: Run, arguments: tuple[str, ...], status: int) -> None:
+    assert run("run", *arguments).returncode == status
+
+
+def test_files_variables_and_artifacts_go_there_and_back(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "train.sh").write_text("#!/bin/sh\nmkdir -p out/deep\necho $GREETING > out/deep/a.txt\n")
+    (tmp_path / "train.sh").chmod(0o755)
+    options = ("--file", "train.sh", "-e", "GREETING=hello", "-a", "out/**", "--output", "got")
+    done = run("run", *options, "--", "./train.sh")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "got" / "out" / "deep" / "a.txt").read_text() == "hello\n"
+
+
+def test_a_scripts_job_is_json_for_scripts_and_its_artifacts_and_log_are_read_later(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "job.sh").write_text("echo said; echo 1 > artifacts/one.txt; echo 2 > artifacts/two.txt")
+    job = json.loads(run("run", "--json", "--script", "job.sh").stdout)
+    assert (job["state"], job["result"]) == ("succeeded", {"exit_status": 0, "signal": None})
+    number = str(job["id"])
+    assert run("logs", number).stdout == b"said\n"
+    assert json.loads(run("artifacts", number, "--json").stdout)["artifacts"] == job["artifacts"]
+    assert run("artifacts", number, "two.txt", "-o", "got").returncode == 0
+    assert [path.name for path in (tmp_path / "got").iterdir()] == ["two.txt"]
+    refused = run("artifacts", number, "three.txt")
+    assert refused.returncode == 2
+    assert b"there is: one.txt, two.txt" in refused.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "term"])
+def test_an_interrupt_cancels_the_command_within_two_seconds(
+    start: Start, client: Client, number: signal.Signals
+) -> None:
+    process = start(
+        "run", "--name", f"endless-{number}", "--", "sh", "-c", "trap '' TERM; while :; do sleep 9; done"
+    )
+    [job] = until(
+        lambda: [
+            each
+            for each in client.jobs(state="running").items
+            if each.name == f"endless-{number}" and client.attempts(each.id)[0].progress
+        ],
+        "it runs",
+    )
+    asked = time.monotonic()
+    process.send_signal(number)
+    until(lambda: client.job(job.id).state == "cancelled", "it is cancelled", within_s=10)
+    assert time.monotonic() - asked < 2.0
+    assert process.wait(20) == 128 + number
+
+
+def test_a_log_is_followed_while_it_grows(start: Start, client: Client) -> None:
+    script = "echo first; while [ ! -e gate ]; do sleep 0.1; done; echo last"
+    job = client.run_command(script=script)
+    process = start("logs", "-f", str(job.id))
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"first\n"
+    client.cancel_job(job.id)
+    assert process.wait(20) == 0
+
+
+def test_a_file_that_was_not_uploaded_is_refused_by_name(run: Run, client: Client, tmp_path: Path) -> None:
+    done = run("run", "--file", "nowhere.txt", "--", "true")
+    assert done.returncode == 2
+    assert b"there is no file nowhere.txt" in done.stderr
