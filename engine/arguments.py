@@ -125,9 +125,24 @@ def data_node(data: Any, dtype: DType | None) -> UOp:
     return hold(_array(data, dtype))
 
 
+def _refuse_overflow(data: Any, array: Array, dtype: DType) -> None:
+    """ValueError for a Python number that an integer dtype cannot hold; arrays wrap, as NumPy's own casts do."""
+    if (
+        not dt.checked(dtype).is_int
+        or isinstance(data, np.ndarray | np.generic)
+        or array.dtype.kind not in "iuO"
+    ):
+        return
+    low, high = limits(dtype)
+    wrong = array[(array < low) | (array > high)]
+    if wrong.size:
+        raise ValueError(f"{wrong.flat[0]} does not fit {dtype.name}, which holds {low} to {high}")
+
+
 def _array(data: Any, dtype: DType | None) -> Array:
     array: Array = np.asarray(data)
     if dtype is not None:
+        _refuse_overflow(data, array, dtype)
         return array.astype(dt.checked(dtype).numpy)
     if array.dtype == np.float64 and not isinstance(data, np.ndarray | np.generic):
         return array.astype(np.float32)

@@ -13,6 +13,8 @@ from engine.functions.arithmetic import (
     as_float,
     divide,
     less,
+    logical_and,
+    logical_or,
     multiply,
     negate,
     not_equal,
@@ -85,7 +87,8 @@ def binary_cross_entropy_with_logits(
 
 
 def nll_loss(logs: UOp, target: UOp, weight: UOp | None, ignore_index: int, how: str) -> UOp:
-    """-logs at the target's class, from logs (batch, classes, …) or (classes,); targets to be ignored give 0.
+    """-logs at the target's class, from logs (batch, classes, …) or (classes,); targets to be ignored give 0,
+    those that are no class NaN.
 
     The mean is over the weights of the targets that are not ignored.
     """
@@ -93,6 +96,9 @@ def nll_loss(logs: UOp, target: UOp, weight: UOp | None, ignore_index: int, how:
     chosen = negate(one_hot_chosen(logs, target, axis))
     scale = _weights(logs, target, weight, ignore_index, axis)
     losses = where(less(0.0, absolute(scale)), multiply(chosen, scale), 0.0)
+    place = cast(target, dt.int64)
+    outside = logical_or(less(place, 0), less(shape_of(logs)[axis] - 1, place))
+    losses = where(logical_and(outside, not_equal(place, ignore_index)), float("nan"), losses)
     return divide(total(losses), total(scale)) if how == "mean" else reduced(losses, how)
 
 

@@ -304,6 +304,11 @@ def _pad_axis(x: UOp, axis: int, low: int, high: int, mode: str) -> UOp:
     n = shape_of(x)[axis]
     if n < (2 if mode == "reflect" else 1):
         raise InvalidGraph(f"axis {axis} of {shape_of(x)} has too few elements to {mode}", "pad")
+    if mode != "replicate" and max(low, high) >= n + (mode == "circular"):
+        most = n - 1 if mode == "reflect" else n
+        raise InvalidGraph(
+            f"{low} before and {high} behind axis {axis} of {n} are more than the {most} to {mode}", "pad"
+        )
     if mode == "replicate":
         ends = (part(x, axis, 0, 1), part(x, axis, n - 1, n))
         before, behind = (repeat_each(end, times, axis) for end, times in zip(ends, (low, high), strict=True))

@@ -87,6 +87,10 @@ def scatter(x: UOp, axis: int, index: UOp, source: UOp, how: str) -> UOp:
     if not shape:
         x, index, source = (build.reshape(node, (1,)) for node in (x, index, source))
         return build.reshape(scatter(x, 0, index, source, how), ())
+    if source.dtype.is_float and not x.dtype.is_float:
+        raise InvalidGraph(
+            f"a source of {source.dtype.name} does not fit {x.dtype.name}: cast one of them", "scatter: src"
+        )
     given = shape_of(source)
     if len(given) != len(wanted) or any(m > n for n, m in zip(given, wanted, strict=True)):
         raise InvalidGraph(f"index {wanted} is larger than its source {given}", "scatter")

@@ -9,6 +9,7 @@ from engine.errors import InvalidGraph
 from engine.nn import initial
 from engine.nn.module import Module
 from engine.tensor import Tensor
+from engine.tensor.known import check_places
 
 
 class Linear(Module):
@@ -39,5 +40,6 @@ class Embedding(Module):
         rows = index.reshape(-1, 1).expand(index.numel(), width)
         if not index.dtype.is_int:
             raise InvalidGraph(f"takes integers, not {index.dtype.name}", "Embedding")
+        check_places(index.node, 0, self.weight.shape[0], "Embedding")
         found = build.gather(self.weight.node, rows.node, 0)
         return Tensor._of(found, self.weight.device).reshape(*index.shape, width)

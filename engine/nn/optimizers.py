@@ -7,8 +7,8 @@ value, and a replayed step goes on counting.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from math import log
+from collections.abc import Iterable, Mapping, Sequence
+from math import inf, log
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ class Group:
 
     def __init__(self, parameters: Iterable[Tensor], options: Mapping[str, Any], device: str) -> None:
         self.params = list(parameters)
+        for name, value in options.items():
+            _check_option(name, value)
         self._options = dict(options)
         self.rate = _number(float(options["lr"]), device)
 
@@ -36,6 +38,7 @@ class Group:
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in self._options:
             raise KeyError(f"no option {name!r}; there are {', '.join(self._options)}")
+        _check_option(name, value)
         if name == "lr" and value != self._options["lr"]:
             self.rate.assign(_number(float(value), self.rate.device)).realize()
         self._options[name] = value
@@ -96,6 +99,20 @@ class Optimizer(ABC):
         if name not in state:
             state[name] = Tensor.zeros(*parameter.shape, dtype=parameter.dtype, device=self.device)
         return state[name]
+
+
+# Options that are numbers from 0 on; betas are each from 0 up to, not including, 1.
+_NOT_NEGATIVE = ("lr", "momentum", "weight_decay", "eps")
+
+
+def _check_option(name: str, value: Any) -> None:
+    """InvalidGraph for an option that no step can be made with."""
+    if name == "betas":
+        betas = tuple(value) if isinstance(value, Sequence) else ()
+        if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
+            raise InvalidGraph(f"{value!r} must be two numbers from 0 up to, not including, 1", "betas")
+    elif name in _NOT_NEGATIVE and not 0.0 <= float(value) < inf:
+        raise InvalidGraph(f"{value!r} must be a number, 0 or more", name)
 
 
 def _checked(groups: list[Mapping[str, Any]], defaults: Mapping[str, Any]) -> str:

@@ -8,11 +8,13 @@ from typing import Any, Self
 import numpy as np
 
 from engine import build
-from engine.arguments import data_node, takes_dim
+from engine.arguments import axis_of, data_node, takes_dim
 from engine.errors import InvalidGraph
 from engine.functions import arithmetic, indexing, movement, scattering
 from engine.shapes import shape_of
+from engine.sizes import is_open
 from engine.tensor.keys import entries_of, only_mask
+from engine.tensor.known import check_places
 from engine.tensor.value import Operand, Value
 
 _SCATTERS = {None: "set", "add": "add", "sum": "add", "amax": "max", "max": "max"}
@@ -50,22 +52,28 @@ class Indexing(Value):
             raise TypeError("a 0-d tensor has nothing to iterate over")
         return iter([self._new(node) for node in movement.unbind(self._node, 0)])
 
-    def _index(self, index: Any) -> Any:
-        return self._operand(index) if isinstance(index, Value) else data_node(np.asarray(index), None)
+    def _index(self, index: Any, axis: int | None, name: str, from_end: bool = False) -> Any:
+        """An index as a node; IndexError for a place that is known not to be there (axis None: of all elements)."""
+        node = self._operand(index) if isinstance(index, Value) else data_node(np.asarray(index), None)
+        if axis is None:
+            check_places(node, 0, self.numel(), name, from_end=from_end)
+        elif self.shape and not is_open(self.shape[axis_of(axis, self.ndim)]):
+            check_places(node, axis, self.shape[axis], name, from_end=from_end)
+        return node
 
     @takes_dim
     def gather(self, axis: int, index: Operand) -> Self:
         """self[…, index[…, i, …], …] along an axis; the index has as many axes and may be smaller in the others."""
-        return self._new(scattering.gather(self._node, axis, self._index(index)))
+        return self._new(scattering.gather(self._node, axis, self._index(index, axis, "gather")))
 
     @takes_dim
     def index_select(self, axis: int, index: Operand) -> Self:
         """The slices of an axis that a 1-d index names."""
-        return self._new(scattering.select(self._node, axis, self._index(index)))
+        return self._new(scattering.select(self._node, axis, self._index(index, axis, "index_select", True)))
 
     def take(self, index: Operand) -> Self:
         """The elements, numbered in row-major order, that an index of any shape names."""
-        return self._new(scattering.take(self._node, self._index(index)))
+        return self._new(scattering.take(self._node, self._index(index, None, "take", True)))
 
     @takes_dim
     def scatter(self, axis: int, index: Operand, src: Operand, reduce: str | None = None) -> Self:
@@ -75,7 +83,7 @@ class Indexing(Value):
         """
         if reduce not in _SCATTERS:
             raise InvalidGraph(f"reduce {reduce!r} is not one of None, add, amax", "scatter")
-        at = self._index(index)
+        at = self._index(index, axis, "scatter")
         source = self._operand(src)
         if not isinstance(src, Value):
             source = build.broadcast(source, shape_of(at))
@@ -94,10 +102,8 @@ class Indexing(Value):
 
         With `include_self` its own element takes part. Places that nothing is scattered to stay.
         """
-        source = self._operand(src)
-        return self._new(
-            scattering.scatter_reduce(self._node, axis, self._index(index), source, reduce, include_self)
-        )
+        source, at = self._operand(src), self._index(index, axis, "scatter_reduce")
+        return self._new(scattering.scatter_reduce(self._node, axis, at, source, reduce, include_self))
 
     def masked_select(self, mask: Value) -> Self:
         """The elements where a mask (broadcast) is true, 1-d in row-major order; the mask is computed now."""
@@ -113,6 +119,12 @@ class Indexing(Value):
         rows = np.stack(places, 1) if self.shape else np.zeros((count, 0), np.int64)
         return type(self)(rows.astype(np.int64), device=self.device)
 
-    def one_hot(self, num_classes: int) -> Self:
-        """int64: for each number a last axis of `num_classes` that is 1 at it and 0 elsewhere."""
+    def one_hot(self, num_classes: int = -1) -> Self:
+        """int64: for each number a last axis of `num_classes` that is 1 at it and 0 elsewhere.
+
+        -1 classes are as many as the greatest number needs, which is computed now.
+        """
+        if num_classes < 0:
+            num_classes = int(self.numpy().max(initial=-1)) + 1
+        check_places(self._node, self.ndim, num_classes, "one_hot")
         return self._new(scattering.one_hot(self._node, num_classes))

@@ -16,6 +16,7 @@ from engine.ir import UOp
 from engine.realize import Array
 from engine.shapes import Shape
 from engine.sizes import is_open
+from engine.tensor.known import check_places
 from engine.tensor.value import Value
 
 NodeOf = Callable[[Value], UOp]
@@ -87,7 +88,10 @@ def _entries(part: Any, axis: int, shape: Shape, node_of: NodeOf) -> list[Entry]
             return _mask(part.numpy(), axis, shape)
         if not part.dtype.is_int:
             raise TypeError(f"an index is of integers or bool, not {part.dtype.name}")
-        return [Places(node_of(part))]
+        node = node_of(part)
+        if not is_open(shape[axis]):
+            check_places(node, axis, shape[axis], "x[…]", from_end=True)
+        return [Places(node)]
     if isinstance(part, np.ndarray):
         return _mask(part, axis, shape) if part.dtype == np.bool_ else [_checked(part, axis, shape[axis])]
     try:

@@ -6,6 +6,7 @@ from typing import Self
 
 from engine.functions import loss
 from engine.ir import UOp
+from engine.tensor.known import check_classes
 from engine.tensor.value import Operand, Value
 
 
@@ -16,6 +17,13 @@ class Losses(Value):
 
     def _given(self, other: Operand) -> UOp | None:
         return None if other is None else self._operand(other)
+
+    def _classes(self, target: Operand, ignore_index: int, name: str) -> UOp:
+        """The target; IndexError for a number in it that is known and no class."""
+        wanted = self._operand(target)
+        if self.shape and wanted.dtype.is_int:
+            check_classes(wanted, self.shape[0 if self.ndim == 1 else 1], ignore_index, name)
+        return wanted
 
     def mse_loss(self, target: Operand, reduction: str = "mean") -> Self:
         """(x - target)²."""
@@ -51,7 +59,7 @@ class Losses(Value):
         self, target: Operand, weight: Operand = None, ignore_index: int = -100, reduction: str = "mean"
     ) -> Self:
         """-x at the target's class, from logarithms of probabilities (batch, classes, …) or (classes,)."""
-        wanted = self._operand(target)
+        wanted = self._classes(target, ignore_index, "nll_loss")
         return self._new(loss.nll_loss(self._node, wanted, self._given(weight), ignore_index, reduction))
 
     def cross_entropy(
@@ -65,9 +73,10 @@ class Losses(Value):
         """-log softmax(x) at the target's class, from scores (batch, classes, …) or (classes,).
 
         `target`: numbers of classes, or probabilities in x's shape. The mean is over the `weight`s of the targets
-        that are not `ignore_index`.
+        that are not `ignore_index`. A target that is no class is an IndexError if it is in memory already; one that
+        has yet to be computed, or any in a recorded function, gives NaN.
         """
-        wanted, scale = self._operand(target), self._given(weight)
+        wanted, scale = self._classes(target, ignore_index, "cross_entropy"), self._given(weight)
         return self._new(
             loss.cross_entropy(self._node, wanted, scale, ignore_index, reduction, label_smoothing)
         )

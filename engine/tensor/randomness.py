@@ -23,6 +23,7 @@ from engine.ir import UOp
 from engine.ops import Op
 from engine.random import Source
 from engine.shapes import Shape
+from engine.tensor.known import check_probabilities
 from engine.tensor.value import Value
 
 
@@ -145,6 +146,7 @@ class Randomness(Value):
         """1 with the probability that each element is, else 0; of this tensor's dtype, a float."""
         if not self.dtype.is_float:
             raise InvalidGraph(f"probabilities are floats, not {self.dtype.name}", "bernoulli")
+        check_probabilities(self.node, "bernoulli")
         draws = self.rand_like(dtype=_at_least_float32(self.dtype), **options)
         chosen = build.elementwise(Op.LT, draws.node, build.cast(self.node, draws.dtype))
         return self._new(build.cast(chosen, self.dtype))

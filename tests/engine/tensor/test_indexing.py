@@ -173,10 +173,10 @@ def test_a_float_tensor_is_no_index() -> None:
         Tensor(A)[Tensor([0.0])]
 
 
-def test_what_a_tensor_points_out_of_range_reads_0_and_writes_nothing() -> None:
-    nowhere = Tensor([0, 99, -99, 2])
+def test_what_a_tensor_yet_to_be_computed_points_out_of_range_reads_0_and_writes_nothing() -> None:
+    nowhere = Tensor([0, 99, -99, 2]) + 0
     same(Tensor(M)[nowhere], np.stack([M[0], M[0] * 0, M[0] * 0, M[2]]))
-    same(Tensor(M)[Tensor([0, 1, 7]), Tensor([0, 4, 0])], [0, 0, 0])
+    same(Tensor(M)[Tensor([0, 1, 7]) + 0, Tensor([0, 4, 0]) + 0], [0, 0, 0])
     x = Tensor(M)
     x[nowhere] = -1
     same(x, np.where(np.arange(3)[:, None] == 1, M, -1))
@@ -278,7 +278,7 @@ def test_scatter_puts_in_order(how: str, axis: int, shape: tuple[int, int]) -> N
     start, source = normal(4, 6), normal(9, 9, seed=1)
     shape = tuple(min(n, start.shape[i]) if i != axis else n for i, n in enumerate(shape))
     index = integers(*shape, low=-1, high=start.shape[axis])
-    got = Tensor(start).scatter(axis, Tensor(index), Tensor(source), None if how == "set" else how)
+    got = Tensor(start).scatter(axis, Tensor(index) + 0, Tensor(source), None if how == "set" else how)
     same(got, scattered(start, axis, index, source, how))
 
 
@@ -324,7 +324,8 @@ def test_nonzero_names_the_places() -> None:
 
 
 def test_one_hot_marks_its_class() -> None:
-    equal(Tensor([[0, 2], [1, 5]]).one_hot(3), np.eye(6, dtype=np.int64)[[[0, 2], [1, 5]]][..., :3])
+    equal((Tensor([[0, 2], [1, 5]]) + 0).one_hot(3), np.eye(6, dtype=np.int64)[[[0, 2], [1, 5]]][..., :3])
+    equal(Tensor([[0, 2], [1, 5]]).one_hot(), np.eye(6, dtype=np.int64)[[[0, 2], [1, 5]]])
 
 
 @pytest.mark.parametrize(
