@@ -6,10 +6,15 @@ changes what it changes by being in the `Options` that a device was made with.
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from errno import EACCES
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,12 +46,12 @@ class Options:
     @property
     def kernels(self) -> Path:
         """The folder of compiled kernels; made, for its owner only: code is loaded from it."""
-        return _private(self.cache / "kernels")
+        return _private(self.cache, "kernels")
 
     @property
     def repros(self) -> Path:
         """The folder of kernels that could not be compiled, each as a file that shows it; made if need be."""
-        return _private(self.cache / "repros")
+        return _private(self.cache, "repros")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +68,19 @@ class Option:
 
 def from_environment(environ: Mapping[str, str]) -> Options:
     """The options that `environ` asks for; an empty variable counts as none. InvalidOption names one that cannot be."""
-    home = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     given = {o.field: o.read(text) for o in OPTIONS if (text := environ.get(o.variable, "").strip())}
-    return Options(**{"cache": home / "tinyfleet", **given})
+    return Options(**{"cache": _default_cache(environ), **given})
+
+
+def _default_cache(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "tinyfleet"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # neither HOME nor the system knows one
+        return Path("/nonexistent")
 
 
 def current() -> Options:
@@ -110,12 +125,34 @@ def _folder(variable: str) -> Callable[[str], Path]:
     return read
 
 
-def _private(folder: Path) -> Path:
+def _private(cache: Path, name: str) -> Path:
+    """A folder of the cache, made; where the default one cannot be written to, of one that goes with the process."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _made(cache / name)
     except OSError as error:
-        reason = f"nothing can be kept there ({error.strerror}): set a folder to write to"
-        raise InvalidOption("TINYFLEET_CACHE", str(folder), reason) from error
+        if cache != _default_cache(os.environ):
+            reason = f"nothing can be kept there ({error.strerror}): set a folder to write to"
+            raise InvalidOption("TINYFLEET_CACHE", str(cache / name), reason) from error
+        return _made(_for_this_process(str(cache), str(error.strerror)) / name)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(EACCES, os.strerror(EACCES), str(folder))
+    return folder
+
+
+@lru_cache(maxsize=1)
+def _for_this_process(wanted: str, why: str) -> Path:
+    """A cache that only this process knows and that goes with it, told of once."""
+    folder = Path(tempfile.mkdtemp(prefix="tinyfleet-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    print(
+        f"tinyfleet: {wanted} cannot be used ({why}); kernels are kept in {folder} until this process ends: "
+        "set TINYFLEET_CACHE to a folder to keep them",
+        file=sys.stderr,
+    )
     return folder
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
@@ -84,3 +87,26 @@ def test_folders_of_the_cache_are_made_for_their_owner_only(tmp_path: Path) -> N
 def test_a_cache_that_cannot_be_written_is_refused_by_name() -> None:
     with pytest.raises(InvalidOption, match="TINYFLEET_CACHE='/dev/null/kernels': nothing can be kept there"):
         _ = Options(cache=Path("/dev/null")).kernels
+
+
+def test_without_a_home_to_write_to_kernels_are_kept_for_the_process_which_is_said_once(
+    tmp_path: Path,
+) -> None:
+    script = """
+from engine import Tensor
+print((Tensor([1.0, 2.0]) * 3).sum().item(), (Tensor([1.0]) + 1).exp().item() > 7)
+from engine.options import current
+print(current().kernels, current().repros.parent == current().kernels.parent)
+"""
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
+    environ |= {"HOME": "/dev/null", "TMPDIR": str(tmp_path), "DEV": "CPU:LLVM"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    results, places = done.stdout.splitlines()
+    assert results == "9.0 True"
+    assert places.startswith(str(tmp_path))
+    assert places.endswith("True")
+    assert done.stderr.count("set TINYFLEET_CACHE") == 1
+    assert list(tmp_path.iterdir()) == []  # it went with the process
