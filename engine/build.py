@@ -155,6 +155,14 @@ def detach(node: UOp) -> UOp:
     return node if marked else UOp(Op.DETACH, node.dtype, (node,))
 
 
+def slope(value: UOp, *derivatives: tuple[UOp, UOp]) -> UOp:
+    """`value`, declared to have the derivative d by x for each pair (x, d); all are of one dtype and shape.
+
+    What `value` is made of gets no gradient from it. A d that is the constant 0 lets nothing through, not even NaN.
+    """
+    return UOp(Op.SLOPE, value.dtype, (value, *(node for pair in derivatives for node in pair)))
+
+
 def bitcast(node: UOp, dtype: DType) -> UOp:
     """The bits of `node` as another dtype of the same size."""
     return node if node.dtype == dtype else UOp(Op.BITCAST, dtype, (node,))

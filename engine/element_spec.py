@@ -10,7 +10,7 @@ from engine.ir import UOp
 from engine.ops import COMPARE, CONVERSIONS, TERNARY, UNARY, Op
 
 NUMERIC = frozenset({Op.NEG, Op.ADD, Op.SUB, Op.MUL, Op.MAX, Op.MIN})
-FLOAT_ONLY = frozenset({Op.EXP, Op.LOG, Op.SQRT, Op.SIN, Op.TRUNC, Op.DIV})
+FLOAT_ONLY = frozenset({Op.EXP, Op.LOG, Op.SQRT, Op.SIN, Op.TRUNC, Op.DIV, Op.FMOD})
 INT_ONLY = frozenset({Op.IDIV, Op.MOD, Op.SHL, Op.SHR})
 BITS = frozenset({Op.NOT, Op.AND, Op.OR, Op.XOR})
 

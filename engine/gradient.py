@@ -3,7 +3,8 @@
 One rule an op. A rule says, for each source, what reaches it of the gradient that reached the node; the rest is
 one walk from the roots back. Gradients have the dtype and shape of what they are gradients of, and are graphs like
 any other: they can be differentiated again. Conventions at the points where a derivative does not exist are
-PyTorch's: two equal operands of MAX or MIN get half each, the extremes of a REDUCE share evenly.
+PyTorch's: two equal operands of MAX or MIN get half each, the extremes of a REDUCE share evenly, and what is constant
+almost everywhere (TRUNC) has the gradient 0. A SLOPE says for itself what its derivatives are.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ from engine.errors import InvalidGraph
 from engine.ir import UOp, toposort
 from engine.ops import COMPARE, Op
 from engine.shapes import shape_of
+from engine.simplify import number_of
 
-# (node, the gradient that reached it) → the part of it that reaches one source.
-Part = Callable[[UOp, UOp], UOp]
+# (node, the gradient that reached it) → the part of it that reaches one source; None where that is zeros.
+Part = Callable[[UOp, UOp], UOp | None]
 # One entry a source; None where nothing reaches it. Of a node of more sources, the last entry is for all others.
 Rule = tuple[Part | None, ...]
 
@@ -49,16 +51,17 @@ def gradients(roots: Sequence[UOp], seeds: Sequence[UOp], targets: Sequence[UOp]
         _check_seed(root, seed)
     order = toposort(*roots, enter=_is_differentiable)
     needed = _leading_to(set(targets), order)
-    found: dict[UOp, UOp] = {}
+    found: dict[UOp, UOp | None] = {}  # None where only zeros have reached
     for root, seed in zip(roots, seeds, strict=True):
         if root in needed:
             _accumulate(found, root, seed)
     for node in reversed(order):
         if node in found:
+            gradient = found[node]
             for source, part in _parts(node):
                 if source in needed:
-                    _accumulate(found, source, part(node, found[node]))
-    return tuple(found.get(target) for target in targets)
+                    _accumulate(found, source, None if gradient is None else part(node, gradient))
+    return tuple((found[t] or _like(0.0, t)) if t in found else None for t in targets)
 
 
 def differentiated(node: UOp) -> list[UOp]:
@@ -84,6 +87,8 @@ def _parts(node: UOp) -> list[tuple[UOp, Part]]:
     """The sources that a gradient of the node reaches, with what gives it."""
     if not _is_differentiable(node):
         return []
+    if node.op is Op.SLOPE:
+        return [(node.src[i], _declared(i + 1)) for i in range(1, len(node.src), 2)]
     rule = RULES[node.op]
     entries = [(source, rule[min(i, len(rule) - 1)]) for i, source in enumerate(node.src)]
     return [(s, part) for s, part in entries if part is not None and (s.dtype.is_float or s.op is Op.FOLD)]
@@ -98,8 +103,9 @@ def _leading_to(targets: set[UOp], order: list[UOp]) -> set[UOp]:
     return found
 
 
-def _accumulate(found: dict[UOp, UOp], node: UOp, gradient: UOp) -> None:
-    found[node] = _add(found[node], gradient) if node in found else gradient
+def _accumulate(found: dict[UOp, UOp | None], node: UOp, gradient: UOp | None) -> None:
+    before = found.get(node)
+    found[node] = before if gradient is None else gradient if before is None else _add(before, gradient)
 
 
 # --------------------------------------------------------------------------------------- building blocks
@@ -163,6 +169,26 @@ def _count(condition: UOp, axes: tuple[int, ...]) -> UOp:
 
 def _passed(node: UOp, g: UOp) -> UOp:
     return g
+
+
+def _nothing(node: UOp, g: UOp) -> None:
+    """Constant almost everywhere: zeros."""
+
+
+def _declared(place: int) -> Part:
+    """Of a SLOPE to the x before source `place`."""
+
+    def part(node: UOp, g: UOp) -> UOp | None:
+        derivative = node.src[place]
+        number = number_of(derivative)
+        return None if number == 0 else g if number == 1 else _mul(g, derivative)
+
+    return part
+
+
+def _to_divisor(node: UOp, g: UOp) -> UOp:
+    """Of FMOD, x - trunc(x / y) y."""
+    return _neg(_mul(g, elementwise(Op.TRUNC, _div(*node.src))))
 
 
 def _sine(node: UOp, g: UOp) -> UOp:
@@ -239,7 +265,7 @@ def _of_extreme(node: UOp, g: UOp) -> UOp:
     return _div(_only_where(chosen, _spread_again(g, node)), _spread_again(count, node))
 
 
-_REDUCES: dict[Op, Part] = {
+_REDUCES: dict[Op, Callable[[UOp, UOp], UOp]] = {
     Op.ADD: lambda node, g: _spread_again(g, node),
     Op.MUL: _of_product,
     Op.MAX: _of_extreme,
@@ -309,6 +335,9 @@ RULES: dict[Op, Rule] = {
     Op.SUB: (_passed, lambda node, g: _neg(g)),
     Op.MUL: (lambda node, g: _mul(g, node.src[1]), lambda node, g: _mul(g, node.src[0])),
     Op.DIV: (lambda node, g: _div(g, node.src[1]), lambda node, g: _neg(_mul(g, _div(node, node.src[1])))),
+    Op.TRUNC: (_nothing,),
+    Op.FMOD: (_passed, _to_divisor),
+    Op.SLOPE: (None, _passed),  # see _parts
     Op.MAX: (_extreme(0), _extreme(1)),
     Op.MIN: (_extreme(0), _extreme(1)),
     Op.WHERE: (
@@ -335,6 +364,6 @@ RULES: dict[Op, Rule] = {
 
 # Constant almost everywhere, of integers, or without sources: nothing passes these.
 WITHOUT_GRADIENT = COMPARE | {
-    *(Op.BUFFER, Op.PARAM, Op.CONST, Op.IOTA, Op.HOLE, Op.DETACH, Op.BITCAST, Op.TRUNC),
+    *(Op.BUFFER, Op.PARAM, Op.CONST, Op.IOTA, Op.HOLE, Op.DETACH, Op.BITCAST),
     *(Op.NOT, Op.IDIV, Op.MOD, Op.AND, Op.OR, Op.XOR, Op.SHL, Op.SHR),
 }

@@ -157,6 +157,7 @@ def _assigned(node: UOp, found: Shape, src: tuple[Shape, ...]) -> Open:
 _RULES: dict[Op, Rule] = {
     Op.LEADING: _again,
     Op.DETACH: _same,
+    Op.SLOPE: _joined,
     Op.CONTIGUOUS: _same,
     Op.EXPAND: _same,
     Op.RESHAPE: _reshaped,

@@ -52,6 +52,7 @@ CYCLES = {
     Op.DIV: 5.0,
     Op.IDIV: 12.0,
     Op.MOD: 12.0,
+    Op.FMOD: 150.0,
     Op.SQRT: 6.0,
     Op.EXP: 14.0,
     Op.LOG: 21.0,

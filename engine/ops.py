@@ -24,6 +24,9 @@ class Op(StrEnum):
     REDUCE = "REDUCE"  # arg (Op.ADD | Op.MUL | Op.MAX | Op.MIN, axes): the axes disappear
     CONTIGUOUS = "CONTIGUOUS"  # arg one of LEVELS, where to keep it: identity
     DETACH = "DETACH"  # arg None or the number of a leaf: identity, but no gradient goes through it
+    SLOPE = (
+        "SLOPE"  # src (value, x1, d1, x2, d2, …): the value, whose derivative by each x is declared to be d
+    )
     # src (value, count), arg (axis, unit, Var): the value, of whose axis only the first count · unit elements mean anything
     LEADING = "LEADING"
     GATHER = (
@@ -52,6 +55,7 @@ class Op(StrEnum):
     DIV = "DIV"  # float division
     IDIV = "IDIV"  # floors; x // 0 is 0
     MOD = "MOD"  # sign of the divisor; x % 0 is 0
+    FMOD = "FMOD"  # of floats, exact whatever the quotient: sign of the dividend; NaN of an infinity and by 0
     MAX = "MAX"  # propagates NaN
     MIN = "MIN"  # propagates NaN
     LT = "LT"
@@ -105,6 +109,7 @@ BINARY = COMPARE | {
     Op.DIV,
     Op.IDIV,
     Op.MOD,
+    Op.FMOD,
     Op.MAX,
     Op.MIN,
     Op.AND,

@@ -40,7 +40,7 @@ ROW_BYTES = 1 << 17
 MAX_TOTALS = 8
 # Beyond this many ops a kernel gains nothing from fusion, and compilers take long.
 MAX_OPS = 200
-EXPENSIVE = frozenset({Op.EXP, Op.LOG, Op.SQRT, Op.SIN, Op.DIV, Op.IDIV, Op.MOD})
+EXPENSIVE = frozenset({Op.EXP, Op.LOG, Op.SQRT, Op.SIN, Op.DIV, Op.IDIV, Op.MOD, Op.FMOD})
 LEAVES = frozenset({Op.BUFFER, Op.CONST, Op.IOTA})
 UNCOUNTED = LEAVES | VIEWS
 OWN_MEMORY = frozenset({Op.CONTIGUOUS, Op.ASSIGN, Op.SCATTER})

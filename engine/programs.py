@@ -95,6 +95,7 @@ ARITHMETIC = frozenset(
         Op.DIV,
         Op.IDIV,
         Op.MOD,
+        Op.FMOD,
         Op.MAX,
         Op.MIN,
     }

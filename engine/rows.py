@@ -20,7 +20,7 @@ from engine.target import Target
 
 # Accumulators that take turns: enough to hide the latency of an addition, or what computes their terms hides it.
 STEPS, STEPS_OF_FUNCTIONS = 4, 2
-FUNCTIONS = frozenset({Op.EXP, Op.LOG, Op.SIN, Op.SQRT, Op.DIV})
+FUNCTIONS = frozenset({Op.EXP, Op.LOG, Op.SIN, Op.SQRT, Op.DIV, Op.FMOD})
 
 
 def targets(found: Body) -> tuple[str, ...]:

@@ -71,6 +71,8 @@ def _plain_rule(node: UOp, src: tuple[Shape, ...]) -> Shape:
             return _state_shape(node)
         case Op.ASSIGN:
             return _assign(src)
+        case Op.SLOPE:
+            return _elementwise(op=node.op, src=src)
         case Op.CONTIGUOUS | Op.DETACH | Op.LEADING:
             return src[0]
         case op if op in ELEMENTWISE:

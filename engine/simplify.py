@@ -340,6 +340,7 @@ def _views() -> tuple[Rule, ...]:
             pattern(Op.CONTIGUOUS, name="x", src=(pattern(Op.CONTIGUOUS, Op.BUFFER, name="y"),)), _kept_once
         ),
         Rule(pattern(Op.DETACH, src=(y,)), lambda y: y),
+        Rule(pattern(Op.SLOPE, name="x"), lambda x: x.src[0]),
         Rule(pattern(Op.REDUCE, name="x", src=(y,)), _reduce_of_ones),
         Rule(pattern(Op.REDUCE, name="x", src=(pattern(Op.REDUCE, name="y"),)), _reduce_of_reduce),
     )

@@ -194,6 +194,14 @@ def _detach(node: UOp) -> str:
     return same_dtype(node, lambda d: d is not dt.void, "a value's")
 
 
+def _slope(node: UOp) -> str:
+    if len(node.src) % 2 == 0 or node.arg is not None:
+        return (
+            f"needs a value and pairs of an x and a derivative, has {len(node.src)} sources and {node.arg!r}"
+        )
+    return same_dtype(node, lambda d: d.is_float, "a float")
+
+
 def _range(node: UOp) -> str:
     arg = node.arg
     if node.dtype is not dt.int64 or len(node.src) > 1 or any(s.dtype is not dt.int64 for s in node.src):
@@ -382,6 +390,7 @@ SPECS: dict[Level, tuple[Check, ...]] = {
         ({Op.BUFFER, Op.PARAM}, _memory),
         ({Op.CONTIGUOUS}, _contiguous),
         ({Op.DETACH}, _detach),
+        ({Op.SLOPE}, _slope),
         ({Op.ASSIGN}, _assign),
         ({Op.LEADING}, _leading),
     ),

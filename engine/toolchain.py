@@ -29,7 +29,7 @@ class Compiler(StrEnum):
 
 
 # What LLVM's assembly may call, found in the C library of the process that loads it.
-LIBM = ("sin",)  # of float64: all others are basic ops by now
+LIBM = ("sin", "fmod", "fmodf")  # SIN of float64; all other functions are basic ops by now
 
 
 def detect(compiler: Compiler | None = None, options: Options | None = None) -> Target:

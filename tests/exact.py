@@ -162,6 +162,12 @@ def _extreme(choose: Callable[..., float]) -> Callable[[float, float], float]:
     return lambda a, b: math.nan if math.isnan(a) or math.isnan(b) else choose(a, b)
 
 
+def _fmod(x: float, y: float) -> float:
+    if math.isnan(x) or math.isnan(y) or math.isinf(x) or y == 0:
+        return math.nan
+    return math.fmod(x, y)
+
+
 _FLOATS: dict[Op, Callable[..., float]] = {
     Op.NEG: lambda a: -a,
     Op.EXP: _exp,
@@ -173,6 +179,7 @@ _FLOATS: dict[Op, Callable[..., float]] = {
     Op.SUB: lambda a, b: a - b,
     Op.MUL: lambda a, b: a * b,
     Op.DIV: _quotient,
+    Op.FMOD: _fmod,
     Op.MAX: _extreme(max),
     Op.MIN: _extreme(min),
 }

@@ -199,7 +199,7 @@ def _binary(graph: Graph) -> UOp | None:
     if a.dtype is dt.bool_:
         ops = _allowed(graph, Op.AND, Op.OR, Op.XOR, Op.EQ, Op.NE)
     elif a.dtype.is_float:
-        ops = _allowed(graph, Op.ADD, Op.SUB, Op.MUL, Op.MAX, Op.MIN, Op.DIV, Op.DIV)
+        ops = _allowed(graph, Op.ADD, Op.SUB, Op.MUL, Op.MAX, Op.MIN, Op.DIV, Op.DIV, Op.FMOD)
     else:
         ops = _allowed(graph, *INTEGER_OPS)
     op = graph.random.choice(ops)

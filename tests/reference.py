@@ -160,7 +160,7 @@ def denormal(dtype: DType) -> float:
 
 
 # Ops that round nothing; roundings of the others (one and a bit for those that IEEE defines).
-UNROUNDED = (Op.NEG, Op.MAX, Op.MIN, Op.TRUNC)
+UNROUNDED = (Op.NEG, Op.MAX, Op.MIN, Op.TRUNC, Op.FMOD)
 FUNCTIONS = (Op.EXP, Op.LOG, Op.SIN)
 ROUNDINGS = dict.fromkeys(FUNCTIONS, 8.0)
 
@@ -216,6 +216,9 @@ def _spread(op: Op, src: Sequence[Approx], value: Array) -> Array:
         return size * eb + np.abs(b) * ea + ea * eb
     if op is Op.DIV:
         return np.where(np.abs(b) > eb, (ea + np.abs(value) * eb) / (np.abs(b) - eb), np.inf)
+    if op is Op.FMOD:
+        low, high = np.trunc((a - ea) / b), np.trunc((a + ea) / b)
+        return np.where((eb == 0) & (low == high) & (np.abs(low) < 2.0**40), ea, np.inf)
     return np.maximum(ea, eb) if op in (Op.MAX, Op.MIN) else ea + eb
 
 
@@ -242,6 +245,7 @@ NUMPY: dict[Op, Callable[..., Array]] = {
     Op.DIV: lambda a, b: a / b,
     Op.IDIV: lambda a, b: a // b,
     Op.MOD: lambda a, b: a % b,
+    Op.FMOD: np.fmod,
     Op.MAX: np.maximum,
     Op.MIN: np.minimum,
     Op.LT: lambda a, b: a < b,
@@ -333,6 +337,7 @@ MOVES: dict[Op, Callable[[UOp, Array], Array]] = {
     Op.FLIP: _flipped,
     Op.CONTIGUOUS: lambda node, x: x,
     Op.DETACH: lambda node, x: x,
+    Op.SLOPE: lambda node, x, *_: x,
 }
 REDUCERS = {Op.ADD: np.add, Op.MUL: np.multiply, Op.MAX: np.maximum, Op.MIN: np.minimum}
 

@@ -32,6 +32,7 @@ ELEMENTWISE = frozenset(
         Op.DIV,
         Op.IDIV,
         Op.MOD,
+        Op.FMOD,
     }
     | {
         Op.MAX,
@@ -60,5 +61,5 @@ MODEST = Vocabulary(
     (dt.float32, dt.float32, dt.float32, dt.int32, dt.int64, dt.bool_),
     EVERYTHING.ops
     - {Op.PAD, Op.IOTA, Op.GATHER, Op.SCATTER, Op.FOLD, Op.GET, Op.SHRINK, Op.FLIP}
-    - {Op.BITCAST, Op.SHL, Op.SHR, Op.TRUNC, Op.NE},
+    - {Op.BITCAST, Op.SHL, Op.SHR, Op.TRUNC, Op.FMOD, Op.NE},
 )

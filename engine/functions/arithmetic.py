@@ -6,11 +6,9 @@ category but never in width.
 
 from __future__ import annotations
 
-from math import isfinite
-
 from engine import dtype as dt
 from engine.bounds import limits
-from engine.build import Scalar, bitcast, broadcast, broadcast_shape, cast, const, elementwise
+from engine.build import Scalar, bitcast, broadcast, broadcast_shape, cast, const, elementwise, slope
 from engine.dtype import DType, promote
 from engine.errors import InvalidGraph
 from engine.ir import UOp
@@ -146,53 +144,44 @@ def negate(x: UOp) -> UOp:
 
 
 def floor_divide(a: Term, b: Term) -> UOp:
-    """a // b, rounded down: exact for integers (x // 0 is 0); for floats see `_float_division`, x // 0 is x / 0."""
+    """a // b, rounded down: exact for integers (x // 0 is 0); of floats the nearest to that, x // 0 is x / 0."""
     x, y = map(as_number, together(a, b))
-    return _float_division(x, y)[0] if x.dtype.is_float else elementwise(Op.IDIV, x, y)
+    if not x.dtype.is_float:
+        return elementwise(Op.IDIV, x, y)
+    wide, by = wider(x), wider(y)
+    rest = elementwise(Op.FMOD, wide, by)
+    quotient = elementwise(Op.DIV, elementwise(Op.SUB, wide, rest), by)  # a whole number but for rounding
+    down = nearest(where(_falls_below(rest, by), subtract(quotient, 1), quotient))
+    plain = elementwise(Op.DIV, wide, by)
+    zero = where(sign_bit(plain), -0.0, like(0.0, plain))
+    found = cast(where(equal(by, 0), plain, where(equal(down, 0), zero, down)), x.dtype)
+    return slope(found, (x, like(0, x)), (y, like(0, y)))
 
 
 def remainder(a: Term, b: Term) -> UOp:
-    """a % b, of b's sign: for integers x % 0 is 0, for floats NaN."""
+    """a % b, of b's sign: for integers x % 0 is 0, for floats NaN. Exact but for the sum with b where signs differ."""
     x, y = map(as_number, together(a, b))
-    return _float_division(x, y)[1] if x.dtype.is_float else elementwise(Op.MOD, x, y)
+    if not x.dtype.is_float:
+        return elementwise(Op.MOD, x, y)
+    wide, by = wider(x), wider(y)
+    rest = elementwise(Op.FMOD, wide, by)
+    return cast(where(_falls_below(rest, by), elementwise(Op.ADD, rest, by), rest), x.dtype)
+
+
+def _falls_below(rest: UOp, divisor: UOp) -> UOp:
+    """Where truncation has rounded up: there is a rest, of another sign than the divisor's."""
+    apart = elementwise(Op.NE, less(rest, 0), less(divisor, 0))
+    return logical_and(elementwise(Op.EQ, rest, rest), logical_and(not_equal(rest, 0), apart))
 
 
 def truncated_remainder(a: Term, b: Term) -> UOp:
-    """C's fmod: the remainder of a's sign."""
+    """C's fmod: the remainder of a's sign, exact."""
     x, y = map(as_number, together(a, b))
     if x.dtype.is_float:
-        return cast(_truncating(*_exact(x, y))[1], x.dtype)
+        return elementwise(Op.FMOD, x, y)
     found = elementwise(Op.MOD, x, y)
     apart = elementwise(Op.NE, less(found, 0), less(x, 0))
     return where(logical_and(apart, not_equal(found, 0)), subtract(found, y), found)
-
-
-def _exact(x: UOp, y: UOp) -> tuple[UOp, UOp]:
-    """Floats in a type whose quotients of them cannot round up to a whole number that they are below."""
-    wide = dt.float32 if x.dtype.itemsize == 2 else dt.float64
-    return cast(x, wide), cast(y, wide)
-
-
-def _truncating(x: UOp, y: UOp) -> tuple[UOp, UOp]:
-    """(quotient towards zero, remainder of x's sign) of floats; by an infinity nothing is divided."""
-    beyond = equal(absolute(y), float("inf"))
-    quotient = truncate(elementwise(Op.DIV, x, y))
-    rest = subtract(x, multiply(quotient, y))
-    return quotient, where(logical_and(beyond, is_finite(x)), x, rest)
-
-
-def _float_division(x: UOp, y: UOp) -> tuple[UOp, UOp]:
-    """(floor of the quotient, remainder) of floats: exact for float32 and narrower while |x / y| < 2**29.
-
-    float64 has no wider type to divide in: its quotient may be rounded up to a whole number.
-    """
-    a, b = _exact(x, y)
-    quotient, rest = _truncating(a, b)
-    below = logical_and(not_equal(rest, 0), elementwise(Op.NE, less(rest, 0), less(b, 0)))
-    below = logical_and(below, equal(rest, rest))
-    down = where(below, subtract(quotient, 1), quotient)
-    down = where(logical_and(not_equal(rest, rest), not_equal(b, 0)), rest, down)
-    return cast(down, x.dtype), cast(where(below, add(rest, b), rest), x.dtype)
 
 
 # ----------------------------------------------------------------------------------------------- rounding
@@ -212,122 +201,36 @@ def floor(x: UOp) -> UOp:
 
 
 def ceil(x: UOp) -> UOp:
-    """The least whole number not below x."""
+    """The least whole number not below x; -0 of what is above -1 and below 0."""
     if not x.dtype.is_float:
         return x
     cut = truncate(x)
-    return elementwise(Op.ADD, cut, cast(elementwise(Op.LT, cut, x), x.dtype))
+    return elementwise(Op.SUB, cut, where(elementwise(Op.LT, cut, x), like(-1.0, x), like(0.0, x)))
 
 
 def nearest(x: UOp) -> UOp:
-    """The nearest whole number; of two the even one."""
+    """The nearest whole number, of x's sign; of two the even one."""
     if not x.dtype.is_float:
         return x
-    down = floor(x)
-    above = subtract(x, down)  # exact, from 0 to below 1
-    odd = not_equal(multiply(truncate(multiply(down, 0.5)), 2.0), down)
-    up = logical_or(less(0.5, above), logical_and(equal(above, 0.5), odd))
-    return where(up, add(down, 1.0), where(equal(absolute(x), float("inf")), x, down))
+    cut = truncate(x)
+    beyond = magnitude(subtract(x, cut))  # exact, from 0 to below 1; NaN of an infinity, which stays
+    odd = not_equal(multiply(truncate(multiply(cut, 0.5)), 2.0), cut)
+    away = logical_or(less(0.5, beyond), logical_and(equal(beyond, 0.5), odd))
+    step = where(less(x, 0.0), like(1.0, x), like(-1.0, x))
+    return elementwise(Op.SUB, cut, where(away, step, like(0.0, x)))
 
 
 def absolute(x: UOp) -> UOp:
     """|x|; the lowest integer stays itself, as nothing else fits."""
     if x.dtype is dt.bool_ or x.dtype.is_unsigned:
         return x
-    return elementwise(Op.MAX, x, negate(x))
+    size = magnitude(x)
+    return elementwise(Op.ADD, size, like(0.0, x)) if x.dtype.is_float else size  # -0 + 0 is 0
 
 
-# ------------------------------------------------------------------------------------------------- powers
-
-
-def power(a: Term, b: Term) -> UOp:
-    """a ** b: a whole number b by squaring, 0.5 by the square root; see `_float_power` and `_integer_power`.
-
-    InvalidGraph for integers to a negative number.
-    """
-    if isinstance(b, UOp) or not isfinite(b):
-        return _any_power(*together(a, b))
-    (x,) = terms(a)
-    times = int(b)
-    if b == times and abs(times) < 1 << 20:
-        return _whole_scalar_power(as_number(x if isinstance(b, int) else as_float(x)), times)
-    x = as_float(x)
-    if abs(b) == 0.5:
-        root = elementwise(Op.SQRT, x)
-        return root if b > 0 else divide(1.0, root)
-    return _any_power(*together(x, b))
-
-
-def _whole_scalar_power(x: UOp, times: int) -> UOp:
-    if times < 0 and not x.dtype.is_float:
-        raise InvalidGraph(f"an integer to the {times} is no integer; use .float() first", "**")
-    found = _squared(wider(x), abs(times))
-    return cast(divide(1.0, found) if times < 0 else found, x.dtype)
-
-
-def _squared(x: UOp, times: int) -> UOp:
-    found: UOp | None = None
-    square = x
-    while times:
-        if times & 1:
-            found = square if found is None else elementwise(Op.MUL, found, square)
-        times >>= 1
-        square = elementwise(Op.MUL, square, square) if times else square
-    return like(1, x) if found is None else found
-
-
-def _any_power(x: UOp, y: UOp) -> UOp:
-    x, y = as_number(x), as_number(y)
-    return _float_power(x, y) if x.dtype.is_float else _integer_power(x, y)
-
-
-def _integer_power(x: UOp, y: UOp) -> UOp:
-    """By squaring, bit by bit; to a negative number it is 0, or ±1 of ±1, as in PyTorch."""
-    found, square = like(1, x), x
-    for bit in range(x.dtype.bits - 1):
-        chosen = not_equal(elementwise(Op.AND, y, like(1 << bit, y)), 0)
-        found = where(chosen, multiply(found, square), found)
-        square = multiply(square, square)
-    if x.dtype.is_unsigned:
-        chosen = not_equal(elementwise(Op.AND, y, like(1 << (x.dtype.bits - 1), y)), 0)
-        return where(chosen, multiply(found, square), found)
-    odd = not_equal(elementwise(Op.AND, y, like(1, y)), 0)
-    of_minus_one = where(equal(x, -1), where(odd, like(-1, x), like(1, x)), like(0, x))
-    return where(less(y, 0), where(equal(x, 1), like(1, x), of_minus_one), found)
-
-
-def _float_power(x: UOp, y: UOp) -> UOp:
-    """By exp and log in float64, which leaves float32 and narrower right to the last bit or so.
-
-    float64 itself is good to about |y log x| ulp, and by squaring where y is whole and below 64. A negative
-    number to one that is not whole is NaN; anything to the 0, and 1 to anything, is 1.
-    """
-    a, b = cast(x, dt.float64), cast(y, dt.float64)
-    size = absolute(a)
-    logarithm = elementwise(Op.LOG, where(equal(size, 0.0), 1.0, size))
-    found = elementwise(Op.EXP, multiply(b, logarithm))
-    whole = equal(b, truncate(b))
-    if x.dtype is dt.float64:
-        found = where(logical_and(whole, less(absolute(b), 64.0)), _small_power(size, b), found)
-    found = where(equal(size, 0.0), where(less(b, 0.0), float("inf"), where(less(0.0, b), 0.0, b)), found)
-    odd = equal(absolute(subtract(b, multiply(2.0, truncate(multiply(b, 0.5))))), 1.0)
-    found = where(logical_and(odd, sign_bit(a)), negate(found), found)
-    no_number = logical_and(logical_and(less(a, 0.0), logical_not(whole)), is_finite(a))
-    found = where(no_number, float("nan"), found)
-    one = logical_or(equal(a, 1.0), equal(b, 0.0))
-    one = logical_or(one, logical_and(equal(a, -1.0), equal(absolute(b), float("inf"))))
-    # Where it is 1 already it stays, as a constant in its place would have no gradient.
-    return cast(where(logical_and(one, not_equal(found, 1.0)), 1.0, found), x.dtype)
-
-
-def _small_power(x: UOp, y: UOp) -> UOp:
-    times = cast(absolute(y), dt.int32)
-    found, square = like(1.0, x), x
-    for bit in range(6):
-        chosen = not_equal(elementwise(Op.AND, times, like(1 << bit, times)), 0)
-        found = where(chosen, multiply(found, square), found)
-        square = multiply(square, square)
-    return where(less(y, 0.0), divide(1.0, found), found)
+def magnitude(x: UOp) -> UOp:
+    """|x| of a signed number for comparisons: its zero may have a sign."""
+    return elementwise(Op.MAX, x, elementwise(Op.NEG, x))
 
 
 # ---------------------------------------------------------------------------------------------- comparison
@@ -362,12 +265,12 @@ def is_nan(x: UOp) -> UOp:
 
 def is_finite(x: UOp) -> UOp:
     """True where x is neither NaN nor infinite."""
-    return less(absolute(x), float("inf")) if x.dtype.is_float else const(True, dt.bool_, shape_of(x))
+    return less(magnitude(x), float("inf")) if x.dtype.is_float else const(True, dt.bool_, shape_of(x))
 
 
 def is_infinite(x: UOp) -> UOp:
     """True where x is an infinity."""
-    return equal(absolute(x), float("inf")) if x.dtype.is_float else const(False, dt.bool_, shape_of(x))
+    return equal(magnitude(x), float("inf")) if x.dtype.is_float else const(False, dt.bool_, shape_of(x))
 
 
 def sign_bit(x: UOp) -> UOp:

@@ -12,7 +12,7 @@ from math import factorial, log, pi
 from typing import Concatenate, ParamSpec
 
 from engine import dtype as dt
-from engine.build import bitcast, cast, elementwise
+from engine.build import bitcast, cast, elementwise, slope
 from engine.functions.arithmetic import (
     Term,
     absolute,
@@ -132,7 +132,8 @@ def exp2(x: UOp) -> UOp:
     half = floor(multiply(whole, 0.5))
     scaled = multiply(elementwise(Op.EXP, multiply(fraction, log(2.0))), _power_of_two(half))
     found = multiply(scaled, _power_of_two(subtract(whole, half)))
-    return where(equal(x, float("inf")), x, found)
+    found = where(equal(x, float("inf")), x, found)
+    return slope(found, (x, multiply(found, log(2.0))))
 
 
 def _power_of_two(n: UOp) -> UOp:
@@ -244,14 +245,15 @@ def arctangent(x: UOp) -> UOp:
 def arcsine(x: UOp) -> UOp:
     """The angle from -π/2 to π/2 whose sine is x; NaN beyond ±1."""
     rest = elementwise(Op.SQRT, multiply(subtract(1.0, x), add(x, 1.0)))
-    return arctangent(divide(x, rest))
+    return slope(arctangent(divide(x, rest)), (x, divide(1.0, rest)))
 
 
 @in_float
 def arccosine(x: UOp) -> UOp:
     """The angle from 0 to π whose cosine is x; NaN beyond ±1."""
     ratio = elementwise(Op.SQRT, divide(subtract(1.0, x), add(x, 1.0)))
-    return multiply(arctangent(ratio), 2.0)
+    rest = elementwise(Op.SQRT, multiply(subtract(1.0, x), add(x, 1.0)))
+    return slope(multiply(arctangent(ratio), 2.0), (x, divide(-1.0, rest)))
 
 
 # --------------------------------------------------------------------------------------------- the error
@@ -297,7 +299,8 @@ def sign(x: UOp) -> UOp:
     if x.dtype is dt.bool_:
         return x
     below = like(0 if x.dtype.is_unsigned else -1, x)
-    return where(less(0, x), like(1, x), where(less(x, 0), below, like(0, x)))
+    found = where(less(0, x), like(1, x), where(less(x, 0), below, like(0, x)))
+    return slope(found, (x, like(0, x))) if x.dtype.is_float else found
 
 
 def copy_sign(a: Term, b: Term) -> UOp:
@@ -380,5 +383,8 @@ def arctangent2(a: Term, b: Term) -> UOp:
     top, below = (where(infinite, copy_sign(1.0, v), v) for v in (y, x))
     nowhere = logical_and(equal(top, 0.0), equal(below, 0.0))
     angle = arctangent(divide(top, where(nowhere, 1.0, below)))
-    turn = where(sign_bit(y), -pi, pi)
-    return cast(where(sign_bit(x), add(cast(turn, angle.dtype), angle), angle), angle.dtype)
+    turn = cast(where(sign_bit(y), -pi, pi), angle.dtype)
+    found = where(sign_bit(x), add(turn, angle), angle)
+    square = add(multiply(x, x), multiply(y, y))
+    away = where(equal(square, 0.0), 1.0, square)
+    return slope(found, (y, divide(x, away)), (x, divide(negate(y), away)))

@@ -7,7 +7,7 @@ from math import prod
 
 from engine import build
 from engine import dtype as dt
-from engine.build import cast, iota, iota_along
+from engine.build import cast, const, iota, iota_along
 from engine.errors import InvalidGraph
 from engine.functions.arithmetic import (
     add,
@@ -18,12 +18,13 @@ from engine.functions.arithmetic import (
     less_or_equal,
     logical_and,
     multiply,
+    remainder,
     where,
     wider,
 )
 from engine.functions.convolution import batched, per_axis, unbatched
 from engine.functions.movement import padded_with
-from engine.functions.reduction import reduce
+from engine.functions.reduction import first_extreme, reduce
 from engine.functions.window import sliding
 from engine.ir import UOp
 from engine.ops import Op
@@ -67,16 +68,27 @@ def max_pool(
     padding: Number,
     dilation: Number,
     ceil_mode: bool,
-) -> UOp:
-    """The greatest element of each window, NaN if any is; what is padded is less than all."""
+) -> tuple[UOp, UOp]:
+    """(the greatest element of each window, NaN if any is; its int64 place among all of the last axes).
+
+    Of equals it is the first, which alone gets the gradient. What is padded is less than all.
+    """
     geometry = _geometry(kernel, stride, padding, dilation, axes)
     image = batched(x, axes, f"max_pool{axes}d")
-    widths = _widths(shape_of(image)[2:], geometry, ceil_mode)
+    sizes = shape_of(image)[2:]
+    widths = _widths(sizes, geometry, ceil_mode)
     low = float("-inf") if x.dtype.is_float else x.dtype.low
     padded = padded_with(image, [(0, 0), (0, 0), *widths], low)
     seen = sliding(padded, geometry[0], geometry[1], geometry[3])
-    last = tuple(range(2 + axes, 2 + 2 * axes))
-    return unbatched(reduce(Op.MAX, seen, last, False), x, axes)
+    found, first = first_extreme(Op.MAX, seen, tuple(range(2 + axes, 2 + 2 * axes)))
+    shape = shape_of(seen)[: 2 + axes]
+    first = build.reshape(first, shape)
+    place = const(0, dt.int64, shape)
+    for axis, (k, s, p, d) in reversed(list(enumerate(zip(*geometry, strict=True), 2))):
+        inside, first = remainder(first, k), floor_divide(first, k)
+        here = add(add(multiply(iota_along(shape, axis), s), multiply(inside, d)), -p)
+        place = add(place, multiply(here, prod(sizes[axis - 1 :])))
+    return unbatched(build.reshape(found, shape), x, axes), unbatched(place, x, axes)
 
 
 def mean_pool(

@@ -10,7 +10,7 @@ from math import inf, prod
 from engine import build
 from engine import dtype as dt
 from engine.arguments import Axes, axes_of, axis_of
-from engine.build import cast, const, detach, iota_along
+from engine.build import cast, const, detach, iota_along, slope
 from engine.dtype import DType
 from engine.errors import InvalidGraph
 from engine.functions.arithmetic import (
@@ -22,15 +22,17 @@ from engine.functions.arithmetic import (
     equal,
     is_finite,
     is_nan,
+    less,
+    logical_not,
     logical_or,
     multiply,
     not_equal,
-    power,
     subtract,
     where,
     wider,
 )
 from engine.functions.mathematics import exp, logarithm, root
+from engine.functions.powers import power
 from engine.ir import UOp
 from engine.ops import Op
 from engine.shapes import Shape, shape_of
@@ -74,6 +76,33 @@ def _refuse_nothing(x: UOp, axis: Axes, name: str) -> None:
     axes = axes_of(axis, len(shape))
     if prod(shape) == 0 and prod(n for i, n in enumerate(shape) if i not in axes) > 0:
         raise ValueError(f"{name} over no elements: shape {shape}, axis {axis}")
+
+
+def first_extreme(op: Op, x: UOp, axes: tuple[int, ...]) -> tuple[UOp, UOp]:
+    """(the extreme over `axes`, its first place in row-major order among them), the axes kept with size 1.
+
+    As in PyTorch the gradient goes to that first one alone; of an `extreme`, evenly to all that are equal.
+    """
+    shape = shape_of(x)
+    number = as_number(x)
+    found = build.reshape(build.reduce(op, number, axes), kept(shape, axes))
+    places, most = const(0, dt.int64, shape), 1
+    for axis in reversed(axes):
+        places = add(places, multiply(iota_along(shape, axis), most))
+        most *= shape[axis]
+    places = cast(places, dt.int32 if most < 1 << 31 else dt.int64)
+    best = build.expand(found, shape)
+
+    def first(hit: UOp) -> UOp:
+        return build.reshape(build.reduce(Op.MIN, where(hit, places, most), axes), kept(shape, axes))
+
+    if x.dtype.is_float:
+        # Of a NaN all are "not less": one comparison, where `place` needs two, makes the backward pass twice as fast.
+        not_less = logical_not(less(number, best) if op is Op.MAX else less(best, number))
+        chosen = where(equal(places, build.expand(first(not_less), shape)), number, 0.0)
+        picked = build.reshape(build.reduce(Op.ADD, chosen, axes), kept(shape, axes))
+        found = slope(found, (picked, const(1.0, found.dtype, shape_of(found))))
+    return cast(found, x.dtype), cast(first(logical_or(equal(number, best), is_nan(number))), dt.int64)
 
 
 def mean(x: UOp, axis: Axes = None, keepdim: bool = False, dtype: DType | None = None) -> UOp:

@@ -67,7 +67,8 @@ class MaxPool2d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Tensor.max_pool2d`."""
-        return x.max_pool2d(self.kernel_size, self.stride)
+        found: Tensor = x.max_pool2d(self.kernel_size, self.stride)
+        return found
 
 
 class AvgPool2d(Module):

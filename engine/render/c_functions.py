@@ -10,7 +10,7 @@ from __future__ import annotations
 from engine.render.c_types import C_TYPES, DTYPE, constant, is_float, signed, size_of, unsigned
 from engine.target import Features
 
-_LIBM = ("sqrt", "sin", "trunc")
+_LIBM = ("sqrt", "sin", "trunc", "fmod")
 
 
 class Functions:
@@ -66,9 +66,13 @@ class Functions:
 
     def _by_lane(self, name: str, op: str, short: str, lanes: int) -> str:
         """Any op of one or two operands, lane by lane."""
-        two = op in ("idiv", "mod")
+        two = op in ("idiv", "mod", "fmod")
         if lanes == 1:
-            body = f"return {_libm(op, short)}(a);" if op in _LIBM else _whole_division(op, short)
+            body = (
+                f"return {_libm(op, short)}(a{', b' if two else ''});"
+                if op in _LIBM
+                else _whole_division(op, short)
+            )
             return self._function(short, name, f"{short} a{f', {short} b' if two else ''}", body)
         vector = self._v(short, lanes)
         each = self.call(op, short, 1, "a[q]", *(["b[q]"] if two else []))

@@ -14,7 +14,7 @@ from engine.render.llvm_types import constant, memory_type, suffix, type_of
 _PLAIN = {Op.ADD: "add", Op.SUB: "sub", Op.MUL: "mul", Op.DIV: "div"}
 _BITS = {Op.AND: "and", Op.OR: "or", Op.XOR: "xor"}
 _INTRINSICS = {Op.SQRT: "sqrt", Op.TRUNC: "trunc", Op.MULACC: "fma"}
-_LIBM = {Op.SIN: "sin"}  # of float64: all others are basic ops by now
+_LIBM = {(Op.SIN, dt.float64): "sin", (Op.FMOD, dt.float64): "fmod", (Op.FMOD, dt.float32): "fmodf"}
 _FLOAT_COMPARISONS = {Op.LT: "olt", Op.EQ: "oeq", Op.NE: "une"}
 
 
@@ -36,8 +36,8 @@ class Arithmetic:
             return self._emit(
                 f"bitcast {type_of(node.src[0].dtype, lanes)} {src[0]} to {type_of(dtype, lanes)}"
             )
-        if op in _LIBM:
-            return self._by_lane(op, dtype, lanes, src[0])
+        if (op, dtype) in _LIBM:
+            return self._by_lane(_LIBM[op, dtype], dtype, lanes, src)
         if op in _INTRINSICS:
             return self._intrinsic(_INTRINSICS[op], dtype, lanes, src)
         if op in (Op.MAX, Op.MIN):
@@ -96,17 +96,19 @@ class Arithmetic:
         function = self._declare(type_, f"llvm.{name}.{suffix(dtype, lanes)}", *[type_] * len(src))
         return self._emit(f"call {type_} {function}({', '.join(f'{type_} {text}' for text in src)})")
 
-    def _by_lane(self, op: Op, dtype: DType, lanes: int, value: str) -> str:
+    def _by_lane(self, name: str, dtype: DType, lanes: int, src: Sequence[str]) -> str:
         """A function of the C library, one lane after the other."""
         one, type_ = type_of(dtype), type_of(dtype, lanes)
-        name = _LIBM[op]
-        function = self._declare(one, name, one, attributes=" nounwind willreturn readnone")
+        function = self._declare(one, name, *[one] * len(src), attributes=" nounwind willreturn readnone")
+
+        def called(values: Sequence[str]) -> str:
+            return self._emit(f"call {one} {function}({', '.join(f'{one} {value}' for value in values)})")
+
         if lanes == 1:
-            return self._emit(f"call {one} {function}({one} {value})")
+            return called(src)
         found = []
         for lane in range(lanes):
-            element = self._emit(f"extractelement {type_} {value}, i64 {lane}")
-            found.append(self._emit(f"call {one} {function}({one} {element})"))
+            found.append(called([self._emit(f"extractelement {type_} {value}, i64 {lane}") for value in src]))
         return self.gathered(dtype, found)
 
     # -- comparisons -----------------------------------------------------------------------------------------

@@ -326,7 +326,7 @@ def _value(node: UOp, windows: Mapping[UOp, Window], values: Mapping[UOp, Array]
             return _pad(node, sources[0], window)
         case Op.GATHER:
             return meaning.gather(sources[0], sources[1], node.arg)
-        case Op.CONTIGUOUS | Op.DETACH:
+        case Op.CONTIGUOUS | Op.DETACH | Op.SLOPE:
             return sources[0]
         case Op.ASSIGN:
             return sources[1]

@@ -64,6 +64,7 @@ UFUNCS: dict[Op, Callable[..., Array]] = {
     Op.DIV: np.divide,
     Op.IDIV: np.floor_divide,  # of integers: x // 0 is 0 in NumPy
     Op.MOD: np.remainder,  # of integers: x % 0 is 0 in NumPy
+    Op.FMOD: np.fmod,
     Op.MAX: np.maximum,
     Op.MIN: np.minimum,
     Op.LT: np.less,

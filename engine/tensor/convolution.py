@@ -105,6 +105,11 @@ class Convolution(Value):
         geometry = (stride, padding, output_padding, groups, dilation)
         return self._convolved_back(3, weight, bias, geometry)
 
+    def _pooled(self, with_places: bool, axes: int, *geometry: Any) -> Any:
+        """The maxima; with their places among all of the last axes, int64, if these are asked for."""
+        found, places = pooling.max_pool(self._node, axes, *geometry)
+        return (self._new(found), self._new(places)) if with_places else self._new(found)
+
     def max_pool1d(
         self,
         kernel_size: Number,
@@ -112,9 +117,10 @@ class Convolution(Value):
         padding: Number = 0,
         dilation: Number = 1,
         ceil_mode: bool = False,
-    ) -> Self:
+        return_indices: bool = False,
+    ) -> Any:
         """The greatest element of each window of the last axis; windows side by side unless `stride` says."""
-        return self._new(pooling.max_pool(self._node, 1, kernel_size, stride, padding, dilation, ceil_mode))
+        return self._pooled(return_indices, 1, kernel_size, stride, padding, dilation, ceil_mode)
 
     def max_pool2d(
         self,
@@ -123,9 +129,10 @@ class Convolution(Value):
         padding: Number = 0,
         dilation: Number = 1,
         ceil_mode: bool = False,
-    ) -> Self:
+        return_indices: bool = False,
+    ) -> Any:
         """The greatest element of each window of the last 2 axes; windows side by side unless `stride` says."""
-        return self._new(pooling.max_pool(self._node, 2, kernel_size, stride, padding, dilation, ceil_mode))
+        return self._pooled(return_indices, 2, kernel_size, stride, padding, dilation, ceil_mode)
 
     def max_pool3d(
         self,
@@ -134,9 +141,10 @@ class Convolution(Value):
         padding: Number = 0,
         dilation: Number = 1,
         ceil_mode: bool = False,
-    ) -> Self:
+        return_indices: bool = False,
+    ) -> Any:
         """The greatest element of each window of the last 3 axes; windows side by side unless `stride` says."""
-        return self._new(pooling.max_pool(self._node, 3, kernel_size, stride, padding, dilation, ceil_mode))
+        return self._pooled(return_indices, 3, kernel_size, stride, padding, dilation, ceil_mode)
 
     def avg_pool1d(
         self,

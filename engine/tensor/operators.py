@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from engine.functions import arithmetic
+from engine.functions import arithmetic, powers
 from engine.ops import Op
 from engine.tensor.value import Operand, Value
 
@@ -48,11 +48,11 @@ class Operators(Value):
 
     def __pow__(self, exponent: Operand) -> Self:
         if isinstance(exponent, bool | int | float):
-            return self._new(arithmetic.power(self._node, exponent))
-        return self._with(arithmetic.power, exponent)
+            return self._new(powers.power(self._node, exponent))
+        return self._with(powers.power, exponent)
 
     def __rpow__(self, other: Operand) -> Self:
-        return self._after(arithmetic.power, other)
+        return self._after(powers.power, other)
 
     def __neg__(self) -> Self:
         return self._new(arithmetic.negate(self._node))

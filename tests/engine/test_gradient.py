@@ -28,6 +28,7 @@ from engine.build import (
     reshape,
     scatter,
     shrink,
+    slope,
 )
 from engine.dtype import DType
 from engine.errors import InvalidGraph
@@ -78,7 +79,7 @@ def test_the_rule_of_a_unary_op_is_its_derivative(op: Op, seed: int) -> None:
     check([x], lambda a: elementwise(op, a), random)
 
 
-@pytest.mark.parametrize("op", [Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.MAX, Op.MIN])
+@pytest.mark.parametrize("op", [Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.FMOD, Op.MAX, Op.MIN])
 @given(seed=SEEDS)
 @SLOWLY
 def test_the_rule_of_a_binary_op_is_its_derivative(op: Op, seed: int) -> None:
@@ -143,8 +144,25 @@ def test_nothing_flows_through_whole_numbers_comparisons_and_bits() -> None:
     as_int = cast(cast(x, dt.int64), dt.float64)
     below = cast(elementwise(Op.LT, x, elementwise(Op.NEG, x)), dt.float64)
     bits = UOp(Op.BITCAST, dt.float64, (UOp(Op.BITCAST, dt.int64, (x,)),))
-    for y in (as_int, below, bits, elementwise(Op.TRUNC, x), detach(x)):
+    for y in (as_int, below, bits, detach(x)):
         assert gradients([y], [y], [x]) == (None,)
+
+
+def test_what_is_rounded_has_the_gradient_zero_and_passes_nothing_on() -> None:
+    x = param(0, (3,), dt.float64)
+    y = elementwise(Op.TRUNC, elementwise(Op.EXP, x))
+    assert gradients([y], [y], [x]) == (const(0.0, dt.float64, (3,)),)
+
+
+def test_a_slope_has_the_derivatives_that_it_declares() -> None:
+    x, y = np.array([2.0, 3.0]), np.array([5.0, 7.0])
+    a, b = leaves(x, y)
+    product = elementwise(Op.MUL, a, b)
+    got = by_rules(
+        slope(product, (a, b), (b, const(0.0, dt.float64, (2,)))), {a: x, b: y}, np.array([1.0, 10.0])
+    )
+    assert [g.tolist() for g in got] == [[5.0, 70.0], [0.0, 0.0]]
+    assert value(slope(product, (a, b)), {a: x, b: y}).tolist() == [10.0, 21.0]
 
 
 # ------------------------------------------------------------------------------------------------- views

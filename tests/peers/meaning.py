@@ -97,6 +97,7 @@ def elementwise_cases() -> Iterator[Case]:
         for op, peer in UNARY.items():
             yield computed(op, dtype, [values(dtype)], peer)
         yield computed(Op.DIV, dtype, grid(values(dtype), values(dtype, 1)), torch.div)
+        yield computed(Op.FMOD, dtype, grid(values(dtype), values(dtype, 1)), torch.fmod)
     for dtype in (dt.bool_, *INTS):
         for op, peer in BITS.items():
             yield computed(op, dtype, grid(values(dtype), values(dtype, 1)), peer)
