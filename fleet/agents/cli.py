@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import threading
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ from fleet.agents.client import ControlPlane, Refused, Rejected, Unreachable
 from fleet.agents.doctor import Finding, examine, usable
 from fleet.agents.enrolment import check_can_join, identity
 from fleet.agents.hints import Hints
+from fleet.agents.instruments import Instruments, NoInstruments, Process
 from fleet.agents.inventory import inventory
 from fleet.agents.journal import AlreadyRunning, Identity, Journal, Unusable, identity_in
 from fleet.agents.keys import BadKey, Signer
@@ -59,6 +61,9 @@ def agent(
             help="Round attempts: all that the machine has, required (nothing starts without one), or none."
         ),
     ] = None,
+    metrics_listen: Annotated[
+        str | None, typer.Option(help="Serve /metrics on this host:port too, beside pushing it.")
+    ] = None,
     setup: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the agent on a node: enrol, take work, report.
@@ -79,6 +84,7 @@ def agent(
             ca_file=ca_file,
             ca_sha256=ca_sha256,
             walls=walls,
+            metrics_listen=metrics_listen,
         )
         serve(told)
     except (SettingsError, AlreadyRunning, BadKey) as error:
@@ -147,7 +153,23 @@ def _work(
     _log.info("node %d, %s, at %s", who.node_id, who.name, told.server)
     with ControlPlane(told.server, signer, pinned(told.state)) as control:
         transfers = Transfers(control, runner, told.state / "blobs", told.blob_cache_bytes, hints.hint)
-        Worker(Link(control, journal, here, who.node_id), journal, runner, transfers, hints, stop).run()
+        link = Link(control, journal, here, who.node_id)
+        with _instruments(told, control, hints, here) as instruments:
+            Worker(link, journal, runner, transfers, hints, stop, instruments).run()
+
+
+@contextmanager
+def _instruments(
+    told: Settings, control: ControlPlane, hints: Hints, here: Inventory
+) -> Iterator[Instruments]:
+    if not told.telemetry:
+        yield NoInstruments()
+        return
+    with closing(
+        Process(control, told.state, hints.hint, told.metrics_listen, here.agent_version)
+    ) as process:
+        process.start()
+        yield process
 
 
 @node.command()

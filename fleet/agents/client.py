@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import ssl
+import time
 from collections.abc import Generator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from fleet.agents.exporter import CONTENT_TYPE
 from fleet.agents.keys import Key, Signer
 from fleet.agents.logs import Piece
 from fleet.agents.protocol import (
@@ -21,6 +24,7 @@ from fleet.agents.protocol import (
     EnrollResponse,
     Inventory,
     LogAck,
+    MetricsAck,
     Observed,
     RotateRequest,
     RotateResponse,
@@ -106,6 +110,7 @@ class ControlPlane:
 
     def __init__(self, server: str, signer: Signer, ca_file: Path | None = None) -> None:
         self._signer = signer
+        self.offset_s: float | None = None  # how far the server's clock is ahead of ours, to about a second
         self._http = httpx.Client(
             base_url=server, auth=Signed(signer), verify=_believing(server, ca_file), timeout=_PATIENCE_S
         )
@@ -166,6 +171,18 @@ class ControlPlane:
         )
         return _parsed(Desired, answer)
 
+    def put_metrics(self, text: str) -> float:
+        """Push the node's exposition; returns in how many seconds the next one is due."""
+        sent = time.time()
+        answer = self._call(
+            "PUT",
+            "/v1/agents/metrics",
+            content=gzip.compress(text.encode(), 1),
+            headers={"content-type": CONTENT_TYPE, "content-encoding": "gzip"},
+        )
+        self.offset_s = _offset(answer.headers.get("date", ""), (sent + time.time()) / 2)
+        return _parsed(MetricsAck, answer).interval_s
+
     def upload_log(self, attempt_id: int, fence: int, offset: int, piece: Piece) -> int:
         """Send the log's bytes from `offset`; returns how many bytes from its beginning the server has."""
         answer = self._call(
@@ -224,6 +241,15 @@ def server_clock(server: str, ca_file: Path | None) -> float | None:
         return parsedate_to_datetime(said).timestamp()
     except (httpx.HTTPError, ValueError):
         return None
+
+
+def _offset(date: str, now: float) -> float | None:
+    """A server's clock against `now`, from the second that it writes in its answers; None when it writes none."""
+    try:
+        ahead = parsedate_to_datetime(date).timestamp() + 0.5 - now
+    except ValueError:
+        return None
+    return ahead if abs(ahead) > 1.0 else 0.0  # a date tells no less than a second
 
 
 def backoff(failures: int, chance: float) -> float:

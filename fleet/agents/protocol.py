@@ -321,6 +321,17 @@ class Inventory(Wire):
     )  # empty: an agent that has none to report
 
 
+class Energy(Wire):
+    """What an attempt's device drew from its start to its end, by the device's own counter or integrated from its power.
+
+    `throttled_s`: for how long the device's clocks were held down meanwhile.
+    """
+
+    joules: StrictFloat = Field(ge=0, le=1e15)
+    method: Literal["counter", "integrated"]
+    throttled_s: StrictFloat = Field(default=0.0, ge=0)
+
+
 class AttemptReport(Wire):
     """One attempt as the agent sees it. Exited attempts are reported until the server lists them as settled."""
 
@@ -333,6 +344,7 @@ class AttemptReport(Wire):
     result: dict[str, Any] | None = None
     error: str = Field(default="", max_length=8000)
     artifacts: dict[ArtifactName, Hash] = Field(default_factory=dict, max_length=64)
+    energy: Energy | None = None  # when exited, of a device whose energy is known
 
     @model_validator(mode="after")
     def _outcome_when_exited(self) -> AttemptReport:
@@ -453,6 +465,12 @@ class RotateResponse(Wire):
     """The id of the key that is accepted now."""
 
     key: Hash
+
+
+class MetricsAck(Wire):
+    """The exposition is kept; the next one is due in so many seconds."""
+
+    interval_s: float = Field(ge=0.5, le=3600)
 
 
 class LogAck(Wire):

@@ -14,7 +14,7 @@ from fleet.agents.attempts import PROGRESS, RESULT, STOP, Assignment, Key, Limit
 from fleet.agents.durable import read_json, write_json
 from fleet.agents.plan import Local
 from fleet.agents.processes import alive, clock, kernel_boot, kill, leftovers, send
-from fleet.agents.protocol import AttemptReport, AttemptSpec, Outcome
+from fleet.agents.protocol import AttemptReport, AttemptSpec, Energy, Outcome
 from fleet.agents.starter import Starter
 from fleet.agents.walls.traces import end_all
 
@@ -199,7 +199,7 @@ class Shipped:
     refused: str = ""
 
 
-def report(attempt: Attempt, shipped: Shipped | None) -> AttemptReport:
+def report(attempt: Attempt, shipped: Shipped | None, energy: Energy | None = None) -> AttemptReport:
     """What the server is told. An exited attempt counts as running until what it made is `shipped`."""
     if attempt.state is None or attempt.state.phase != "exited" or shipped is None:
         return _report_living(attempt)
@@ -213,6 +213,7 @@ def report(attempt: Attempt, shipped: Shipped | None) -> AttemptReport:
         result=_result(attempt),
         error=_error(attempt.state, shipped),
         artifacts=shipped.artifacts,
+        energy=energy,
     )
 
 

@@ -33,6 +33,8 @@ class Settings:
     start_s: float = 30.0
     blob_cache_bytes: int = 1 << 30
     walls: str = "all"
+    telemetry: bool = True
+    metrics_listen: str = ""
 
 
 def settings(
@@ -46,11 +48,13 @@ def settings(
     ca_file: Path | None = None,
     ca_sha256: str | None = None,
     walls: str | None = None,
+    metrics_listen: str | None = None,
 ) -> Settings:
     """Settings from options, where given, and TINYFLEET_URL, TINYFLEET_STATE, TINYFLEET_NODE_NAME otherwise.
 
     TINYFLEET_START_S is how long an attempt may take to start before it counts as failed by the machine;
-    TINYFLEET_WALLS which walls are meant; TINYFLEET_MEMORY_BYTES and TINYFLEET_PROCESSES what an attempt may use.
+    TINYFLEET_WALLS which walls are meant; TINYFLEET_MEMORY_BYTES and TINYFLEET_PROCESSES what an attempt may use;
+    TINYFLEET_TELEMETRY=off that nothing is measured; TINYFLEET_METRICS_LISTEN where /metrics is served beside the push.
     """
     url = server or environ.get("TINYFLEET_URL", "")
     if not url:
@@ -66,7 +70,27 @@ def settings(
         start_s=_seconds(environ, "TINYFLEET_START_S", 30.0),
         limits=_limits(environ),
         walls=_walls(walls or environ.get("TINYFLEET_WALLS") or "all"),
+        telemetry=_switch(environ, "TINYFLEET_TELEMETRY"),
+        metrics_listen=_address(metrics_listen or environ.get("TINYFLEET_METRICS_LISTEN", "")),
     )
+
+
+def _switch(environ: Mapping[str, str], name: str) -> bool:
+    """On, unless it says off."""
+    text = environ.get(name, "on")
+    if text not in ("on", "off"):
+        raise SettingsError(f"{name} is {text!r}; give on or off")
+    return text == "on"
+
+
+def _address(text: str) -> str:
+    """host:port, or nothing."""
+    host, _, port = text.rpartition(":")
+    if text and not (host and port.isdecimal() and int(port) < 65536):
+        raise SettingsError(
+            f"--metrics-listen {text!r} is no address; give host:port, such as 127.0.0.1:9400"
+        )
+    return text
 
 
 def _path(environ: Mapping[str, str], name: str) -> Path | None:

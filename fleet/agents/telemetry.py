@@ -2,7 +2,7 @@
 
 A vendor's library that crashes, or a read that hangs, ends no attempt and delays no sync; and the agent stays small. It is
 told on its standard input, a JSON document a line, all that is so (`Told`); it says on its standard output
-`{"metrics": text, "devices": […]}` at every collection (those whose energy is known) and `{"energy": {key: {…}}}` for attempts that ended. It ends with its input.
+`{"metrics": text, "devices": […]}` at every collection (those whose energy is known), `{"marks": {key: […]}}` for attempts that began and `{"energy": {key: {…}}}` for those that ended. It ends with its input.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ _HELD = ("fleet_gpu_throttled",)
 class Told(NamedTuple):
     """What the agent says: the interval, whether something is timed here, and its attempts.
 
-    An attempt: key, device, job_id, `started` and, once it is over, `ended`, in seconds of `processes.clock`.
+    An attempt: key, device, job_id, `started` and, once it is over, `ended`, in seconds of `processes.clock`; `mark`, when an
+    earlier process has made one.
     """
 
     every_s: float = 10.0
@@ -114,6 +115,7 @@ class Telemetry:
         self._xids = xids
         self._version = version
         self._marks: dict[str, Mark] = {}
+        self.marked: dict[str, Mark] = {}  # to be told, so that the next process knows them
         self._over: dict[str, float] = {}
         self._known: dict[str, str] = {}  # labels of GPUs by PCI address
         self._uuids: dict[str, str] = {}
@@ -183,8 +185,12 @@ class Telemetry:
         key, device = attempt["key"], attempt["device"]
         meter = self.meters.get(device)
         if meter is not None and key not in self._marks:
-            self._marks[key] = meter.mark(attempt["started"])
+            # One that began before this process did: its device's counter has gone on, what was integrated is lost.
+            before = attempt.get("mark")
+            self._marks[key] = Mark(*before) if before else meter.mark(attempt["started"])
             self._want(device)
+            if not before:
+                self.marked[key] = self._marks[key]._replace(integrated=None)
         if attempt.get("ended") is not None and key not in self._over:
             self._over[key] = at
             self._want(device)
@@ -319,6 +325,9 @@ def attend(
             due = max(due + telemetry.told.every_s, now)
             served.text = telemetry.collect()
             say({"metrics": served.text, "devices": sorted(telemetry.meters)})
+        if telemetry.marked:
+            say({"marks": telemetry.marked})
+            telemetry.marked = {}
         energy = telemetry.ended()
         if energy:
             say({"energy": energy})

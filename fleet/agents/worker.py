@@ -16,6 +16,7 @@ from typing import Any
 
 from fleet.agents.client import ControlPlane, ControlPlaneError, Refused, Rejected, backoff
 from fleet.agents.hints import Hints
+from fleet.agents.instruments import Instruments
 from fleet.agents.journal import Journal
 from fleet.agents.plan import plan
 from fleet.agents.processes import clock
@@ -197,8 +198,10 @@ class Worker:
         transfers: Transfers,
         hints: Hints,
         stop: threading.Event,
+        instruments: Instruments,
     ) -> None:
         self._link = link
+        self._instruments = instruments
         self._journal = journal
         self._runner = runner
         self._transfers = transfers
@@ -226,11 +229,16 @@ class Worker:
     def _reports(self) -> list[AttemptReport]:
         attempts = self._runner.observe()
         self._transfers.show(attempts)
-        return [report(attempt, self._shipped(attempt)) for attempt in attempts]
+        self._instruments.show(attempts)
+        return [
+            report(attempt, self._shipped(attempt), self._instruments.energy(attempt)) for attempt in attempts
+        ]
 
     def _shipped(self, attempt: Attempt) -> Shipped | None:
         """One that nobody wants any more is not held up by what it made."""
         shipped = self._transfers.shipped(attempt.key)
+        if not self._instruments.settled(attempt):
+            shipped = None
         desired = self._link.desired
         if shipped is None and desired is not None:
             wanted = {(spec.attempt_id, spec.fence) for spec in desired.attempts}

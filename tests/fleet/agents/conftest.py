@@ -108,8 +108,10 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 def _starter(state: Path) -> Iterator[Start]:
     started: list[AgentProcess] = []
 
-    def start(far_end: FarEnd, setup: str = "tests.fleet.agents.odd_tasks:install") -> AgentProcess:
-        environment = {"TINYFLEET_JOIN_TOKEN": JOIN_TOKEN}
+    def start(
+        far_end: FarEnd, setup: str = "tests.fleet.agents.odd_tasks:install", telemetry: str = "off"
+    ) -> AgentProcess:
+        environment = {"TINYFLEET_JOIN_TOKEN": JOIN_TOKEN, "TINYFLEET_TELEMETRY": telemetry}
         started.append(AgentProcess(far_end, state, setup, environment))
         return started[-1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
@@ -55,6 +56,8 @@ class FarEnd:
         self.answer_with: int | None = None  # a status for every request, when set
         self.silent = False  # connections are cut without an answer
         self.closing = False
+        self.expositions: list[str] = []
+        self.metrics_s = 0.5
         self._server = _Server(("127.0.0.1", 0), _Exchange)
         self._server.far_end = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -292,6 +295,13 @@ class _Exchange(BaseHTTPRequestHandler):
         if parts == ["v1", "agents", "sync"]:
             desired = far_end.sync(Observed.model_validate_json(body))
             return (desired, _problem(desired)) if isinstance(desired, int) else (200, _json(desired))
+        if parts == ["v1", "agents", "metrics"]:
+            assert self.headers["content-type"].startswith("text/plain")
+            assert self.headers["content-encoding"] == "gzip"
+            with far_end.changed:
+                far_end.expositions.append(gzip.decompress(body).decode())
+                far_end.changed.notify_all()
+            return 200, json.dumps({"interval_s": far_end.metrics_s}).encode()
         if parts[:3] == ["v1", "agents", "attempts"]:
             query = {name: values[0] for name, values in parse_qs(url.query).items()}
             fence, offset = int(query["fence"]), int(query["offset"])

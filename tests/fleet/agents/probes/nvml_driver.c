@@ -1,6 +1,7 @@
 /* A libnvidia-ml.so.1 of GPUs that are not here: what nvidia-ml-py calls, answered from a table of `GPU key value` lines
    in the file that $NVML_TABLE names. A key that is missing is not supported. `hang 1`: its temperature is never answered.
-   `lost 1`: all answer that the GPU is lost. Energy grows with power, times `energy_scale` thousandths. */
+   `lost 1`: all answer that the GPU is lost. Energy has grown with power since
+   the machine's start, times `energy_scale` thousandths. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,13 +15,12 @@ typedef struct { int index; } Gpu;
 static Row rows[4096];
 static int row_count, gpu_count;
 static Gpu gpus[64];
-static struct timespec begun;
 static int waiting_gpu, waiting_xid;
 
 static double elapsed(void) {
   struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec - begun.tv_sec + (now.tv_nsec - begun.tv_nsec) * 1e-9;
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return now.tv_sec + now.tv_nsec * 1e-9;
 }
 void table_load(void) {
   FILE *file = fopen(getenv("NVML_TABLE") ? getenv("NVML_TABLE") : "", "r");
@@ -47,7 +47,7 @@ static int number(Gpu *gpu, const char *key, void *out, int size) {
   if (size == 8) *(uint64_t *)out = value; else *(uint32_t *)out = value;
   return OK;
 }
-int nvmlInit_v2(void) { table_load(); clock_gettime(CLOCK_MONOTONIC, &begun); return gpu_count ? OK : NOT_LOADED; }
+int nvmlInit_v2(void) { table_load(); return gpu_count ? OK : NOT_LOADED; }
 int nvmlInitWithFlags(unsigned flags) { (void)flags; return nvmlInit_v2(); }
 int nvmlShutdown(void) { return OK; }
 const char *nvmlErrorString(int code) { return code == LOST ? "GPU is lost" : "an error"; }
