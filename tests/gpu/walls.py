@@ -112,9 +112,13 @@ def program(command: list[str], source: str = "") -> Callable[[], dict[str, Any]
 
 
 def inside(
-    state: Path, walls: Survey, number: int | None, act: Callable[[], dict[str, Any]]
+    state: Path,
+    walls: Survey,
+    number: int | None,
+    act: Callable[[], dict[str, Any]],
+    ceilings: Ceilings = Ceilings(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
-    """What `act` returns inside the walls of an attempt that has this GPU, or {"error"}."""
+    """What `act` returns inside the walls of an attempt that has this GPU, or {"error"}; "killed" for want of memory."""
     folder = state / "attempts"
     folder.mkdir(mode=0o711, exist_ok=True)
     work = folder / "1-1" / "work"
@@ -124,7 +128,7 @@ def inside(
     work.chmod(0o700)
     cell = Cell(walls, prefix_of(state))
     cell.reserve()
-    cell.fit(Policy(programs=True, gpu=number, ceilings=Ceilings()), work)
+    cell.fit(Policy(programs=True, gpu=number, ceilings=ceilings), work)
     read, write = os.pipe()
     supervisor = os.getpid()
     pid = os.fork()
@@ -147,10 +151,11 @@ def inside(
     os.waitpid(pid, 0)
     cell.kill(cell.survivors())
     left = cell.survivors()
+    killed = cell.out_of_memory()
     cell.demolish()
     shutil.rmtree(folder)
     found = json.loads(said) if said else {"error": "it ended without a word"}
-    return found | ({"left": left} if left else {})
+    return found | ({"left": left} if left else {}) | ({"killed": True} if killed else {})
 
 
 def outside() -> dict[str, Any]:
