@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -39,19 +40,22 @@ from api.routes import (
     telemetry,
     tokens,
     trust,
+    webhooks,
 )
 from api.routes.console import Console
 from api.schemas import MEDIA_TYPE
 from api.settings import Settings
 from api.uses import TokenUses
 from api.waits import Waits
-from fleet import cron_ticks, reconcile
+from fleet import cron_ticks, reconcile, secrets_kept
 from fleet.blobs import Blobs
 from fleet.db import engine_for, now, reading, session_factory, upgrade, writing
 from fleet.expositions import MAX_PACKED_BYTES
 from fleet.instruments import Instruments
+from fleet.loop import Loop
 from fleet.metrics import Tally
 from fleet.telemetry import telemetry_for
+from fleet.webhook_sending import Sender
 
 ROUTERS = (
     agents.router,
@@ -64,6 +68,7 @@ ROUTERS = (
     kernels.router,
     blobs.router,
     events.router,
+    webhooks.router,
     tokens.router,
     people.router,
     secrets.router,
@@ -74,6 +79,8 @@ ROUTERS = (
     document.router,
     health.router,
 )
+
+SENDING_S = 1.0  # between two looks for events that somebody wants to be told of
 
 
 def assemble(settings: Settings) -> Parts:
@@ -98,7 +105,9 @@ def assemble(settings: Settings) -> Parts:
         cron_ticks.tick(sessions, files)  # before: what it submits is placed in the same tick
         return reconcile.tick(sessions, files, timings=timings, up_since=up_since).hints
 
-    controllers = Controllers(tick, read, waits, timings.tick_s)
+    keys = partial(secrets_kept.keys, settings.fleet.secret_keys_file, os.environ)
+    sending = Loop(Sender(read, write, keys).tick, SENDING_S, "webhooks")
+    controllers = Controllers(tick, read, waits, timings.tick_s, beside=(sending,))
     rates = Buckets(settings.rates.principal_per_s, settings.rates.principal_burst)
     said = telemetry_for(settings.fleet.database_url, read, write)
     return Parts(

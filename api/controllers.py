@@ -6,7 +6,7 @@ A change is written together with its events, so that the subjects of new events
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from api.waits import EVENTS, Waits, node_key
@@ -26,24 +26,31 @@ class Controllers:
         read: Callable[[], AbstractContextManager[Session]],
         waits: Waits,
         interval_s: float,
+        beside: Sequence[Loop] = (),
     ) -> None:
-        """`tick` runs one tick of the control plane and returns the nodes that have something new to do."""
+        """`tick` runs one tick of the control plane and returns the nodes that have something new to do. `beside`: loops
+        that run and end with it."""
         self._run_tick = tick
         self._read = read
         self._waits = waits
         self._told = 0
         self._telling = threading.Lock()
         self._loop = Loop(self.tick, interval_s)
+        self._beside = beside
 
     def start(self) -> None:
         """Tick in a thread of their own, every interval and when something changed."""
         with self._read() as session:
             self._told = events.newest(session)
         self._loop.start()
+        for each in self._beside:
+            each.start()
 
     def stop(self) -> None:
         """End the thread after the tick it is in."""
         self._loop.stop()
+        for each in self._beside:
+            each.stop()
 
     def tick(self) -> None:
         """One tick; afterwards the agents with something to do, and whoever waits for what it did, are woken."""

@@ -30,6 +30,7 @@ VERBS: dict[str, dict[str, str]] = {
         "searches": "BEAM searches for fast kernels: run, list, show, cancel.",
         "kernels": "The best kernels found so far: list, show, quarantined, purge.",
         "tokens": "Bearer tokens: list, create, revoke.",
+        "webhooks": "Send events elsewhere: add, list, deliveries, test, redeliver, enable, rotate, remove.",
         "secrets": "Secrets that the server uses: set, list, remove.",
         "people": "Remove a person everywhere.",
         "join-token": "One-use tokens with which a node joins: create.",

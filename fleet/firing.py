@@ -13,10 +13,10 @@ from sqlalchemy.orm.attributes import set_committed_value
 from fleet import events
 from fleet.errors import StaleWrite
 from fleet.lifecycle import Machine, advance
-from fleet.models import Attempt, Cron, CronRun, Job, Node, Search
+from fleet.models import Attempt, Cron, CronRun, Delivery, Job, Node, Search, Webhook
 
 Guarded = Node | Job | Attempt | Search
-Versioned = Guarded | Cron | CronRun
+Versioned = Guarded | Cron | CronRun | Webhook | Delivery
 
 
 def fire(

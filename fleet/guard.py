@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,6 +24,7 @@ Resolve = Callable[[str, int], list[str]]
 PORTS = frozenset({443, 8443})
 LONGEST_URL = 2048
 TIMEOUT_S = 10.0
+LONGEST_S = 30.0  # a whole exchange, however slowly its bytes trickle in
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _INWARD = tuple(
     ipaddress.ip_network(text)
@@ -104,6 +108,12 @@ def _host_and_port(url: str, field: str) -> tuple[str, int]:
     return host, port
 
 
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Those that may vouch for a name; read once, since reading them takes longer than a request."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 class GuardedTransport(httpx.BaseTransport):
     """Sends a request to the address that was checked, under the name that was asked for.
 
@@ -114,7 +124,7 @@ class GuardedTransport(httpx.BaseTransport):
         self, inner: httpx.BaseTransport | None = None, resolve: Resolve = resolve_by_system
     ) -> None:
         # no proxies and nothing else from the environment: they would choose the address again
-        self._inner = inner or httpx.HTTPTransport(trust_env=False)
+        self._inner = inner or httpx.HTTPTransport(verify=_authorities(), trust_env=False)
         self._resolve = resolve
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -139,3 +149,34 @@ def guarded_client(transport: httpx.BaseTransport | None = None) -> httpx.Client
     return httpx.Client(
         transport=transport or GuardedTransport(), follow_redirects=False, trust_env=False, timeout=TIMEOUT_S
     )
+
+
+MakeClient = Callable[[], httpx.Client]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a request got: a status, or none and why. `retry_after`: the header as it came."""
+
+    status: int | None
+    said: str = ""
+    retry_after: str = ""
+
+
+def post(url: str, body: bytes, headers: dict[str, str], client: MakeClient = guarded_client) -> Reply:
+    """Send bytes to a URL that somebody else wrote. Nothing is raised for what goes wrong there, and the answer's body
+    is not read."""
+    with client() as opened:
+        end = threading.Timer(LONGEST_S, opened.close)
+        end.daemon = True
+        end.start()
+        try:
+            with opened.stream("POST", url, content=body, headers=headers) as answer:
+                said = "" if answer.is_success else answer.reason_phrase
+                return Reply(answer.status_code, said, answer.headers.get("Retry-After", ""))
+        except InvalidSpec as error:  # its name leads elsewhere now
+            return Reply(None, error.problem)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError, ValueError) as error:
+            return Reply(None, f"{type(error).__name__}: {error}"[:300])
+        finally:
+            end.cancel()

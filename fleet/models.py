@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import CheckConstraint, FetchedValue, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from fleet.agents.protocol import CandidateOutcome, JobKind, Outcome
@@ -37,6 +37,8 @@ from fleet.standing_rows import Nonce as Nonce
 from fleet.standing_rows import Standing as Standing
 from fleet.telemetry_rows import ExpositionRow as ExpositionRow
 from fleet.telemetry_rows import PointRow as PointRow
+from fleet.webhook_rows import Delivery as Delivery
+from fleet.webhook_rows import Webhook as Webhook
 
 
 class Tenant(Table):
@@ -252,10 +254,13 @@ class Lease(Table):
 
 
 class Event(Table):
-    """Append-only: that something happened. Ids are never reused: readers keep a cursor."""
+    """Append-only: that something happened. Ids are never reused: readers keep a cursor.
+
+    `xid`: on PostgreSQL the transaction that wrote it, filled in by the database (see fleet/events.py)."""
 
     __tablename__ = "events"
     id: Mapped[int] = mapped_column(primary_key=True)
+    xid: Mapped[int | None] = mapped_column(server_default=FetchedValue())
     at: Mapped[float]
     kind: Mapped[str]
     subject: Mapped[str] = mapped_column(index=True)

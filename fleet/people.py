@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fleet import crons, events, jobs, permissions, searches, tenants
+from fleet import crons, events, jobs, permissions, searches, tenants, webhooks
 from fleet.errors import InvalidSpec, NotFound
 from fleet.lifecycle import JOB, SEARCH, SearchEvent
 from fleet.models import Job, Search, Token
@@ -23,11 +23,12 @@ class Removal:
     jobs: int
     searches: int
     crons: int
+    webhooks: int
 
 
 def remove(session: Session, name: str, principal: Principal, now: float) -> Removal:
     """End every token of a person, and every token that was minted with one of these and so on, with the event
-    streams that they hold open; cancel what they have queued or running, and pause their crons.
+    streams that they hold open; cancel what they have queued or running, and pause their crons and webhooks.
 
     NotFound when the tenant has nobody of this name, InvalidSpec for oneself.
     """
@@ -45,12 +46,14 @@ def remove(session: Session, name: str, principal: Principal, now: float) -> Rem
         searches=_cancel_searches(session, principal.tenant, makers, now),
         jobs=_cancel_jobs(session, principal.tenant, makers, now),
         crons=crons.disown(session, principal.tenant, makers, now),
+        webhooks=webhooks.disown(session, principal.tenant, makers, now),
     )
     counts = {
         "tokens": removal.tokens,
         "jobs": removal.jobs,
         "searches": removal.searches,
         "crons": removal.crons,
+        "webhooks": removal.webhooks,
     }
     events.audit(session, principal, "person.remove", f"person:{name}", counts, now)
     return removal

@@ -25,6 +25,7 @@ class Permission(StrEnum):
     JOIN = "join"  # mint join tokens
     TOKENS = "tokens"  # list, mint and revoke tokens
     PEOPLE = "people"  # remove a person
+    WEBHOOKS = "webhooks"  # send a tenant's events elsewhere
     SECRETS = "secrets"  # set, list and delete secrets
     REPORT = "report"  # what agents do
 

@@ -324,6 +324,7 @@ class RemovedPerson(Resource):
     jobs: int
     searches: int
     crons: int = 0
+    webhooks: int = 0
 
 
 class Purged(Resource):

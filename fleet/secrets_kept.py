@@ -66,18 +66,32 @@ def put(
     permissions.require(principal, permissions.Permission.SECRETS)
     if not 0 < len(value) <= LONGEST_VALUE:
         raise InvalidSpec("value", f"must have 1 to {LONGEST_VALUE} characters")
-    row = session.get(StoredSecret, (principal.tenant, name))
+    row = store(session, principal.tenant, name, value, found, str(principal), now)
+    events.audit(session, principal, "secret.put", f"secret:{name}", {"version": row.version}, now)
+    return row
+
+
+def store(
+    session: Session, tenant: str, name: str, value: str, found: Sequence[str], by: str, now: float
+) -> StoredSecret:
+    """Keep a value, unasked: for what the control plane keeps of its own, under names with a slash, which no user's
+    secret has and no list shows."""
+    row = session.get(StoredSecret, (tenant, name))
     if row is None:
-        row = StoredSecret(
-            tenant=principal.tenant, name=name, version=0, created_by=str(principal), created_at=now
-        )
+        row = StoredSecret(tenant=tenant, name=name, version=0, created_by=by, created_at=now)
         session.add(row)
     row.version += 1
     row.box = _closed(_box(found), row.tenant, name, value)
     row.updated_at = now
     session.flush()
-    events.audit(session, principal, "secret.put", f"secret:{name}", {"version": row.version}, now)
     return row
+
+
+def forget(session: Session, tenant: str, name: str) -> None:
+    """Take out what was stored, if it was."""
+    row = session.get(StoredSecret, (tenant, name))
+    if row is not None:
+        session.delete(row)
 
 
 def value_of(session: Session, tenant: str, name: str, found: Sequence[str]) -> str:
@@ -91,7 +105,9 @@ def value_of(session: Session, tenant: str, name: str, found: Sequence[str]) -> 
 
 def page(session: Session, tenant: str, after: str = "", limit: int = 50) -> Sequence[StoredSecret]:
     """A tenant's secrets after a name, in order of names."""
-    query = select(StoredSecret).where(StoredSecret.tenant == tenant, StoredSecret.name > after)
+    query = select(StoredSecret).where(
+        StoredSecret.tenant == tenant, StoredSecret.name > after, StoredSecret.name.not_like("%/%")
+    )
     return session.scalars(query.order_by(StoredSecret.name).limit(limit)).all()
 
 

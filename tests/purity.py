@@ -13,6 +13,7 @@ PURE = (
     "fleet/cron_plan.py",
     "fleet/cron_results.py",
     "fleet/lifecycle.py",
+    "fleet/webhook_plan.py",
     "fleet/lifecycle_crons.py",
     "fleet/occupancy.py",
     "fleet/order.py",

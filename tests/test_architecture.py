@@ -347,7 +347,7 @@ PRINCIPALS = frozenset(
             "JoinAdmin",
             "PeopleAdmin",
         ),
-        *("SecretAdmin", "NodeIdentity", "Holder", "Uploader", "Secret"),
+        *("SecretAdmin", "WebhookAdmin", "NodeIdentity", "Holder", "Uploader", "Secret"),
     }
 )
 PUBLIC_ROUTES = frozenset({"livez", "readyz"})

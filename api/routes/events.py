@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Annotated
 
 from fastapi import Header, Query
@@ -11,8 +12,8 @@ from starlette.responses import StreamingResponse
 
 from api.auth import Reader, Secret
 from api.body import StrictRoute
-from api.deps import Parts, PartsDep, Reading
-from api.pages import LARGEST_ID, PageDep, next_cursor
+from api.deps import Parts, PartsDep, WaitQuery
+from api.pages import LARGEST_ID, PageDep, PageQuery, next_cursor
 from api.routing import Router
 from api.schemas import problems
 from api.waits import EVENTS
@@ -36,15 +37,40 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
 
-@router.get("", summary="List events, oldest first")
-def list_events(principal: Reader, session: Reading, page: PageDep) -> Page[Event]:
+@router.get("", summary="List events, oldest first, or wait for the next ones")
+async def list_events(
+    principal: Reader,
+    parts: PartsDep,
+    page: PageDep,
+    subject: Annotated[
+        str | None,
+        Query(max_length=200, description="only what happened to this, as job:12", examples=["job:12"]),
+    ] = None,
+    wait: WaitQuery = 0.0,
+) -> Page[Event]:
     """Those after the cursor (0: from the first one on); without a cursor the newest ones. The last event's id is a
-    cursor even when `next` is null: there will be more."""
-    if page.after is None:
-        rows = events.page(session, max(0, events.newest(session) - page.limit), page.limit)
-        return Page(items=_shown(session, rows, principal.tenant))
-    rows = events.page(session, page.after, page.limit)
-    return Page(items=_shown(session, rows, principal.tenant), next=next_cursor(rows, page))
+    cursor even when `next` is null: there will be more. With `wait`, answers as soon as there is one, else after so
+    many seconds with none."""
+    look = partial(_look, parts, principal.tenant, page, subject)
+    return await parts.waits.look_until(EVENTS, wait, look, _has_some)
+
+
+def _look(parts: Parts, tenant: str, page: PageQuery, subject: str | None) -> Page[Event]:
+    """The page; what the tenant may not see is passed over, so that an empty page is the end."""
+    with parts.read() as session:
+        if page.after is None:
+            return Page(items=_shown(session, events.latest(session, page.limit, subject), tenant))
+        cursor = page.after
+        while True:
+            rows = events.page(session, cursor, page.limit, subject)
+            shown = _shown(session, rows, tenant)
+            if shown or len(rows) < page.limit:
+                return Page(items=shown, next=next_cursor(rows, page))
+            cursor = rows[-1].id
+
+
+def _has_some(page: Page[Event]) -> bool:
+    return bool(page.items)
 
 
 @router.get(

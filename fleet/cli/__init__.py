@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from fleet.cli import commands, crons, jobs, kernels, nodes, people, searches, secrets, tokens
+from fleet.cli import commands, crons, jobs, kernels, nodes, people, searches, secrets, tokens, webhooks
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(nodes.app, name="nodes")
@@ -15,6 +15,7 @@ app.add_typer(kernels.app, name="kernels")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(people.app, name="people")
 app.add_typer(secrets.app, name="secrets")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(tokens.join_app, name="join-token")
 app.command(context_settings=commands.VERBATIM)(commands.run)
 app.command()(commands.logs)

@@ -29,5 +29,6 @@ def remove_person(
     """End every token of a person and all that were minted with them, and cancel what they have queued or running."""
     with connected(url, token_file) as client:
         gone = client.remove_person(name)
-    said = f"{printable(gone.name)} is removed: {gone.tokens} tokens, {gone.jobs} jobs, {gone.searches} searches, {gone.crons} crons paused"
+    ended = f"{gone.tokens} tokens, {gone.jobs} jobs, {gone.searches} searches"
+    said = f"{printable(gone.name)} is removed: {ended}; paused: {gone.crons} crons, {gone.webhooks} webhooks"
     show(gone, Text(said), as_json)

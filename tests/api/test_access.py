@@ -100,6 +100,17 @@ MATRIX = {
         "POST /v1/tokens",
         "DELETE /v1/tokens/{token_id}",
     },
+    Permission.WEBHOOKS: {
+        "GET /v1/webhooks",
+        "POST /v1/webhooks",
+        "GET /v1/webhooks/{webhook_id}",
+        "DELETE /v1/webhooks/{webhook_id}",
+        "POST /v1/webhooks/{webhook_id}/enable",
+        "POST /v1/webhooks/{webhook_id}/rotate",
+        "POST /v1/webhooks/{webhook_id}/test",
+        "GET /v1/webhooks/{webhook_id}/deliveries",
+        "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver",
+    },
     Permission.SECRETS: {
         "GET /v1/secrets",
         "PUT /v1/secrets/{secret}",

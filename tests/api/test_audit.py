@@ -82,6 +82,15 @@ def test_every_mutation_leaves_exactly_one_row(
     does("POST /v1/kernels/purge", {"node": node})
     does("POST /v1/jobs/{job_id}/cancel", job_id=does("POST /v1/jobs", NOOP))
     does("POST /v1/searches/{search_id}/cancel", search_id=does("POST /v1/searches", {"kernel": GEMM}))
+    hook = does("POST /v1/webhooks", {"name": "chat", "url": "https://93.184.216.34/", "kinds": ["cron.*"]})
+    sent = does("POST /v1/webhooks/{webhook_id}/test", webhook_id=hook)
+    _settled(parts, sent)
+    anew = "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver"
+    does(anew, webhook_id=hook, delivery_id=sent)
+    _disabled(parts, hook)
+    for verb in ("enable", "rotate"):
+        does(f"POST /v1/webhooks/{{webhook_id}}/{verb}", webhook_id=hook)
+    does("DELETE /v1/webhooks/{webhook_id}", webhook_id=hook)
     cron = {"name": "nightly", "schedule": "@daily", "job": NOOP, "watch": [{"name": "loss"}]}
     cron_id = does("POST /v1/crons", cron)
     for verb, body in (("run", None), ("pause", None), ("resume", None), ("accept", {"series": "loss"})):
@@ -101,6 +110,16 @@ def _others(does: Callable[..., int]) -> None:
     does("DELETE /v1/secrets/{secret}", secret="hook")
     does("POST /v1/tokens", {"name": "bob"})
     does("DELETE /v1/people/{name}", name="bob")
+
+
+def _settled(parts: Parts, delivery: int) -> None:
+    with parts.write() as session:
+        session.get_one(models.Delivery, delivery).state = "dead"
+
+
+def _disabled(parts: Parts, webhook: int) -> None:
+    with parts.write() as session:
+        session.get_one(models.Webhook, webhook).disabled_at = 1.0
 
 
 def _drained(parts: Parts, node: int) -> int:

@@ -7,12 +7,15 @@ from concurrent.futures import Future
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
+from api.deps import Parts
 from api.waits import EVENTS
 from fleet.client import ApiError, Client, Unreachable
 from fleet.db import now
 from fleet.resources import Event
 from fleet.tenants import mint
+from tests.api.agent import Agent
 from tests.api.conftest import Served
 from tests.whole import until
 
@@ -122,3 +125,49 @@ def test_a_stream_that_is_left_is_forgotten(served: Served, admin: Client) -> No
     with httpx.stream("GET", f"{served.url}/v1/events/stream", headers=headers):
         until(lambda: served.parts.waits.listening(EVENTS), "the stream is open")
     until(lambda: not served.parts.waits.listening(EVENTS), "the stream is closed")
+
+
+def test_events_about_one_thing_are_listed_alone(client: Client) -> None:
+    jobs = [client.submit_job({"kind": "noop"}) for _ in range(3)]
+    client.cancel_job(jobs[1].id)
+    kinds = [event.kind for event in client.events(after=0, subject=f"job:{jobs[1].id}").items]
+    assert kinds == ["job.queued", "job.cancelled"]
+    assert client.events(subject=f"job:{jobs[1].id}", limit=1).items[0].kind == "job.cancelled"
+
+
+def test_a_wait_for_events_ends_with_the_next_one(served: Served, admin: Client) -> None:
+    admin.submit_job({"kind": "noop"})
+    cursor = admin.events().items[-1].id
+    assert admin.events(after=cursor, wait=0.01).items == []
+    found: Future[list[Event]] = Future()
+
+    def wait() -> None:
+        with Client(served.url, minted(served), retry_delays_s=()) as waiting:
+            found.set_result(waiting.events(after=cursor, wait=20).items)
+
+    threading.Thread(target=wait, daemon=True).start()
+    until(lambda: served.parts.waits.listening(EVENTS), "somebody waits")
+    job = admin.submit_job({"kind": "noop"})
+    assert [event.subject for event in found.result(20)] == [f"job:{job.id}"]
+
+
+def test_another_tenants_attempts_are_hidden_and_do_not_end_a_page(
+    client: Client, agent: Agent, parts: Parts, http: TestClient
+) -> None:
+    with parts.write() as session:
+        secret = mint(session, name="eve", role="admin", now=now(session), tenant="other")[1]
+    for _ in range(3):
+        client.submit_job({"kind": "noop"})
+    parts.controllers.tick()
+    agent.sync()
+    subjects = [event.subject for event in client.events(after=0, limit=200).items]
+    assert any(subject.startswith("attempt:") for subject in subjects)
+    bearer = {"Authorization": f"Bearer {secret}"}
+    seen: list[str] = []
+    page = http.get("/v1/events?after=0&limit=1", headers=bearer).json()
+    while page["items"]:
+        seen += [event["subject"] for event in page["items"]]
+        page = http.get(f"/v1/events?after={page['items'][-1]['id']}&limit=1", headers=bearer).json()
+    assert seen
+    assert {subject.partition(":")[0] for subject in seen} == {"node"}
+    assert seen == [subject for subject in subjects if subject.startswith("node:")]

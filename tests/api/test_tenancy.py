@@ -19,6 +19,8 @@ from tests.api.searching import GEMM
 from tests.api.test_access import ROUTES
 
 NOOP = {"spec": {"kind": "noop"}}
+CRON = {"name": "nightly", "schedule": "@daily", "job": NOOP}
+WEBHOOK = {"name": "chat", "url": "https://93.184.216.34/", "kinds": ["*"]}
 BODIES = {"POST /v1/crons/{cron_id}/accept": {"series": "loss"}}
 Bearer = dict[str, str]
 OWNED = {
@@ -27,6 +29,8 @@ OWNED = {
     "{token_id}": "token",
     "{name}": "person",
     "{cron_id}": "cron",
+    "{webhook_id}": "webhook",
+    "{delivery_id}": "delivery",
 }
 SHARED = {
     "{node_id}",
@@ -57,6 +61,8 @@ def ours(http: TestClient, client: Client) -> dict[str, object]:
         "search": search.id,
         "token": token.id,
         "person": "ann",
+        "webhook": (webhook := client.add_webhook("chat", "https://93.184.216.34/", ["*"])).id,
+        "delivery": client.test_webhook(webhook.id).id,
         "cron": client.add_cron("nightly", "@daily", NOOP).id,
     }
 
@@ -82,7 +88,8 @@ def test_another_tenants_rows_are_not_found_by_any_route(
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/jobs", "/v1/jobs?kind=noop", "/v1/searches", "/v1/crons", "/v1/events?after=0"]
+    "path",
+    ["/v1/jobs", "/v1/jobs?kind=noop", "/v1/searches", "/v1/crons", "/v1/webhooks", "/v1/events?after=0"],
 )
 def test_another_tenants_rows_are_in_no_list(
     http: TestClient, stranger: Bearer, ours: dict[str, object], path: str
@@ -165,6 +172,8 @@ def test_nobody_removes_themselves_or_who_is_not_there(http: TestClient, client:
         ("/v1/searches", {"kernel": GEMM}, {"kernel": GEMM, "budget_s": 7.0}),
         ("/v1/tokens", {"name": "ann"}, {"name": "bob"}),
         ("/v1/join-tokens", {"ttl_s": 60.0}, {"ttl_s": 61.0}),
+        ("/v1/crons", CRON, CRON | {"schedule": "@hourly"}),
+        ("/v1/webhooks", WEBHOOK, WEBHOOK | {"kinds": ["node.lost"]}),
     ],
 )
 def test_a_key_makes_one_row_however_often_and_at_once_it_is_sent(
@@ -178,7 +187,7 @@ def test_a_key_makes_one_row_however_often_and_at_once_it_is_sent(
     with ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(send, range(8)))
     made = [reply for reply in replies if reply.status_code == 201]
-    if "token" in path:  # the secret cannot be shown again
+    if "token" in path or "webhook" in path:  # the secret cannot be shown again
         assert len(made) == 1
         assert {reply.status_code for reply in replies} == {201, 409}
     else:

@@ -397,6 +397,14 @@ FOR_SCRIPTS = (
     "crons resume nightly",
     "crons accept nightly loss",
     "crons remove nightly",
+    "webhooks add chat https://93.184.216.34/x --kind cron.*",
+    "webhooks list",
+    "webhooks test chat",
+    "webhooks deliveries chat",
+    "webhooks enable chat",
+    "webhooks rotate chat",
+    "webhooks redeliver sink 1",
+    "webhooks remove chat",
     "people remove reader",
     "tokens revoke 1",  # its own, last of all
 )
