@@ -223,7 +223,8 @@ def try_out(session: Session, webhook_id: int, principal: Principal, now: float)
 def deliver_anew(
     session: Session, webhook_id: int, delivery_id: int, principal: Principal, now: float
 ) -> Delivery:
-    """Send once more what was delivered or given up, with its message id, so that a receiver knows it again."""
+    """Send once more what was delivered or given up, with its message id, so that a receiver knows it again; what waits
+    for its next try is tried now."""
     row = _changing(session, webhook_id, principal)
     _refuse_disabled(row, "deliver anew")
     old = session.get(Delivery, delivery_id)
@@ -231,13 +232,14 @@ def deliver_anew(
         raise NotFound("delivery", delivery_id)
     newest = select(Delivery).where(Delivery.webhook_id == row.id, Delivery.event_id == old.event_id)
     last = session.scalars(newest.order_by(Delivery.turn.desc()).limit(1)).one()
-    if last.state == DeliveryState.PENDING:
-        raise InvalidTransition("delivery", last.state, "deliver anew", ("waiting for it",))
     amend(session, "webhook", row, {})  # two at once would have the same turn
+    events.audit(session, principal, "webhook.redeliver", f"webhook:{row.id}", {"delivery": last.id}, now)
+    if last.state == DeliveryState.PENDING:
+        amend(session, "delivery", last, {"next_at": now})
+        return last
     fresh = _delivery(row, old.event_id, old.kind, old.body, last.turn + 1, old.message_id, now)
     session.add(fresh)
     session.flush()
-    events.audit(session, principal, "webhook.redeliver", f"webhook:{row.id}", {"delivery": fresh.id}, now)
     return fresh
 
 

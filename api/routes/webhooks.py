@@ -145,7 +145,7 @@ def list_deliveries(
     responses=problems(404, 409),
 )
 def redeliver(principal: WebhookAdmin, session: Writing, webhook_id: RowId, delivery_id: RowId) -> Delivery:
-    """What was delivered or given up, once more, with the same message id."""
+    """What was delivered or given up, once more, with the same message id; what waits for its next try, now."""
     row = webhooks.deliver_anew(session, webhook_id, delivery_id, principal, now(session))
     return Delivery.model_validate(row)
 

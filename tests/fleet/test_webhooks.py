@@ -136,13 +136,23 @@ def test_what_is_dead_is_delivered_anew_and_is_known_by_its_id(post: Post) -> No
     [first] = post.deliveries(webhook_id)
     anew = partial(webhooks.deliver_anew, webhook_id=webhook_id, delivery_id=first.id, principal=post.admin)
     post.act(lambda session: anew(session, now=post.now))
-    with pytest.raises(InvalidTransition):
-        post.act(lambda session: anew(session, now=post.now))  # it is under way
+    post.act(lambda session: anew(session, now=post.now))  # it is under way: no third one
     post.later(1)
     assert [each.turn for each in post.deliveries(webhook_id)] == [1, 2]
     first_request, second = post.receiver.received
     assert first_request.headers["webhook-id"] == second.headers["webhook-id"]
     assert first_request.body == second.body
+
+
+def test_what_waits_for_its_next_try_is_tried_now_when_asked(post: Post) -> None:
+    webhook_id, _ = post.add()
+    post.happens()
+    post.receiver.answers = [500]
+    post.later(1)
+    [delivery] = post.deliveries(webhook_id)
+    post.act(lambda session: webhooks.deliver_anew(session, webhook_id, delivery.id, post.admin, post.now))
+    assert post.later(0) == 1
+    assert [each.state for each in post.deliveries(webhook_id)] == ["delivered"]
 
 
 def test_a_receiver_that_asks_for_time_gets_it(post: Post) -> None:
