@@ -19,8 +19,10 @@ from api.body import Bodies, BodyLimit
 from api.controllers import Controllers
 from api.deps import Parts
 from api.latencies import Latencies
+from api.logins import Logins
 from api.rates import AddressRates, Buckets
 from api.routes import (
+    access,
     agents,
     blobs,
     crons,
@@ -76,6 +78,7 @@ ROUTERS = (
     telemetry.router,
     metrics.router,
     discovery.router,
+    access.router,
     document.router,
     health.router,
 )
@@ -99,8 +102,11 @@ def assemble(settings: Settings) -> Parts:
 
     chain = AuditChain(settings.fleet, read, write)
 
+    logins = Logins(settings.fleet.ssh_authority_file, read, write)
+
     def tick() -> Iterable[int]:
         uses.write()
+        logins.tick()
         chain.seal()
         cron_ticks.tick(sessions, files)  # before: what it submits is placed in the same tick
         return reconcile.tick(sessions, files, timings=timings, up_since=up_since).hints

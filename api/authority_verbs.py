@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fleet import authority
+from fleet import authority, ssh_authority
+from fleet.db import engine_for, now, session_factory, writing
 from fleet.errors import FleetError
+from fleet.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="A lab's own certificate authority: init, issue.")
+app = typer.Typer(no_args_is_help=True, help="A lab's own certificate authorities: init, issue, ssh.")
 Folder = Annotated[Path, typer.Option("--dir", help="Where the authority's key and certificate are.")]
 
 
@@ -55,6 +58,24 @@ def issue(
     except FleetError as error:
         raise _refused("issue", error) from error
     typer.echo(f"{certificate} for {', '.join(names)}, key {key}\nauthority sha256 {found.fingerprint}")
+
+
+@app.command("ssh")
+def ssh(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the server's data.", show_default="./tinyfleet-data")
+    ] = None,
+) -> None:
+    """Make the authority of the fleet's SSH certificates: nodes get one each, people ask for theirs. The server may run
+    meanwhile."""
+    environ = {**os.environ, **({} if data is None else {"TINYFLEET_DATA": str(data)})}
+    settings = Settings.from_env(environ)
+    try:
+        with writing(session_factory(engine_for(settings.database_url))) as session:
+            line = ssh_authority.make(session, settings.ssh_authority_file, now(session))
+    except FleetError as error:
+        raise _refused("ssh", error) from error
+    typer.echo(f"{settings.ssh_authority_file}\n{line}")
 
 
 def _refused(verb: str, error: FleetError) -> typer.Exit:

@@ -29,6 +29,11 @@ def search_key(search_id: int) -> str:
     return f"search:{search_id}"
 
 
+def grant_key(grant_id: int) -> str:
+    """The key of those who wait for a login: the subject of its events."""
+    return f"grant:{grant_id}"
+
+
 def node_key(node_id: int) -> str:
     """The key under which a node's agent waits for something to do."""
     return f"node:{node_id}"

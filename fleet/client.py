@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fleet.agents.protocol import CommandSpec, KernelRef, KernelSpec, NoopSpec
+from fleet.client_access import AccessCalls
 from fleet.client_commands import CommandCalls
 from fleet.client_crons import CronCalls
 from fleet.client_events import EventCalls
@@ -52,7 +53,7 @@ FINISHED = frozenset({"succeeded", "done", "failed", "cancelled"})
 Spec = NoopSpec | KernelSpec | CommandSpec | Mapping[str, Any]
 
 
-class Client(CommandCalls, CronCalls, EventCalls, SchedulingCalls, TelemetryCalls):
+class Client(AccessCalls, CommandCalls, CronCalls, EventCalls, SchedulingCalls, TelemetryCalls):
     """A connection to one control plane: see `client_wire.Connection` for how it is made."""
 
     # ------------------------------------------------------------------------------------------- identity

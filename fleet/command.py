@@ -33,6 +33,8 @@ VERBS: dict[str, dict[str, str]] = {
         "webhooks": "Send events elsewhere: add, list, deliveries, test, redeliver, enable, rotate, remove.",
         "secrets": "Secrets that the server uses: set, list, remove.",
         "people": "Remove a person everywhere.",
+        "keys": "Your SSH keys: add, import, list, remove.",
+        "access": "Logins on nodes: request, list, show, approve, deny, revoke, certificate, known-hosts.",
         "join-token": "One-use tokens with which a node joins: create.",
         "whoami": "Who the server takes you for.",
     },
@@ -40,7 +42,7 @@ VERBS: dict[str, dict[str, str]] = {
         "serve": "Run the server: API, controllers and web console in one process.",
         "audit": "Who asked for what: verify that nobody has changed it, anchor.",
         "secret-keys": "The keys of the secrets at rest: rotate.",
-        "ca": "A lab's own certificate authority: init, issue.",
+        "ca": "A lab's own certificate authorities: init, issue, ssh.",
     },
     "node": {
         "agent": "Run the agent on a node: enroll, take work, report.",

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, ColumnElement, Select, literal_column, select
 from sqlalchemy.orm import Session
 
 from fleet import permissions
-from fleet.models import Attempt, Audit, Cron, Event, Job, Search, Token, Webhook
+from fleet.models import Attempt, Audit, Cron, Event, Grant, Job, Search, SshKey, Token, Webhook
 from fleet.principals import Principal
 
 # Nouns that are nobody's own: machines, where they stand, and what everybody may use.
@@ -105,6 +105,8 @@ def _owners(tenant: str) -> Mapping[str, Select[Any]]:
             ("token", Token),
             ("cron", Cron),
             ("webhook", Webhook),
+            ("grant", Grant),
+            ("key", SshKey),
         )
     }
     attempts = select(Attempt.id).join(Job, Job.id == Attempt.job_id).where(Job.tenant == tenant)

@@ -13,9 +13,9 @@ from sqlalchemy.orm.attributes import set_committed_value
 from fleet import events
 from fleet.errors import StaleWrite
 from fleet.lifecycle import Machine, advance
-from fleet.models import Attempt, Cron, CronRun, Delivery, Job, Node, Search, Webhook
+from fleet.models import Attempt, Cron, CronRun, Delivery, Grant, Job, Node, Search, Webhook
 
-Guarded = Node | Job | Attempt | Search
+Guarded = Node | Job | Attempt | Search | Grant
 Versioned = Guarded | Cron | CronRun | Webhook | Delivery
 
 

@@ -180,3 +180,36 @@ def post(url: str, body: bytes, headers: dict[str, str], client: MakeClient = gu
             return Reply(None, f"{type(error).__name__}: {error}"[:300])
         finally:
             end.cancel()
+
+
+Client = httpx.Client
+
+
+def read_text(client: httpx.Client, url: str, field: str, most_bytes: int) -> str | None:
+    """What a URL shows, of at most so many bytes; None for what is not there. InvalidSpec, naming `field`, for an address
+    that leads inwards, an answer that is not text or too long, and for no answer."""
+    check_form(url, field)
+    try:
+        with client.stream("GET", url) as reply:
+            if reply.status_code == httpx.codes.NOT_FOUND:
+                return None
+            if reply.status_code != httpx.codes.OK:
+                raise InvalidSpec(field, f"{url} answers {reply.status_code}: try again later")
+            content = bytearray()
+            for piece in reply.iter_bytes():
+                content += piece
+                if len(content) > most_bytes:
+                    raise InvalidSpec(
+                        field, f"{url} answers more than {most_bytes} bytes: this is no list of keys"
+                    )
+    except httpx.HTTPError as error:
+        raise InvalidSpec(field, f"{url} does not answer: {type(error).__name__}") from error
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidSpec(field, f"{url} does not answer text") from error
+
+
+def check_form(url: str, field: str) -> None:
+    """InvalidSpec for what is no https URL of a host, before any name is looked up."""
+    _host_and_port(url, field)

@@ -101,6 +101,27 @@ class SearchEvent(StrEnum):
     CANCEL = "cancel"
 
 
+class GrantState(StrEnum):
+    """A grant: one person's one key on a node or a pool, until a moment."""
+
+    REQUESTED = "requested"  # somebody asked; nobody has decided
+    DENIED = "denied"  # final; it was refused or taken back
+    ACTIVE = "active"  # its nodes let the key in
+    REVOKING = "revoking"  # no node should; some have not said that they do not
+    REVOKED = "revoked"  # final; every node has said that it is gone
+    EXPIRED = "expired"  # final; its time is over, which each node keeps by itself
+
+
+class GrantEvent(StrEnum):
+    """What happens to a grant."""
+
+    APPROVE = "approve"
+    DENY = "deny"
+    REVOKE = "revoke"
+    GONE = "gone"
+    EXPIRE = "expire"
+
+
 @dataclass(frozen=True)
 class Rescue:
     """What bounds a transient state, in words, and the event fired when that bound is passed."""
@@ -248,7 +269,35 @@ HOLDING = (
     JobState.CANCELLING,
 )
 DESIRED = (JobState.LEASED, JobState.RUNNING)
-MACHINES = (JOB, ATTEMPT, NODE, SEARCH)
+GRANT = Machine(
+    "grant",
+    GrantState.REQUESTED,
+    {
+        GrantState.REQUESTED: {
+            GrantEvent.APPROVE: GrantState.ACTIVE,
+            GrantEvent.DENY: GrantState.DENIED,
+            GrantEvent.EXPIRE: GrantState.EXPIRED,
+        },
+        GrantState.DENIED: {},
+        GrantState.ACTIVE: {
+            GrantEvent.REVOKE: GrantState.REVOKING,
+            GrantEvent.EXPIRE: GrantState.EXPIRED,
+        },
+        GrantState.REVOKING: {
+            GrantEvent.GONE: GrantState.REVOKED,
+            GrantEvent.EXPIRE: GrantState.EXPIRED,
+        },
+        GrantState.REVOKED: {},
+        GrantState.EXPIRED: {},
+    },
+    {
+        GrantState.REQUESTED: Rescue("two weeks without a decision", GrantEvent.EXPIRE),
+        GrantState.ACTIVE: Rescue("its end, which every node keeps without us", GrantEvent.EXPIRE),
+        GrantState.REVOKING: Rescue("its end, which a silent node keeps without us", GrantEvent.EXPIRE),
+    },
+)
+
+MACHINES = (JOB, ATTEMPT, NODE, SEARCH, GRANT)
 
 
 def advance(machine: Machine, state: str, event: StrEnum) -> StrEnum:

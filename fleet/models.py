@@ -11,6 +11,13 @@ from typing import Any
 from sqlalchemy import CheckConstraint, FetchedValue, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from fleet.access_rows import Grant as Grant
+from fleet.access_rows import GrantNode as GrantNode
+from fleet.access_rows import LoginAccount as LoginAccount
+from fleet.access_rows import NodeAccess as NodeAccess
+from fleet.access_rows import SshAuthority as SshAuthority
+from fleet.access_rows import SshCertificate as SshCertificate
+from fleet.access_rows import SshKey as SshKey
 from fleet.agents.protocol import CandidateOutcome, JobKind, Outcome
 from fleet.audit_rows import Audit as Audit
 from fleet.audit_rows import AuditSeal as AuditSeal

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fleet import crons, events, jobs, permissions, searches, tenants, webhooks
+from fleet import access, access_keys, crons, events, jobs, permissions, searches, tenants, webhooks
 from fleet.errors import InvalidSpec, NotFound
 from fleet.lifecycle import JOB, SEARCH, SearchEvent
-from fleet.models import Job, Search, Token
+from fleet.models import Job, Search, SshKey, Token
 from fleet.principals import Principal
 
 
@@ -22,13 +22,16 @@ class Removal:
     tokens: int
     jobs: int
     searches: int
-    crons: int
-    webhooks: int
+    crons: int = 0
+    webhooks: int = 0
+    keys: int = 0
+    grants: int = 0
 
 
 def remove(session: Session, name: str, principal: Principal, now: float) -> Removal:
     """End every token of a person, and every token that was minted with one of these and so on, with the event
-    streams that they hold open; cancel what they have queued or running, and pause their crons and webhooks.
+    streams that they hold open; cancel what they have queued or running, and pause their crons and webhooks; remove
+    their SSH keys and those that were added with such a token, and end every login with the sessions that are open.
 
     NotFound when the tenant has nobody of this name, InvalidSpec for oneself.
     """
@@ -36,25 +39,23 @@ def remove(session: Session, name: str, principal: Principal, now: float) -> Rem
     if name == principal.name and principal.kind == "user":
         raise InvalidSpec("name", "this is you: let another administrator remove you")
     tokens = _tokens(session, principal.tenant, name)
-    if not tokens:
+    keys = _keys(session, principal.tenant, name, [token.id for token in tokens])
+    if not tokens and not keys:
         raise NotFound("person", name)
     ended = sum(tenants.end(session, token, now) for token in tokens)
     makers = {f"{token.kind}:{token.name}" for token in tokens}
+    makers.add(f"user:{name}")
     removal = Removal(
         name,
+        keys=len(keys),
+        grants=_end_logins(session, principal, name, keys, now),
         tokens=ended,
         searches=_cancel_searches(session, principal.tenant, makers, now),
         jobs=_cancel_jobs(session, principal.tenant, makers, now),
         crons=crons.disown(session, principal.tenant, makers, now),
         webhooks=webhooks.disown(session, principal.tenant, makers, now),
     )
-    counts = {
-        "tokens": removal.tokens,
-        "jobs": removal.jobs,
-        "searches": removal.searches,
-        "crons": removal.crons,
-        "webhooks": removal.webhooks,
-    }
+    counts = {each: count for each, count in vars(removal).items() if each != "name"}
     events.audit(session, principal, "person.remove", f"person:{name}", counts, now)
     return removal
 
@@ -71,6 +72,19 @@ def _tokens(session: Session, tenant: str, name: str) -> list[Token]:
         found += fresh
         seen |= {token.id for token in fresh}
     return found
+
+
+def _keys(session: Session, tenant: str, name: str, token_ids: list[int]) -> list[SshKey]:
+    """The person's own, and what was added with a token whose secret they knew."""
+    theirs = ((SshKey.tenant == tenant) & (SshKey.person == name)) | SshKey.token_id.in_(token_ids)
+    return list(session.scalars(select(SshKey).where(theirs, SshKey.removed_at.is_(None))))
+
+
+def _end_logins(session: Session, principal: Principal, name: str, keys: list[SshKey], now: float) -> int:
+    reason = "the person was removed"
+    ended = sum(access_keys.end(session, key, reason, principal, now) for key in keys)
+    left = access.open_grants(session, principal.tenant, name)
+    return ended + sum(access.end(session, grant, reason, principal, now) for grant in left)
 
 
 def _cancel_searches(session: Session, tenant: str, makers: set[str], now: float) -> int:

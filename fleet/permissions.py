@@ -26,12 +26,14 @@ class Permission(StrEnum):
     TOKENS = "tokens"  # list, mint and revoke tokens
     PEOPLE = "people"  # remove a person
     WEBHOOKS = "webhooks"  # send a tenant's events elsewhere
+    ACCESS = "access"  # keep one's own SSH keys, ask for logins with them, end one's own
+    GRANT = "grant"  # decide about anybody's logins, and end them
     SECRETS = "secrets"  # set, list and delete secrets
     REPORT = "report"  # what agents do
 
 
 _VIEWER = frozenset({Permission.WHOAMI, Permission.READ, Permission.METRICS, Permission.FETCH})
-_USER = _VIEWER | {Permission.WORK, Permission.UPLOAD}
+_USER = _VIEWER | {Permission.WORK, Permission.UPLOAD, Permission.ACCESS}
 _OPERATOR = _USER | {Permission.OPERATE}
 _ADMIN = frozenset(Permission) - {Permission.REPORT}
 _NODE = frozenset({Permission.WHOAMI, Permission.FETCH, Permission.UPLOAD, Permission.REPORT})
@@ -43,7 +45,9 @@ ROLES: Mapping[str, frozenset[Permission]] = {
     "node": _NODE,
 }
 # What is about everybody's machines is not given to another tenant's administrators.
-_HOME_ONLY = frozenset({Permission.METRICS, Permission.OPERATE, Permission.TRUST, Permission.JOIN})
+_HOME_ONLY = frozenset(
+    {Permission.METRICS, Permission.OPERATE, Permission.TRUST, Permission.JOIN, Permission.GRANT}
+)
 
 
 def of(principal: Principal) -> frozenset[Permission]:

@@ -325,6 +325,8 @@ class RemovedPerson(Resource):
     searches: int
     crons: int = 0
     webhooks: int = 0
+    keys: int = Field(default=0, description="SSH keys that were removed")
+    grants: int = Field(default=0, description="logins that ended")
 
 
 class Purged(Resource):

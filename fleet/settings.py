@@ -72,6 +72,11 @@ class Settings:
         return self.data / "secret-keys"
 
     @property
+    def ssh_authority_file(self) -> Path:
+        """The private half of the SSH authority, mode 0600, where there is one."""
+        return self.data / "ssh-authority"
+
+    @property
     def anchors_file(self) -> Path:
         """The hourly anchors of that chain, a line each."""
         return self.data / "audit-anchors.jsonl"

@@ -7,7 +7,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, or_, select, update
 from sqlalchemy.orm import Session, load_only
 
-from fleet import events, identities, leases, nodes, trust
+from fleet import access_nodes, events, identities, leases, nodes, trust
 from fleet.agents.protocol import ArrayIndex, AttemptSpec, Desired, Gang, Observed, Peer
 from fleet.errors import NotPermitted, StaleWrite
 from fleet.lifecycle import DESIRED, AttemptState, NodeEvent, NodeState
@@ -37,6 +37,7 @@ def record(session: Session, node_id: int, observed: Observed, now: float) -> bo
     listed = {said.attempt_id for said in observed.attempts}
     changed |= leases.miss(session, node, listed, observed.generation, now)
     _settle(session, node, observed)
+    changed |= access_nodes.record(session, node, observed.access, now)
     return rebooted or observed.inventory is not None or changed
 
 
@@ -115,6 +116,7 @@ def desired(session: Session, node_id: int, now: float, timings: Timings | None 
     return Desired(
         generation=node.desired_generation,
         attempts=attempts,
+        access=access_nodes.desired(session, node_id, now),
         settled=node.settled,
         lease_s=timings.lease_s,
         poll_s=timings.poll_s,

@@ -33,6 +33,9 @@ ROOT_PART = (
     "fleet/__init__.py",
     "fleet/agents/__init__.py",
     "fleet/agents/durable.py",
+    "fleet/agents/public_keys.py",
+    "fleet/agents/walls/__init__.py",
+    "fleet/agents/walls/slots.py",
     "fleet/agents/root*.py",
 )
 ROOT_START = "import sys\n\nfrom fleet.agents.root import main\n\nsys.exit(main(sys.argv[1:]))\n"

@@ -36,7 +36,15 @@ MAY_IMPORT = {
     "fleet/remote.py": ("fleet", "engine.device"),
     # Simulated nodes speak and look as agents do.
     "fleet/simulation": ("fleet", "!fleet.agents", *SIMULATED),
-    "fleet": ("fleet", "!fleet.agents", "fleet.agents.protocol", "fleet.agents.signature"),
+    "fleet": (
+        "fleet",
+        "!fleet.agents",
+        "fleet.agents.access_spec",
+        "fleet.agents.protocol",
+        "fleet.agents.public_keys",
+        "fleet.agents.root_logins",
+        "fleet.agents.signature",
+    ),
     "api": ("api", "fleet", "!fleet.agents", "fleet.agents.protocol", "fleet.agents.signature"),
     "migrations": ("migrations", "fleet", "!fleet.agents"),
     "infra": ("infra", "fleet", "!fleet.agents", "fleet.agents.protocol"),
@@ -347,7 +355,8 @@ PRINCIPALS = frozenset(
             "JoinAdmin",
             "PeopleAdmin",
         ),
-        *("SecretAdmin", "WebhookAdmin", "NodeIdentity", "Holder", "Uploader", "Secret"),
+        *("SecretAdmin", "WebhookAdmin", "KeyHolder", "GrantAdmin", "NodeIdentity", "Holder", "Uploader"),
+        "Secret",
     }
 )
 PUBLIC_ROUTES = frozenset({"livez", "readyz"})

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from fleet.agents.access import AccessKeeper, keeper
 from fleet.agents.authorities import pin, pinned
 from fleet.agents.client import ControlPlane, Refused, Rejected, Unreachable
 from fleet.agents.doctor import Finding, examine, usable
@@ -153,9 +154,22 @@ def _work(
     _log.info("node %d, %s, at %s", who.node_id, who.name, told.server)
     with ControlPlane(told.server, signer, pinned(told.state)) as control:
         transfers = Transfers(control, runner, told.state / "blobs", told.blob_cache_bytes, hints.hint)
-        link = Link(control, journal, here, who.node_id)
-        with _instruments(told, control, hints, here) as instruments:
-            Worker(link, journal, runner, transfers, hints, stop, instruments).run()
+        access = keeper(os.environ, hints.hint)
+        link = Link(control, journal, here, who.node_id, access)
+        with _instruments(told, control, hints, here) as instruments, _kept(access):
+            Worker(link, journal, runner, transfers, hints, stop, instruments, access).run()
+
+
+@contextmanager
+def _kept(access: AccessKeeper | None) -> Iterator[None]:
+    """Look after logins, if that is meant."""
+    if access is not None:
+        access.start()
+    try:
+        yield
+    finally:
+        if access is not None:
+            access.stop()
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from fleet.agents.access_spec import AccessReport, AccessSpec
 from fleet.agents.command_spec import ArtifactName
 from fleet.agents.command_spec import CommandSpec as CommandSpec
 from fleet.agents.command_spec import InputFile as InputFile
@@ -368,6 +369,9 @@ class Observed(Wire):
     attempts: Annotated[list[AttemptReport], Field(max_length=1024), AfterValidator(_reported_once)] = Field(
         default_factory=list
     )
+    access: AccessReport | None = (
+        None  # with the first sync of a boot, and when it changed; None: nothing to say
+    )
     wait_s: StrictFloat = Field(
         default=0.0, ge=0, le=60, description="park until there is a newer generation"
     )
@@ -426,6 +430,7 @@ class Desired(Wire):
 
     generation: Count
     attempts: list[AttemptSpec]
+    access: AccessSpec | None = None  # None: of a node that has said nothing about logins
     settled: list[Positive] = Field(default_factory=list, description="exited attempts recorded: forget them")
     lease_s: StrictFloat = 60.0
     poll_s: StrictFloat = 30.0

@@ -26,16 +26,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fleet.agents import root_slots
+from fleet.agents import root_access, root_slots
 from fleet.agents.root_verbs import RESTART, TRIAL_S, Chore, Refusal, Root, Verb
 
 # Every verb there is. A module that adds some has a table of its own, and is joined here.
-VERBS: Mapping[str, Verb] = {**root_slots.VERBS}
+VERBS: Mapping[str, Verb] = {**root_slots.VERBS, **root_access.VERBS}
 
 
 def chores() -> list[Chore]:
     """What root looks at without being asked; each is called after every verb, and when it asked to be."""
-    return [root_slots.Watch()]
+    return [root_slots.Watch(), root_access.watch]
 
 
 SOCKET = "/run/tinyfleet-root/socket"

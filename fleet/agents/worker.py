@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fleet.agents.access import AccessKeeper
+from fleet.agents.access_spec import AccessReport
 from fleet.agents.client import ControlPlane, ControlPlaneError, Refused, Rejected, backoff
 from fleet.agents.hints import Hints
 from fleet.agents.instruments import Instruments
@@ -48,7 +50,12 @@ class Link:
     """What was said to the server and what it answered. All of it is guarded: two threads exchange."""
 
     def __init__(
-        self, control: ControlPlane, journal: Journal, inventory: Inventory, node_id: int = 0
+        self,
+        control: ControlPlane,
+        journal: Journal,
+        inventory: Inventory,
+        node_id: int = 0,
+        access: AccessKeeper | None = None,
     ) -> None:
         self._control = control
         self._node_id = node_id
@@ -59,6 +66,8 @@ class Link:
         self._was_applied = threading.Event()
         self._inventory: Inventory | None = inventory  # until a sync has carried it
         self._reports: list[AttemptReport] = []
+        self._access = access
+        self._access_said: AccessReport | None = None  # what a sync has carried last
         # What the server knows or is being told: the last thing said that has not failed.
         self._said = _Said()
         self._failures = 0
@@ -89,11 +98,18 @@ class Link:
         """Seconds until there is something to say at once; None when the server knows all, or is being told."""
         with self._guard:
             pause = max(0.0, self._not_before - clock())
-            if self.desired is None or _facts(self._reports) - self._said.facts:
+            if self.desired is None or _facts(self._reports) - self._said.facts or self._access_news():
                 return pause
             if _progress(self._reports) != self._said.progress:
                 return max(pause, self._said.at + _PROGRESS_EVERY_S - clock())
             return None
+
+    def _access_news(self) -> bool:
+        """Logins stand otherwise than was said; a number alone can wait for the next sync."""
+        found = None if self._access is None else self._access.report()
+        if found is None or self._access_said is None:
+            return found is not None
+        return found != self._access_said.model_copy(update={"generation": found.generation})
 
     def retry_in(self) -> float:
         """Seconds for which the server is left alone after a failure."""
@@ -114,12 +130,14 @@ class Link:
         with self._guard:  # the number and the content are of one moment
             sequence = self._journal.next_sequence()
             self._said = _Said(sequence, _facts(self._reports), _progress(self._reports), clock())
+            access = None if self._access is None else self._access.report()
             return Observed(
                 boot_id=self._journal.boot_id,
                 sequence=sequence,
                 generation=self._applied,
                 inventory=self._inventory,
                 attempts=self._reports,
+                access=None if access == self._access_said else access,
                 wait_s=wait_s,
             )
 
@@ -132,7 +150,7 @@ class Link:
             self._failed(error, observed)
             return False
         self._journal.renew(sent, desired.lease_s)
-        self._succeeded(desired)
+        self._succeeded(observed, desired)
         if desired.rotate_key or self._control.rotation_pending():
             self._rotate()
         return True
@@ -148,8 +166,10 @@ class Link:
         finally:
             self._rotating.release()
 
-    def _succeeded(self, desired: Desired) -> None:
+    def _succeeded(self, observed: Observed, desired: Desired) -> None:
         with self._guard:
+            if observed.access is not None:
+                self._access_said = observed.access
             if self._failures:
                 _log.info("the control plane answers again")
             self._failures = 0
@@ -199,9 +219,11 @@ class Worker:
         hints: Hints,
         stop: threading.Event,
         instruments: Instruments,
+        access: AccessKeeper | None = None,
     ) -> None:
         self._link = link
         self._instruments = instruments
+        self._access = access
         self._journal = journal
         self._runner = runner
         self._transfers = transfers
@@ -249,6 +271,8 @@ class Worker:
         if desired.generation > self._told:
             self._journal.told(desired)
             self._told = desired.generation
+            if self._access is not None:
+                self._access.want(desired.generation, desired.access)
         attempts = {attempt.local().key: attempt for attempt in self._runner.observe()}
         steps = plan(desired, [attempt.local() for attempt in attempts.values()])
         for item in steps.stop:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from fleet.cli import commands, crons, jobs, kernels, nodes, people, searches, secrets, tokens, webhooks
+from fleet.cli import (
+    access,
+    commands,
+    crons,
+    jobs,
+    kernels,
+    keys,
+    nodes,
+    people,
+    searches,
+    secrets,
+    tokens,
+    webhooks,
+)
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(nodes.app, name="nodes")
@@ -14,6 +27,8 @@ app.add_typer(searches.app, name="searches")
 app.add_typer(kernels.app, name="kernels")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(people.app, name="people")
+app.add_typer(keys.app, name="keys")
+app.add_typer(access.app, name="access")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(tokens.join_app, name="join-token")

@@ -72,7 +72,7 @@ def address(url: str | None, token_file: Path | None, environ: Mapping[str, str]
 
     Raises Usage for what is no URL or plain HTTP off this machine, when no token is found, and when the file named cannot be read.
     """
-    folder = _config_folder(environ)
+    folder = config_folder(environ)
     found = _checked_url(url or _optional(folder / "url") or DEFAULT_URL)
     token = _named_token(token_file, environ) or _optional(folder / "token") or _local_admin(found, environ)
     if not token:
@@ -113,7 +113,8 @@ def _checked_url(url: str) -> str:
     return url
 
 
-def _config_folder(environ: Mapping[str, str]) -> Path:
+def config_folder(environ: Mapping[str, str]) -> Path:
+    """Where the command keeps what is a user's own."""
     home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".config")
     return Path(home) / "tinyfleet"
 

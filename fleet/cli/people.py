@@ -26,9 +26,10 @@ def remove_person(
     url: Url = None,
     token_file: TokenFile = None,
 ) -> None:
-    """End every token of a person and all that were minted with them, and cancel what they have queued or running."""
+    """End every token of a person and all that were minted with them, cancel what they have queued or running, and end
+    their logins on every node."""
     with connected(url, token_file) as client:
         gone = client.remove_person(name)
-    ended = f"{gone.tokens} tokens, {gone.jobs} jobs, {gone.searches} searches"
+    ended = f"{gone.tokens} tokens, {gone.jobs} jobs, {gone.searches} searches, {gone.keys} SSH keys, {gone.grants} logins"
     said = f"{printable(gone.name)} is removed: {ended}; paused: {gone.crons} crons, {gone.webhooks} webhooks"
     show(gone, Text(said), as_json)

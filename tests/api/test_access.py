@@ -53,6 +53,8 @@ MATRIX = {
         "GET /v1/racks",
         "GET /v1/telemetry",
         "GET /v1/nodes/{node_id}/telemetry",
+        "GET /v1/ssh/hosts",
+        "GET /v1/ssh/hosts/{node_id}",
     },
     Permission.METRICS: {
         "GET /metrics",
@@ -116,6 +118,21 @@ MATRIX = {
         "PUT /v1/secrets/{secret}",
         "DELETE /v1/secrets/{secret}",
     },
+    Permission.ACCESS: {
+        "GET /v1/ssh-keys",
+        "POST /v1/ssh-keys",
+        "POST /v1/ssh-keys/import",
+        "DELETE /v1/ssh-keys/{key_id}",
+        "GET /v1/grants",
+        "POST /v1/grants",
+        "GET /v1/grants/{grant_id}",
+        "POST /v1/grants/{grant_id}/revoke",
+        "POST /v1/grants/{grant_id}/certificate",
+    },
+    Permission.GRANT: {
+        "POST /v1/grants/{grant_id}/approve",
+        "POST /v1/grants/{grant_id}/deny",
+    },
     Permission.PEOPLE: {
         "DELETE /v1/people/{name}",
     },
@@ -130,11 +147,11 @@ GUARDED = {name for name, route in ROUTES.items() if route.path not in PUBLIC}
 JOIN = {name for name, route in ROUTES.items() if route.path in JOINING}
 ROLES: dict[str, set[str]] = {
     "viewer": {"whoami", "read", "metrics", "fetch"},
-    "user": {"whoami", "read", "metrics", "fetch", "work", "upload"},
-    "operator": {"whoami", "read", "metrics", "fetch", "work", "upload", "operate"},
+    "user": {"whoami", "read", "metrics", "fetch", "work", "upload", "access"},
+    "operator": {"whoami", "read", "metrics", "fetch", "work", "upload", "access", "operate"},
     "admin": set(Permission) - {"report"},
     "node": {"whoami", "fetch", "upload", "report"},
-    "another tenant's admin": set(Permission) - {"report", "metrics", "operate", "trust", "join"},
+    "another tenant's admin": set(Permission) - {"report", "metrics", "operate", "trust", "join", "grant"},
     "admin, narrowed to read": {"whoami", "read"},
 }
 

@@ -16,6 +16,7 @@ STABLE = {
     "node": {"enrolled", "ready", "drained"},
     "search": {"queued"},
     "cron run": {"waiting"},
+    "grant": set(),
 }
 
 
