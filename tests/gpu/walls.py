@@ -146,16 +146,24 @@ def inside(
         os._exit(0)
     cell.step_out()
     os.close(write)
+    os.waitpid(pid, 0)  # what it says fits into the pipe; what it leaves behind holds the other end open
+    cell.kill(cell.survivors())
     with os.fdopen(read, "rb") as pipe:
         said = pipe.read()
-    os.waitpid(pid, 0)
-    cell.kill(cell.survivors())
-    left = cell.survivors()
+    left = gone_or_left(cell)
     killed = cell.out_of_memory()
     cell.demolish()
     shutil.rmtree(folder)
     found = json.loads(said) if said else {"error": "it ended without a word"}
     return found | ({"left": left} if left else {}) | ({"killed": True} if killed else {})
+
+
+def gone_or_left(cell: Cell) -> list[int]:
+    """Pids that are still there two seconds after they were killed."""
+    give_up = time.monotonic() + 2
+    while (left := cell.survivors()) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    return left
 
 
 def outside() -> dict[str, Any]:
