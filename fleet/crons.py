@@ -24,6 +24,7 @@ from fleet.lifecycle import advance
 from fleet.lifecycle_crons import CRON_RUN, RunEvent, RunState
 from fleet.models import Cron, CronPoint, CronRun, Job
 from fleet.principals import Principal
+from fleet.wishes import Requirements
 
 MOST = 1000  # crons of one tenant
 LIVE = (RunState.WAITING, RunState.RUNNING)
@@ -149,6 +150,8 @@ def submit_job(
 ) -> Job:
     """What a run submits, in somebody's name."""
     asked = {name: value for name, value in job.items() if name != "spec"}
+    if "requirements" in asked:
+        asked["requirements"] = Requirements.model_validate(asked["requirements"])
     spec = _SPEC.validate_python(job["spec"])
     return jobs.submit(session, spec, principal=principal, now=now, idempotency_key=key, **asked)
 

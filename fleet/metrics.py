@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from fleet import faults, nodes, places
+from fleet import cron_metrics, faults, nodes, places
 from fleet.db import now
 from fleet.lifecycle import JOB, SEARCH, JobState, NodeState
 from fleet.models import (
@@ -169,6 +169,7 @@ def _all(session: Session, sources: Sources) -> Iterator[Metric]:
     yield from _racks(session, rows, where)
     yield from _jobs(session, at)
     yield from _searches(session)
+    yield from cron_metrics.metrics(session)
     yield from sources.tally.metrics(session)
 
 

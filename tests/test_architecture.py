@@ -81,7 +81,7 @@ OWNERS = {
         "fleet/authority.py",
         "fleet/agents/keys.py",
     ),
-    "prometheus_client": ("fleet/metrics.py", "fleet/instruments.py"),
+    "prometheus_client": ("fleet/metrics.py", "fleet/cron_metrics.py", "fleet/instruments.py"),
     "numpy": ("engine/",),
     "pynvml": ("fleet/agents/probes/nvml",),
     "amdsmi": ("fleet/agents/probes/amdsmi.py",),

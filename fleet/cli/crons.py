@@ -25,6 +25,7 @@ from fleet.cron_resources import Cron, CronRun, Series
 app = typer.Typer(no_args_is_help=True, help="Jobs that start by the clock.")
 CronName = Annotated[str, typer.Argument(metavar="CRON", help="The cron's name or id.")]
 SPARKS = "▁▂▃▄▅▆▇█"
+ARTIFACT = "results.json"  # where a command declares its numbers
 
 
 @app.command("add")
@@ -33,7 +34,15 @@ def add_cron(
     schedule: Annotated[
         str, typer.Argument(metavar="SCHEDULE", help="'30 2 * * 1-5', or @hourly, @daily, @weekly, @monthly.")
     ],
-    spec: Annotated[Path, typer.Option(help="A JSON file with the spec of the job; - reads stdin.")],
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[-- COMMAND [ARGUMENTS]...]", help="What each run runs; results.json is kept."
+        ),
+    ] = None,
+    spec: Annotated[
+        Path | None, typer.Option(help="A JSON file with the spec of the job instead; - reads stdin.")
+    ] = None,
     timezone: Annotated[str, typer.Option(help="Of the tz database, as Europe/Zurich.")] = "UTC",
     overlap: Annotated[
         str, typer.Option(help="While another run is under way: skip, queue or replace.")
@@ -65,7 +74,7 @@ def add_cron(
     with connected(url, token_file) as client:
         limits = {"priority": priority, "timeout_s": timeout_s, "max_retries": max_retries}
         job = {
-            "spec": read_json(spec, "--spec"),
+            "spec": _spec(spec, command),
             **{each: it for each, it in limits.items() if it is not None},
         }
         if node is not None:
@@ -84,6 +93,14 @@ def add_cron(
         )
     due = cron.upcoming[0] if cron.upcoming else "when it is resumed"
     show(cron, Text(f"cron {printable(cron.name)} ({cron.id}) is due next {due}"), as_json)
+
+
+def _spec(file: Path | None, command: list[str] | None) -> Any:
+    if (file is None) == (not command):
+        raise Usage("say what to run: -- COMMAND, or --spec FILE for another kind of job; one of them")
+    if file is not None:
+        return read_json(file, "--spec")
+    return {"kind": "command", "argv": command, "artifacts": [ARTIFACT]}
 
 
 def _watched(given: str) -> dict[str, Any]:

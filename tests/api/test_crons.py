@@ -6,6 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.deps import Parts
+from fleet import models
 from fleet.client import ApiError, Client
 from fleet.cron_resources import Cron
 from tests.api.agent import Agent, exited, running
@@ -122,3 +123,38 @@ def test_a_viewer_sees_crons_and_changes_none(
     assert http.get(f"/v1/crons/{cron.id}", headers=viewer).status_code == 200
     assert http.post(f"/v1/crons/{cron.id}/run", headers=viewer).status_code == 403
     assert http.post("/v1/crons", json=WHOLE, headers=viewer).status_code == 403
+
+
+def test_a_cron_asks_for_what_a_job_can_ask_for(parts: Parts, client: Client, agent: Agent) -> None:
+    job = {
+        "spec": {"kind": "command", "argv": ["train"], "artifacts": ["results.json"]},
+        "requirements": {"labels": {"pool": "a"}, "cpus": 2},
+        "timeout_s": 60,
+        "retry_on": ["failed"],
+    }
+    cron = client.add_cron("train", "@daily", job)
+    run = client.run_cron(cron.id)
+    assert run.job_id is not None
+    submitted = client.job(run.job_id)
+    assert (submitted.kind, submitted.timeout_s, submitted.spec["argv"]) == ("command", 60, ["train"])
+    with parts.read() as session:
+        assert session.get_one(models.Job, run.job_id).requires["labels"] == {"pool": "a"}
+
+
+def test_prometheus_reads_how_crons_stand(
+    parts: Parts,
+    client: Client,
+    agent: Agent,
+    watched: Cron,
+    http: TestClient,
+    bearer: Callable[[str], dict[str, str]],
+) -> None:
+    for numbers in (b'{"loss": 1.0}', b'{"loss": 2.0}'):
+        run_with(parts, client, agent, watched, numbers)
+    client.add_cron("idle", "@daily", NOOP, paused=True)
+    text = http.get("/metrics", headers=bearer("viewer")).text
+    assert 'fleet_cron_health{cron="train",health="ok",tenant="default"} 1.0' in text
+    assert 'fleet_cron_health{cron="train",health="stalled",tenant="default"} 0.0' in text
+    assert 'fleet_cron_series_regressed{cron="train",series="loss",tenant="default"} 1.0' in text
+    assert 'fleet_webhook_deliveries{state="dead"} 0.0' in text
+    assert "idle" not in text
