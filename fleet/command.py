@@ -25,6 +25,7 @@ VERBS: dict[str, dict[str, str]] = {
         "run": "Run a command on a node, follow it, and exit as it does.",
         "logs": "What a job printed, or prints.",
         "artifacts": "What a job left: list, download.",
+        "racks": "Racks and where nodes stand: list, put, place.",
         "jobs": "Jobs: submit, list, show, logs, cancel.",
         "crons": "Jobs that start by the clock: add, list, show, history, run, pause, resume, accept, remove.",
         "searches": "BEAM searches for fast kernels: run, list, show, cancel.",

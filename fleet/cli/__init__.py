@@ -13,6 +13,7 @@ from fleet.cli import (
     keys,
     nodes,
     people,
+    racks,
     searches,
     secrets,
     tokens,
@@ -21,6 +22,7 @@ from fleet.cli import (
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(nodes.app, name="nodes")
+app.add_typer(racks.app, name="racks")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(crons.app, name="crons")
 app.add_typer(searches.app, name="searches")

@@ -62,8 +62,9 @@ class Exposed:
 
     def _gpu(self, readings: Readings, gpu: SimulatedGpu) -> None:
         own, model = self._gpus[gpu.number], self._box.box.gpu
+        driver = "none" if self._box.faults.has(FaultKind.DRIVER, gpu.number) else "kernel"
         readings.add("fleet_gpu_up", own, int(not gpu.lost))
-        readings.state("fleet_gpu_driver_state", own, "state", ("kernel", "userspace", "none"), "kernel")
+        readings.state("fleet_gpu_driver_state", own, "state", ("kernel", "userspace", "none"), driver)
         for xid, count in gpu.xids.items():
             text = joined(own, xid=str(xid))
             readings.add("fleet_gpu_xid_errors_total", text, count)
@@ -73,7 +74,7 @@ class Exposed:
             return
         readings.add("fleet_gpu_info", self._info[gpu.number], 1)
         readings.add("fleet_gpu_power_watts", own, round(gpu.power_watts, 3))
-        readings.add("fleet_gpu_power_limit_watts", own, model.limit_watts)
+        readings.add("fleet_gpu_power_limit_watts", own, gpu.limit_watts)
         window = joined(own, window=WINDOW)
         readings.add("fleet_gpu_power_peak_watts", window, round(gpu.peak_watts, 3))
         readings.add("fleet_gpu_power_low_watts", window, round(gpu.power_watts * 0.93, 3))
@@ -178,7 +179,20 @@ class Exposed:
         for package in ("0", "1"):
             text = labels(package=package, zone="package")
             readings.add("fleet_cpu_energy_joules_total", text, round(box.cpu_joules / 2, 3))
+        self._pdu(readings)
         readings.add("fleet_raid_array_up", labels(array="md0"), int(not any(d.gone for d in box.drives)))
+
+    def _pdu(self, readings: Readings) -> None:
+        """A PDU of its own, whose load hangs on three phases, on one of them more when that is what is wrong."""
+        box = self._box
+        shares = (0.6, 0.2, 0.2) if box.faults.has(FaultKind.IMBALANCE) else (0.34, 0.33, 0.33)
+        for phase, share in zip(("L1", "L2", "L3"), shares, strict=True):
+            text = labels(pdu=f"{self._serial}-pdu", input=phase)
+            watts = box.true_watts * share
+            readings.add("fleet_pdu_current_amperes", text, round(watts / 230.0, 2))
+            readings.add("fleet_pdu_voltage_volts", text, 230.0)
+            readings.add("fleet_pdu_power_watts", text, round(watts, 1))
+            readings.add("fleet_pdu_energy_joules_total", text, round(box.node_joules * share, 1))
 
     def _host(self, readings: Readings) -> None:
         box, up_s = self._box, self._box.now - self._box.started

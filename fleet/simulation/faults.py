@@ -24,6 +24,9 @@ class FaultKind(StrEnum):
     HUNG = "collector-hung"  # one of its probes never comes back
     CLOCK_SKEW = "clock-skew"  # its clock is off by its value in seconds; 20 unless it is given
     METER = "power-mismatch"  # its meter reads less than its parts draw
+    IMBALANCE = "phase-imbalance"  # one phase of its PDU carries the most
+    LIMIT = "power-limit"  # somebody lowered a GPU's power limit
+    DRIVER = "driver-gone"  # no driver has the GPU
 
 
 OF_A_GPU = frozenset(
@@ -35,6 +38,8 @@ OF_A_GPU = frozenset(
         FaultKind.ECC,
         FaultKind.REMAP,
         FaultKind.LINK,
+        FaultKind.LIMIT,
+        FaultKind.DRIVER,
     }
 )
 OF_A_DRIVE = frozenset({FaultKind.DRIVE_WEAR, FaultKind.DRIVE_GONE})

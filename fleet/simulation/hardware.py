@@ -42,7 +42,8 @@ class SimulatedGpu:
     aer: float = 0.0
     xids: dict[int, float] = field(default_factory=dict)
     xid_last: dict[int, float] = field(default_factory=dict)
-    lost: bool = False
+    lost: bool = False  # says nothing: off the bus, or without a driver
+    limit_watts: float = 0.0
 
     def advance(self, now: float, elapsed_s: float, leased: bool, load: float, faults: Active) -> None:
         """Live through `elapsed_s`; `leased` when an attempt holds the GPU, `load` is the share of time that it has
@@ -51,7 +52,8 @@ class SimulatedGpu:
         self._suffer(now, elapsed_s, faults)
         model = self.box.gpu
         wanted = model.idle_watts + self.work * (model.limit_watts * 1.04 - model.idle_watts)
-        limit = model.limit_watts * (0.45 if "power_brake" in self.throttled else 1.0)
+        self.limit_watts = model.limit_watts * (0.7 if faults.has(FaultKind.LIMIT, self.number) else 1.0)
+        limit = self.limit_watts * (0.45 if "power_brake" in self.throttled else 1.0)
         limit *= 0.6 if "hw_thermal" in self.throttled else 1.0
         self.power_watts = 0.0 if self.lost else min(wanted, limit) * self.chance.uniform(0.985, 1.0)
         self.peak_watts = 0.0 if self.lost else min(limit * 1.03, self.power_watts * 1.06)
@@ -75,9 +77,10 @@ class SimulatedGpu:
         self.work = min(1.0, max(0.05, self.chance.gauss(0.9, 0.05))) if at_work else 0.0
 
     def _suffer(self, now: float, elapsed_s: float, faults: Active) -> None:
-        self.lost = faults.has(FaultKind.GPU_LOST, self.number)
-        if self.lost:
-            self.work = 0.0
+        off = faults.has(FaultKind.GPU_LOST, self.number)
+        self.lost = off or faults.has(FaultKind.DRIVER, self.number)
+        self.work = 0.0 if self.lost else self.work
+        if off:
             if 79 not in self.xids:
                 self._xid(79, now)
         else:
@@ -167,10 +170,14 @@ class SimulatedBox:
         return self.rest_watts * 0.55
 
     @property
+    def true_watts(self) -> float:
+        """What the node draws, with what its supplies lose."""
+        return (self.rest_watts + sum(gpu.power_watts for gpu in self.gpus)) * 1.04
+
+    @property
     def node_watts(self) -> float:
         """What the node's meter reads."""
-        whole = self.rest_watts + sum(gpu.power_watts for gpu in self.gpus)
-        return whole * (0.72 if self.faults.has(FaultKind.METER) else 1.04)
+        return self.true_watts * (0.7 if self.faults.has(FaultKind.METER) else 1.0)
 
     def advance(self, now: float, leased: Collection[int], faults: Active) -> None:
         """Live until `now`; attempts hold the GPUs `leased`."""
