@@ -37,11 +37,13 @@ from api.routes import (
     nodes,
     people,
     places,
+    releases,
     searches,
     secrets,
     telemetry,
     tokens,
     trust,
+    updates,
     webhooks,
 )
 from api.routes.console import Console
@@ -49,7 +51,7 @@ from api.schemas import MEDIA_TYPE
 from api.settings import Settings
 from api.uses import TokenUses
 from api.waits import Waits
-from fleet import cron_ticks, reconcile, secrets_kept
+from fleet import cron_ticks, reconcile, secrets_kept, update_ticks
 from fleet.blobs import Blobs
 from fleet.db import engine_for, now, reading, session_factory, upgrade, writing
 from fleet.expositions import MAX_PACKED_BYTES
@@ -79,6 +81,8 @@ ROUTERS = (
     metrics.router,
     discovery.router,
     access.router,
+    releases.router,
+    updates.router,
     document.router,
     health.router,
 )
@@ -108,6 +112,9 @@ def assemble(settings: Settings) -> Parts:
         uses.write()
         logins.tick()
         chain.seal()
+        update_ticks.tick(
+            read, write, timings, up_since
+        )  # before: a node that is offered a version takes no work
         cron_ticks.tick(sessions, files)  # before: what it submits is placed in the same tick
         return reconcile.tick(sessions, files, timings=timings, up_since=up_since).hints
 
@@ -115,6 +122,7 @@ def assemble(settings: Settings) -> Parts:
     sending = Loop(Sender(read, write, keys).tick, SENDING_S, "webhooks")
     controllers = Controllers(tick, read, waits, timings.tick_s, beside=(sending,))
     rates = Buckets(settings.rates.principal_per_s, settings.rates.principal_burst)
+    downloads = Buckets(settings.rates.download_per_s, settings.rates.download_burst)
     said = telemetry_for(settings.fleet.database_url, read, write)
     return Parts(
         settings,
@@ -124,6 +132,7 @@ def assemble(settings: Settings) -> Parts:
         waits,
         uses,
         rates,
+        downloads,
         controllers,
         up_since,
         engine.dispose,

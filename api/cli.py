@@ -9,16 +9,17 @@ from typing import Annotated
 
 import typer
 
-from api import authority_verbs
+from api import authority_verbs, release_verbs
 from api.audit_chain import audit_verdict, current_anchor
 from api.key_rotation import rotate_keys
 from api.server import serve as run_server
-from api.settings import Settings
+from api.settings import Settings, checked_url
 from fleet.errors import InvalidSpec
 from fleet.loopback import is_loopback
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(authority_verbs.app, name="ca")
+app.add_typer(release_verbs.app, name="release")
 
 PROXIED = (
     "Warning: listening on {host} without TLS, as you said because a proxy in front of it ends TLS. Whoever reaches this "
@@ -49,6 +50,12 @@ def serve(
             "--behind-tls-proxy", help="Listen off loopback without TLS: a proxy in front of it ends TLS."
         ),
     ] = False,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Where nodes reach this server; else as whoever asks for the installer reached it."
+        ),
+    ] = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="Print a line for each request.")] = False,
 ) -> None:
     """Run the server: API, controllers and web console in one process.
@@ -62,6 +69,7 @@ def serve(
             ready_file=ready_file,
             behind_tls_proxy=behind_tls_proxy,
             access_log=access_log,
+            public_url=settings.public_url if public_url is None else checked_url(public_url),
             tls_cert=tls_cert or settings.tls_cert,
             tls_key=tls_key or settings.tls_key,
         )

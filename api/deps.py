@@ -32,7 +32,7 @@ LONGEST_WAIT_S = 60.0
 class Parts:
     """What the server is made of. `read` opens a session that never waits for a writer; `write` one that commits
     at its end; both raise DatabaseUnavailable, and may be used from any thread. `up_since` is when the control plane
-    started, by the database's clock; `rates` counts the requests of principals. `close` ends the database's
+    started, by the database's clock; `rates` counts the requests of principals, `downloads` the files of releases. `close` ends the database's
     connections. `telemetry` is what nodes say of themselves, `instruments` and `tally` what this process counts."""
 
     settings: Settings
@@ -42,6 +42,7 @@ class Parts:
     waits: Waits
     uses: TokenUses
     rates: Buckets
+    downloads: Buckets
     controllers: Controllers
     up_since: float
     close: Callable[[], None]

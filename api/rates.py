@@ -31,6 +31,8 @@ class RateLimits:
     address_burst: float = 4000.0
     principal_per_s: float = 200.0
     principal_burst: float = 2000.0
+    download_per_s: float = 5.0  # files of releases for an address: one installation takes some forty
+    download_burst: float = 400.0
 
 
 class Buckets:

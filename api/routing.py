@@ -10,7 +10,9 @@ from fastapi.routing import APIRoute
 from api import auth
 
 # Routes that answer without a token; besides these only the console's static files do.
-PUBLIC = frozenset({"/livez", "/readyz"})
+# What a machine asks before it is a node: the installer, and the files of a signed release.
+INSTALLING = frozenset({"/install.sh", "/v1/releases/{version}/{file}"})
+PUBLIC = frozenset({"/livez", "/readyz"}) | INSTALLING
 # Routes that take a secret which is not a principal's: enrolment spends a join token.
 JOINING = frozenset({"/v1/agents/enroll"})
 

@@ -11,6 +11,7 @@ from api.connections import ConnectionLimits
 from api.rates import RateLimits
 from fleet.errors import InvalidSpec
 from fleet.loopback import is_loopback
+from fleet.releases import check_address
 from fleet.settings import Settings as FleetSettings
 
 
@@ -30,16 +31,18 @@ class Settings:
     max_sync_bytes: int = 16 << 20  # up to 1024 attempts with a result of at most 64 KiB each, few at a time
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     rates: RateLimits = field(default_factory=RateLimits)
+    public_url: str = ""
 
     @staticmethod
     def from_env(environ: Mapping[str, str]) -> Settings:
-        """Read TINYFLEET_HOST, _PORT, _TLS_CERT, _TLS_KEY and what `fleet.settings` reads."""
+        """Read TINYFLEET_HOST, _PORT, _TLS_CERT, _TLS_KEY, _PUBLIC_URL and what `fleet.settings` reads."""
         return Settings(
             fleet=FleetSettings.from_env(environ),
             host=environ.get("TINYFLEET_HOST", "127.0.0.1"),
             port=_port(environ.get("TINYFLEET_PORT", "8000")),
             tls_cert=Path(environ["TINYFLEET_TLS_CERT"]) if environ.get("TINYFLEET_TLS_CERT") else None,
             tls_key=Path(environ["TINYFLEET_TLS_KEY"]) if environ.get("TINYFLEET_TLS_KEY") else None,
+            public_url=checked_url(environ.get("TINYFLEET_PUBLIC_URL", "")),
         )
 
     @property
@@ -75,6 +78,14 @@ def _check_certificate(certificate: Path, key: Path) -> None:
         raise InvalidSpec(
             "--tls-cert", f"{certificate} and {key} are no certificate and its key: {error}"
         ) from error
+
+
+def checked_url(text: str) -> str:
+    """The address that nodes are given, without a slash at its end; empty when none is. InvalidSpec."""
+    try:
+        return check_address(text.rstrip("/")) if text else ""
+    except InvalidSpec as error:
+        raise InvalidSpec("--public-url", error.problem) from error
 
 
 def _port(text: str) -> int:

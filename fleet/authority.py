@@ -201,3 +201,14 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         raise InvalidSpec(str(path), f"cannot be made: {error.strerror}") from error
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+
+
+def behind(chain: Path) -> str | None:
+    """The lab's authority in a server's certificate file, in PEM: the certificate there that vouches for itself.
+
+    None when there is none: then whoever issued it is known to everybody's system.
+    """
+    for found in x509.load_pem_x509_certificates(chain.read_bytes())[1:]:
+        if found.issuer == found.subject:
+            return found.public_bytes(Encoding.PEM).decode("ascii")
+    return None

@@ -22,6 +22,7 @@ from fleet.client_crons import CronCalls
 from fleet.client_events import EventCalls
 from fleet.client_scheduling import SchedulingCalls
 from fleet.client_telemetry import TelemetryCalls
+from fleet.client_updates import UpdateCalls
 from fleet.client_wire import ApiError as ApiError
 from fleet.client_wire import Unreachable as Unreachable
 from fleet.client_wire import document, new_key
@@ -53,7 +54,7 @@ FINISHED = frozenset({"succeeded", "done", "failed", "cancelled"})
 Spec = NoopSpec | KernelSpec | CommandSpec | Mapping[str, Any]
 
 
-class Client(AccessCalls, CommandCalls, CronCalls, EventCalls, SchedulingCalls, TelemetryCalls):
+class Client(AccessCalls, CommandCalls, CronCalls, EventCalls, SchedulingCalls, TelemetryCalls, UpdateCalls):
     """A connection to one control plane: see `client_wire.Connection` for how it is made."""
 
     # ------------------------------------------------------------------------------------------- identity

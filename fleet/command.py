@@ -37,6 +37,7 @@ VERBS: dict[str, dict[str, str]] = {
         "keys": "Your SSH keys: add, import, list, remove.",
         "access": "Logins on nodes: request, list, show, approve, deny, revoke, certificate, known-hosts.",
         "join-token": "One-use tokens with which a node joins: create.",
+        "updates": "Which version nodes run: status, set, promote, pause, resume.",
         "whoami": "Who the server takes you for.",
     },
     "server": {
@@ -44,6 +45,7 @@ VERBS: dict[str, dict[str, str]] = {
         "audit": "Who asked for what: verify that nobody has changed it, anchor.",
         "secret-keys": "The keys of the secrets at rest: rotate.",
         "ca": "A lab's own certificate authorities: init, issue, ssh.",
+        "release": "The releases that this server has for its nodes: add, list, remove.",
     },
     "node": {
         "agent": "Run the agent on a node: enroll, take work, report.",

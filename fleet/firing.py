@@ -13,9 +13,21 @@ from sqlalchemy.orm.attributes import set_committed_value
 from fleet import events
 from fleet.errors import StaleWrite
 from fleet.lifecycle import Machine, advance
-from fleet.models import Attempt, Cron, CronRun, Delivery, Grant, Job, Node, Search, Webhook
+from fleet.models import (
+    Attempt,
+    Cron,
+    CronRun,
+    Delivery,
+    Grant,
+    Job,
+    Node,
+    NodeUpdate,
+    Rollout,
+    Search,
+    Webhook,
+)
 
-Guarded = Node | Job | Attempt | Search | Grant
+Guarded = Node | Job | Attempt | Search | Grant | Rollout | NodeUpdate
 Versioned = Guarded | Cron | CronRun | Webhook | Delivery
 
 

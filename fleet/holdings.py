@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet import faults, labels, places, trust
+from fleet import faults, labels, places, trust, updates
 from fleet.lifecycle import JobState, NodeState
 from fleet.models import (
     Attempt,
@@ -124,7 +124,7 @@ def nodes(
         places.of(session, ids),
         labels.of(session, ids),
     )
-    windows = _windows(session, now)
+    windows, changing = _windows(session, now), updates.updating(session)
     return tuple(
         _node(
             row,
@@ -133,6 +133,7 @@ def nodes(
             contact(row, now, timings, up_since),
             (where[row.id].rack, labelled.get(row.id, {})),
             windows.get(row.id, ()),
+            row.id in changing,
         )
         for row in rows
     )
@@ -154,6 +155,7 @@ def _node(
     where: Contact,
     place: tuple[str, Mapping[str, str]],
     windows: Sequence[Window],
+    updating: bool,
 ) -> NodeView:
     return NodeView(
         id=row.id,
@@ -169,6 +171,8 @@ def _node(
         labels=frozenset(f"{key}={value}" for key, value in place[1].items()),
         rack=place[0],
         windows=tuple(windows),
+        updating=updating,
+        protocol=row.protocol,
     )
 
 

@@ -44,6 +44,8 @@ from fleet.standing_rows import Nonce as Nonce
 from fleet.standing_rows import Standing as Standing
 from fleet.telemetry_rows import ExpositionRow as ExpositionRow
 from fleet.telemetry_rows import PointRow as PointRow
+from fleet.update_rows import NodeUpdate as NodeUpdate
+from fleet.update_rows import Rollout as Rollout
 from fleet.webhook_rows import Delivery as Delivery
 from fleet.webhook_rows import Webhook as Webhook
 
@@ -106,6 +108,8 @@ class Node(Table):
     settled: Mapped[list[Any]] = mapped_column(default=list)  # exited attempts that the agent may forget
     hostname: Mapped[str]
     agent_version: Mapped[str]
+    protocol: Mapped[int] = mapped_column(default=2)  # the version that its agent speaks
+    updatable: Mapped[bool] = mapped_column(default=False)  # its agent's version can be changed from here
     os: Mapped[str]
     cores: Mapped[int]
     memory_bytes: Mapped[int]

@@ -9,9 +9,8 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from fleet import events, identities, permissions, tenants, trust
+from fleet import dialects, events, identities, permissions, tenants, trust
 from fleet.agents.protocol import (
-    PROTOCOL_VERSION,
     DeviceReport,
     EnrollRequest,
     EnrollResponse,
@@ -108,11 +107,7 @@ def _again(session: Session, join_secret: str, request: EnrollRequest) -> Enroll
 def _check_inventory(inventory: Inventory) -> None:
     for device in inventory.devices:
         _check_target(device)
-    if inventory.protocol != PROTOCOL_VERSION:
-        raise InvalidSpec(
-            "inventory.protocol",
-            f"version {inventory.protocol} is not spoken here: install an agent of version {PROTOCOL_VERSION}",
-        )
+    dialects.check(inventory.protocol)
 
 
 def _check_target(device: DeviceReport) -> None:
@@ -155,7 +150,7 @@ def _insert(session: Session, request: EnrollRequest, now: float) -> Node:
 def observe(session: Session, node: Node, inventory: Inventory, now: float) -> None:
     """Record what a node has; a device that is no longer reported stays as a row that is not present."""
     _check_inventory(inventory)
-    for name in ("hostname", "agent_version", "os", "cores", "memory_bytes"):
+    for name in ("hostname", "agent_version", "os", "cores", "memory_bytes", "protocol", "updatable"):
         setattr(node, name, getattr(inventory, name))
     node.walls = [wall.model_dump() for wall in inventory.walls]
     known = {device.name: device for device in devices(session, node.id)}

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from fleet.agents.protocol import JobKind
+from fleet import dialects
+from fleet.agents.protocol import PROTOCOL_VERSION, JobKind
 from fleet.lifecycle import NodeState
 
 # Measuring kinds: alone on the device, or the timings mean nothing. The others share its slots.
@@ -149,6 +150,8 @@ class NodeView:
     labels: frozenset[str] = frozenset()
     rack: str = ""
     windows: tuple[Window, ...] = ()
+    updating: bool = False  # it changes its version once it has no attempts
+    protocol: int = PROTOCOL_VERSION
 
     def unavailable(self) -> str:
         """Why nothing new goes to this node; empty when it takes work."""
@@ -158,6 +161,8 @@ class NodeView:
             return "is cordoned"
         if self.contested:
             return "is used by two live agents: an operator has to decide"
+        if self.updating:
+            return "is about to change its version"
         return "" if self.contact == "online" else f"is {self.contact}"
 
     @property
@@ -197,6 +202,8 @@ def _checks(needs: Needs, node: NodeView) -> Iterable[Misfit]:
     if needs.node_id is not None and node.id != needs.node_id:
         yield Misfit("node", "is not the node asked for")
     yield Misfit("available", node.unavailable())
+    if not dialects.knows(node.protocol, needs.kind):
+        yield Misfit("available", f"has an agent of before jobs of kind {needs.kind}: bring it up to date")
     if needs.threads > node.cores:
         yield Misfit("threads", f"has {node.cores} cores, not {needs.threads}")
     yield from _cpu_checks(needs, node.cpu)

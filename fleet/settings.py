@@ -77,6 +77,11 @@ class Settings:
         return self.data / "ssh-authority"
 
     @property
+    def releases(self) -> Path:
+        """The releases that nodes install, a folder each."""
+        return self.data / "releases"
+
+    @property
     def anchors_file(self) -> Path:
         """The hourly anchors of that chain, a line each."""
         return self.data / "audit-anchors.jsonl"

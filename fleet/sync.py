@@ -7,7 +7,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, or_, select, update
 from sqlalchemy.orm import Session, load_only
 
-from fleet import access_nodes, events, identities, leases, nodes, trust
+from fleet import access_nodes, dialects, events, identities, leases, nodes, trust, updates
 from fleet.agents.protocol import ArrayIndex, AttemptSpec, Desired, Gang, Observed, Peer
 from fleet.errors import NotPermitted, StaleWrite
 from fleet.lifecycle import DESIRED, AttemptState, NodeEvent, NodeState
@@ -31,6 +31,9 @@ def record(session: Session, node_id: int, observed: Observed, now: float) -> bo
         before = nodes.lacking(node)
         nodes.observe(session, node, observed.inventory, now)
         trust.note_walls(session, node_id, before, nodes.lacking(node), now)
+    else:
+        dialects.check(node.protocol)  # it was said when this control plane was an older one
+    updated = updates.record(session, node, observed.inventory, observed.update, now)
     if node.state == NodeState.ENROLLED:
         nodes.fire(session, node, NodeEvent.REPORT, now)
     changed = leases.report(session, node, observed.attempts, now)
@@ -38,7 +41,7 @@ def record(session: Session, node_id: int, observed: Observed, now: float) -> bo
     changed |= leases.miss(session, node, listed, observed.generation, now)
     _settle(session, node, observed)
     changed |= access_nodes.record(session, node, observed.access, now)
-    return rebooted or observed.inventory is not None or changed
+    return rebooted or observed.inventory is not None or changed or updated
 
 
 def _accept(session: Session, node: Node, observed: Observed, now: float) -> bool:
@@ -121,6 +124,7 @@ def desired(session: Session, node_id: int, now: float, timings: Timings | None 
         lease_s=timings.lease_s,
         poll_s=timings.poll_s,
         rotate_key=identities.due(session, node_id, now),
+        update=updates.desired(session, node_id),
     )
 
 

@@ -43,6 +43,8 @@ MAY_IMPORT = {
         "fleet.agents.protocol",
         "fleet.agents.public_keys",
         "fleet.agents.root_logins",
+        "fleet.agents.root_release",
+        "fleet.agents.root_verbs",
         "fleet.agents.signature",
     ),
     "api": ("api", "fleet", "!fleet.agents", "fleet.agents.protocol", "fleet.agents.signature"),
@@ -359,7 +361,7 @@ PRINCIPALS = frozenset(
         "Secret",
     }
 )
-PUBLIC_ROUTES = frozenset({"livez", "readyz"})
+PUBLIC_ROUTES = frozenset({"livez", "readyz", "install_script", "release_file"})
 VERBS = frozenset({"get", "post", "put", "patch", "delete", "head", "options", "api_route", "websocket"})
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Query, Response
+from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from api.auth import NodeIdentity, Secret
@@ -16,7 +17,7 @@ from api.routing import Router
 from api.schemas import binary, problems
 from api.signed import Signed
 from api.waits import job_key, node_key
-from fleet import identities, leases, logs, nodes, sync
+from fleet import dialects, identities, leases, logs, nodes, sync
 from fleet.agents.protocol import (
     Desired,
     EnrollRequest,
@@ -60,9 +61,12 @@ def rotate_key(
 
 
 @router.post(
-    "/sync", summary="Report all that is observed; get all that is desired", responses=problems(409, 415)
+    "/sync",
+    summary="Report all that is observed; get all that is desired",
+    response_model=Desired,
+    responses=problems(409, 415),
 )
-async def sync_node(principal: NodeIdentity, signed: Signed, parts: PartsDep, observed: Observed) -> Desired:
+async def sync_node(principal: NodeIdentity, signed: Signed, parts: PartsDep, observed: Observed) -> Any:
     """Records at once; then parks, for at most `wait_s`, until there is a newer generation than the one that
     the agent has applied. An older (boot id, sequence) is refused."""
     assert signed is not None, "a node is known by its signature"
@@ -119,6 +123,9 @@ def _generation(parts: Parts, node_id: int) -> int:
         return sync.generation(session, node_id)
 
 
-def _desired(parts: Parts, node_id: int) -> Desired:
+def _desired(parts: Parts, node_id: int) -> Desired | JSONResponse:
+    """In the dialect of the node's agent: an older one refuses what it does not know."""
     with parts.read() as session:
-        return sync.desired(session, node_id, now(session), parts.settings.fleet.timings)
+        desired = sync.desired(session, node_id, now(session), parts.settings.fleet.timings)
+        older = dialects.answer(desired, nodes.get(session, node_id).protocol)
+    return desired if older is None else JSONResponse(older)

@@ -26,6 +26,8 @@ from fleet.agents.access_spec import AccessReport, AccessSpec
 from fleet.agents.command_spec import ArtifactName
 from fleet.agents.command_spec import CommandSpec as CommandSpec
 from fleet.agents.command_spec import InputFile as InputFile
+from fleet.agents.update_spec import UpdateReport as UpdateReport
+from fleet.agents.update_spec import UpdateSpec as UpdateSpec
 from fleet.agents.wire import LARGEST_INT as LARGEST_INT
 from fleet.agents.wire import Count as Count
 from fleet.agents.wire import Hash as Hash
@@ -35,7 +37,8 @@ from fleet.agents.wire import Wire as Wire
 from fleet.agents.wire import blob_address as blob_address
 from fleet.agents.wire import canonical_hash as canonical_hash
 
-PROTOCOL_VERSION = 2
+# 3: updates, and what came with them. fleet/dialects.py has what version 2 knows of.
+PROTOCOL_VERSION = 3
 PublicKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 SignatureHex = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 # A schedule is opaque to everything but the engine; only its size is checked here.
@@ -320,6 +323,21 @@ class Inventory(Wire):
     walls: list[WallReport] = Field(
         default_factory=list, max_length=32
     )  # empty: an agent that has none to report
+    updatable: StrictBool = Field(
+        default=False, description="root's part keeps slots for versions here: see Desired.update"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_version_that_is_known(cls, given: Any) -> Any:
+        """Said first: what a newer agent says beside it is unknown here for that very reason."""
+        said = given.get("protocol") if isinstance(given, dict) else None
+        if isinstance(said, int) and said > PROTOCOL_VERSION:
+            raise ValueError(
+                f"protocol version {said} is not spoken yet: this control plane speaks up to {PROTOCOL_VERSION}; "
+                "bring the control plane up to date before its agents"
+            )
+        return given
 
 
 class Energy(Wire):
@@ -372,6 +390,7 @@ class Observed(Wire):
     access: AccessReport | None = (
         None  # with the first sync of a boot, and when it changed; None: nothing to say
     )
+    update: UpdateReport | None = None
     wait_s: StrictFloat = Field(
         default=0.0, ge=0, le=60, description="park until there is a newer generation"
     )
@@ -437,6 +456,7 @@ class Desired(Wire):
     rotate_key: StrictBool = Field(
         default=False, description="bring a new key: this one is old, or called back"
     )
+    update: UpdateSpec | None = None
 
 
 class EnrollRequest(Wire):

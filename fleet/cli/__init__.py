@@ -17,6 +17,7 @@ from fleet.cli import (
     searches,
     secrets,
     tokens,
+    updates,
     webhooks,
 )
 
@@ -37,4 +38,5 @@ app.add_typer(tokens.join_app, name="join-token")
 app.command(context_settings=commands.VERBATIM)(commands.run)
 app.command()(commands.logs)
 app.command()(commands.artifacts)
+app.add_typer(updates.app, name="updates")
 app.command()(tokens.whoami)

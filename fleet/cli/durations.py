@@ -31,6 +31,12 @@ def duration(given: str | float) -> float:
     return value
 
 
+def span(given: str) -> float:
+    """An option's value: so many seconds, or 90s, 30m, 2h, 7d."""
+    unit = _UNITS_S.get(given[-1:], 0.0)
+    return duration(given[:-1]) * unit if unit else duration(given)
+
+
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 

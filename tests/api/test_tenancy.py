@@ -40,6 +40,8 @@ SHARED = {
     "{secret}",
     "{site}",
     "{rack}",
+    "{version}",  # of a release, which is everybody's
+    "{file}",
 }  # machines; kernels, secrets: tests of their own; addresses
 
 

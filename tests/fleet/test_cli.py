@@ -386,6 +386,11 @@ FOR_SCRIPTS = (
     "nodes readmit tiny1",
     "nodes drain tiny1",
     "nodes retire never-seen",
+    "updates set 1.0.0 --soak 10m",
+    "updates pause",
+    "updates resume",
+    "updates promote",
+    "updates status",
     "join-token create",
     f"secrets set registry --file {ROOT / 'LICENSE'}",
     "secrets list",
@@ -450,7 +455,11 @@ def test_every_verb_of_the_client_takes_json() -> None:
 
 
 @pytest.mark.slow
-def test_every_verb_prints_one_json_document(run: Cli, client: Client, agent: Agent, tmp_path: Path) -> None:
+def test_every_verb_prints_one_json_document(
+    run: Cli, client: Client, agent: Agent, tmp_path: Path, settings: Settings
+) -> None:
+    (settings.releases / "1.0.0").mkdir(parents=True)
+    (settings.releases / "1.0.0" / "SHA256SUMS").write_text("")
     spec = tmp_path / "noop.json"
     spec.write_text('{"kind": "noop"}')
     public = tmp_path / "alice.pub"

@@ -7,10 +7,15 @@ import pytest
 from fleet.errors import InvalidTransition
 from fleet.lifecycle import JOB, MACHINES, JobEvent, JobState, Machine, advance
 from fleet.lifecycle_crons import CRON_RUN
+from fleet.lifecycle_updates import ROLLOUT, UPDATE
 
-machines = pytest.mark.parametrize("machine", [*MACHINES, CRON_RUN], ids=lambda machine: machine.name)
+machines = pytest.mark.parametrize(
+    "machine", [*MACHINES, CRON_RUN, ROLLOUT, UPDATE], ids=lambda machine: machine.name
+)
 # Stable states: they wait for a request or for a resource, not for somebody to finish.
 STABLE = {
+    "rollout": {"canary", "rest"},
+    "update": {"updated"},
     "job": {"blocked", "queued"},
     "attempt": set(),
     "node": {"enrolled", "ready", "drained"},
