@@ -26,6 +26,9 @@ from fleet.agents.access_spec import AccessReport, AccessSpec
 from fleet.agents.command_spec import ArtifactName
 from fleet.agents.command_spec import CommandSpec as CommandSpec
 from fleet.agents.command_spec import InputFile as InputFile
+from fleet.agents.gang_spec import ArrayIndex as ArrayIndex
+from fleet.agents.gang_spec import Gang as Gang
+from fleet.agents.gang_spec import Peer as Peer
 from fleet.agents.update_spec import UpdateReport as UpdateReport
 from fleet.agents.update_spec import UpdateSpec as UpdateSpec
 from fleet.agents.wire import LARGEST_INT as LARGEST_INT
@@ -394,31 +397,6 @@ class Observed(Wire):
     wait_s: StrictFloat = Field(
         default=0.0, ge=0, le=60, description="park until there is a newer generation"
     )
-
-
-class Peer(Wire):
-    """One rank of a gang and where it runs."""
-
-    rank: Count
-    node: Name
-    address: str = Field(max_length=253, description="the host name that its node reported")
-
-
-class Gang(Wire):
-    """Which rank of a gang an attempt is, where the ranks meet (host:port on rank 0's node), and who they are."""
-
-    rank: Count
-    ranks: Positive
-    rendezvous: str = Field(max_length=300)
-    peers: list[Peer] = Field(max_length=1024)
-
-
-class ArrayIndex(Wire):
-    """Which job of an array an attempt is of: `index` from 0 to `size` - 1."""
-
-    array_id: Positive
-    index: Count
-    size: Positive
 
 
 class AttemptSpec(Wire):
