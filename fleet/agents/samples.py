@@ -47,8 +47,13 @@ class Readings:
 
     def add(self, name: str, text: str, value: float | None, scale: float = 1.0) -> None:
         """One value, times `scale`; nothing for None and for what is no finite number."""
-        if value is not None and math.isfinite(value):
-            self.samples.append(Sample(name, text, value if scale == 1.0 else value * scale))
+        if value is None or not math.isfinite(value):
+            return
+        if scale < 1.0:
+            value = value / round(1.0 / scale)  # 41 % are 0.41, not 0.41000000000000003
+        elif scale > 1.0:
+            value = value * scale
+        self.samples.append(Sample(name, text, value))
 
     def state(self, name: str, text: str, label: str, states: Iterable[str], current: str) -> None:
         """A set of states, of which one is: 1 for it, 0 for the others."""

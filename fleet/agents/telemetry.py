@@ -22,10 +22,12 @@ from fleet.agents.collecting import Collector
 from fleet.agents.energy import Mark, Meter, Window, spent
 from fleet.agents.exporter import render
 from fleet.agents.probes import gpus
+from fleet.agents.probes.rapl import Rapl
 from fleet.agents.processes import clock
 from fleet.agents.samples import Readings, Sample, joined, labels
 from fleet.agents.serving import Served, serve
 from fleet.agents.sources import Source, sources
+from fleet.agents.telemetry_config import CONFIG, load
 from fleet.agents.xids import Xids
 
 _WATCH_S = 1.0
@@ -88,6 +90,10 @@ class Power:
             self._devices[name] = device, self._meters.setdefault(device, Meter())
         return names
 
+    def has(self, device: str) -> bool:
+        """Whether one of the parts is this device."""
+        return any(name == device for name, _ in list(self._devices.values()))
+
     def read(self, part: str) -> list[Sample]:
         """Nothing to show: it is in the meters."""
         watts = self._source.watts(part)
@@ -123,15 +129,20 @@ class Telemetry:
         self._outage_ended = float("-inf")
         self._pids = {"telemetry": os.getpid(), "agent": os.getppid()}
         self._bus: gpus.Gpus | None = None
+        self._rapl: Rapl | None = None
         self.collectors: list[Collector] = []
         self._powers: list[Power] = []
         for source in found:
             self._add(source)
 
     def _add(self, source: Source) -> None:
-        if isinstance(source.probe, gpus.Gpus):
-            self._bus = source.probe
-        seen = self._throttles(source.powered) if source.powered is not None else None
+        probe, seen = source.probe, None
+        if isinstance(probe, gpus.Gpus):
+            self._bus = probe
+        if isinstance(probe, Rapl):
+            self._rapl = Rapl(probe.root)
+        if source.powered is not None:
+            seen = self._throttles(source.powered)
         self.collectors.append(Collector(source.probe, self.paused, seen))
         if source.powered is not None:
             power = Power(source.powered, self.meters, f"{source.probe.name}_power", self.paused)
@@ -148,6 +159,17 @@ class Telemetry:
 
         return seen
 
+    def _count_processors(self) -> None:
+        """Their energy, read here: it is in the processor, and nothing to wait for."""
+        if self._rapl is None:
+            return
+        with contextlib.suppress(OSError):
+            if self._rapl.parts():
+                self._rapl.read("")
+        joules = self._rapl.joules()
+        if joules is not None:
+            self.meters.setdefault("cpu", Meter()).push_counter(clock(), joules)
+
     def start(self) -> None:
         """Have every probe run in its thread."""
         for collector in self.collectors:
@@ -160,6 +182,7 @@ class Telemetry:
 
     def watch(self) -> None:
         """Notice what hangs. Once a second."""
+        self._count_processors()
         for collector in self.collectors:
             collector.watch()
 
@@ -175,6 +198,8 @@ class Telemetry:
             self._outages = {device: window for device, window in found.items() if window is not None}
             self._outage_ended = at
         self.told = told
+        if any(attempt["device"] == "cpu" for attempt in told.attempts):
+            self._count_processors()
         for attempt in told.attempts:
             self._attend(attempt, at)
         keys = {attempt["key"] for attempt in told.attempts}
@@ -197,7 +222,8 @@ class Telemetry:
 
     def _want(self, device: str) -> None:
         for power in self._powers:
-            power.wanted.add(device)
+            if power.has(device):
+                power.wanted.add(device)
 
     def ended(self) -> dict[str, dict[str, Any] | None]:
         """Energy of attempts that ended, by key, once its counter has been read since; None where it is not known."""
@@ -351,6 +377,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--root", type=Path, default=Path("/"), help="where /sys and /proc are (tests)")
     parser.add_argument("--listen", default="", help="host:port on which /metrics is served too")
     parser.add_argument("--version", default="", help="what to call the agent")
+    parser.add_argument("--config", type=Path, default=CONFIG, help="what it cannot find by itself, in TOML")
     options = parser.parse_args(arguments)
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what a vendor's library prints is no message
@@ -359,7 +386,9 @@ def main(arguments: list[str]) -> None:
         out.write(json.dumps(document).encode() + b"\n")
 
     xids = Xids()
-    telemetry = Telemetry(sources(options.root, options.state, xids), xids, options.version)
+    telemetry = Telemetry(
+        sources(options.root, options.state, xids, load(options.config)), xids, options.version
+    )
     served = Served()
     if options.listen:
         serve(options.listen, served)

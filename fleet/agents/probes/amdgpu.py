@@ -32,6 +32,7 @@ class Card(NamedTuple):
     sensors: tuple[tuple[str, str], ...]
     power: str
     link: str
+    pci_address: str
 
 
 class AmdGpu:
@@ -138,7 +139,17 @@ def _card(files: Files, name: str, device: str, index: int) -> Card:
         f"{hwmon}/power1_average",
     )
     return Card(
-        name, device, hwmon, own, info, gpu, uuid, _sensors(files, hwmon), power, pcie.slot(files, device)
+        name,
+        device,
+        hwmon,
+        own,
+        info,
+        gpu,
+        uuid,
+        _sensors(files, hwmon),
+        power,
+        pcie.slot(files, device),
+        address,
     )
 
 
