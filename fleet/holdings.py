@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet import faults, labels, places, trust, updates
+from fleet import faults, labels, places, run_times, trust, updates
 from fleet.lifecycle import JobState, NodeState
 from fleet.models import (
     Attempt,
@@ -57,7 +57,15 @@ class Held:
     state_at: float
     timeout_s: float
     began_at: float
+    kind: str
+    name: str | None
+    requirement: str
     gpu_ids: tuple[int, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What jobs that likely run as long have in common."""
+        return run_times.key(self.tenant, self.kind, self.name, self.requirement)
 
     @property
     def end(self) -> float:
@@ -90,6 +98,9 @@ def held(session: Session) -> tuple[Held, ...]:
             Job.state_at,
             Job.timeout_s,
             func.coalesce(Attempt.started_at, Attempt.created_at),
+            Job.kind,
+            Job.name,
+            Job.requirement,
         )
         .join(Attempt, Attempt.id == Lease.attempt_id)
         .join(Job, Job.id == Attempt.job_id)
@@ -207,8 +218,9 @@ def _windows(session: Session, now: float) -> Mapping[int, list[Window]]:
     return found
 
 
-def running(leases: Sequence[Held]) -> tuple[Running, ...]:
+def running(session: Session, leases: Sequence[Held], now: float) -> tuple[Running, ...]:
     """Who holds devices, job by job; none of those that are about to leave."""
+    ran = run_times.known(session, (lease.key for lease in leases))
     by_job: dict[int, list[Held]] = defaultdict(list)
     for lease in leases:
         by_job[lease.job_id].append(lease)
@@ -221,6 +233,7 @@ def running(leases: Sequence[Held]) -> tuple[Running, ...]:
             preemptible=first.preemptible,
             started_at=first.began_at,
             end=max(each.end for each in seats),
+            likely_end=_likely_end(first, ran.get(first.key), now),
             seats=tuple(
                 Seat(each.node_id, each.device_id, each.exclusive, each.gpu_ids, each.slots) for each in seats
             ),
@@ -228,6 +241,13 @@ def running(leases: Sequence[Held]) -> tuple[Running, ...]:
         for first, seats in ((each[0], each) for each in by_job.values())
         if first.state in (JobState.LEASED, JobState.RUNNING)
     )
+
+
+def _likely_end(held: Held, ran: run_times.Known | None, now: float) -> float | None:
+    """As the likes of it ran; what has run longer than that likely runs a tenth longer yet."""
+    if ran is None:
+        return None
+    return min(held.end, max(held.began_at + ran.mean_s, now + 0.1 * (now - held.began_at)))
 
 
 # --------------------------------------------------------------------------------------------- accounts

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet import events, jobs, kernels, nodes, settling, usage
+from fleet import events, jobs, kernels, nodes, run_times, settling, usage
 from fleet.agents.protocol import AnySpec, AttemptReport, KernelSpec, Outcome
 from fleet.errors import NotFound, StaleWrite
 from fleet.firing import amend, fire
@@ -44,7 +44,9 @@ def grant(session: Session, placement: Placement, now: float) -> None:
         unread = findings(Ending(Outcome.INVALID, f"its spec cannot be read: {error}"))
         jobs.fire(session, job, JobEvent.FAIL, now, finished_at=now, **unread)
         return
-    jobs.fire(session, job, JobEvent.LEASE, now, reason="")
+    if job.expected_at is not None:
+        run_times.learn(session, run_times.FORECAST, now - job.expected_at)
+    jobs.fire(session, job, JobEvent.LEASE, now, reason="", planned=None, expected_at=None)
     number = (session.scalar(select(func.max(Attempt.number)).where(Attempt.job_id == job.id)) or 0) + 1
     for rank, (seat, spec) in enumerate(zip(placement.seats, specs, strict=True)):
         attempt = _insert_attempt(session, job, (number, rank), seat, spec, now)

@@ -34,6 +34,7 @@ from fleet.scheduling_rows import LeaseGpu as LeaseGpu
 from fleet.scheduling_rows import NodeLabels as NodeLabels
 from fleet.scheduling_rows import NodeWindow as NodeWindow
 from fleet.scheduling_rows import Quota as Quota
+from fleet.scheduling_rows import RunTime as RunTime
 from fleet.scheduling_rows import UsageDay as UsageDay
 from fleet.scheduling_rows import Use as Use
 from fleet.schema import Table as Table
@@ -189,6 +190,7 @@ class Job(Table):
     array_index: Mapped[int | None]
     clone_of: Mapped[int | None]
     expected_at: Mapped[float | None]  # the start that it was first told
+    planned: Mapped[list[Any] | None]  # the nodes that are kept for it, while it waits
     __table_args__ = (
         one_of("kind", JobKind),
         one_of("state", JOB.states),

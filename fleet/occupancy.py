@@ -6,7 +6,7 @@ those ends is kept, and what ends before a planned start may run in front of it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -58,6 +58,10 @@ class Stay:
     end: float
     avoided: frozenset[int] = frozenset()
 
+    def at(self, start: float) -> Stay:
+        """As long a stay from another start on."""
+        return Stay(self.needs, self.tenant, start, start + self.end - self.start, self.avoided)
+
 
 @dataclass
 class Spot:
@@ -81,14 +85,13 @@ class Spot:
 
     def earliest(self, stay: Stay) -> float:
         """From when on the stay can be, by the ends that are known; inf when no end would do."""
-        length = stay.end - stay.start
-        ends = {hold.end for hold in self.holds} | {keep.end for keep in self.keeps}
-        ends |= {window.end for window in self.node.windows}
-        for start in (stay.start, *sorted(end for end in ends if end > stay.start and end < inf)):
-            later = Stay(stay.needs, stay.tenant, start, start + length, stay.avoided)
-            if not self.refusal(later):
-                return start
-        return inf
+        starts = (stay.start, *sorted(end for end in self.ends() if stay.start < end < inf))
+        return next((start for start in starts if not self.refusal(stay.at(start))), inf)
+
+    def ends(self) -> set[float]:
+        """When something ends that is here or planned."""
+        found = {hold.end for hold in self.holds} | {keep.end for keep in self.keeps}
+        return found | {window.end for window in self.node.windows}
 
     def gpus(self, stay: Stay) -> tuple[int, ...] | None:
         """The GPUs that the stay would have, those not kept first; None when too few are free."""
@@ -216,6 +219,26 @@ class Spot:
         there = sum(hold.slots for hold in self.holds if hold.end > then)
         kept = sum(each.slots for each in self.keeps if each.start <= then < each.end)
         return self.cpu is not None and there + kept + stay.needs.slots > self.cpu.slots
+
+
+def common_start(spots: Sequence[Spot], stay: Stay) -> float:
+    """From when on as many of the spots as the stay has ranks can have it at once; inf when no end would do."""
+    alone = sorted(spot.earliest(stay) for spot in spots)
+    if len(alone) < stay.needs.ranks:
+        return inf
+    first = alone[stay.needs.ranks - 1]
+    if stay.needs.ranks == 1 or first == inf:
+        return first
+    later = {end for spot in spots for end in spot.ends() if first < end < inf}
+    for start in (first, *sorted(later)):
+        if len(able(spots, stay.at(start))) >= stay.needs.ranks:
+            return start
+    return inf
+
+
+def able(spots: Iterable[Spot], stay: Stay) -> list[Spot]:
+    """The spots that can have the stay."""
+    return [spot for spot in spots if not spot.refusal(stay)]
 
 
 def _overlap(keep: Keep, stay: Stay) -> bool:

@@ -42,6 +42,14 @@ class Waiting:
     timeout_s: float = float("inf")
     avoid_gpus: frozenset[int] = frozenset()
     not_before: float = 0.0
+    runs_s: float | None = None  # how long the likes of it have run; None when none has
+    expected_at: float | None = None  # the start that it was first told
+    planned: tuple[int, ...] = ()  # the nodes that were kept for it when it was last looked at
+
+    @property
+    def likely_s(self) -> float:
+        """How long it will likely run: as the likes of it have, else all of its timeout."""
+        return self.timeout_s if self.runs_s is None else min(self.runs_s, self.timeout_s)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Which nodes and devices for which job, and why not. Pure: proposals from frozen values, no clock and no database.
 
-Jobs are looked at in order (fleet/order.py). One that cannot be placed never blocks those behind it, but a large one
-(exclusive, a gang, several GPUs or slots) that has waited `HOLD_AFTER_S` has its start planned: the devices that are
-free for it first are kept from then on, and what would still run then is not begun there. Else a stream of small jobs
-would starve it; as it is, it waits no longer than the timeouts of what runs there already. At most `HOLDS` starts are
-planned at a time, those of the first jobs in order.
+Jobs are looked at in order (fleet/order.py). One that cannot be placed never blocks those behind it, but when it has
+waited `HOLD_AFTER_S` its start is planned: the devices that are free for it first are kept from then on, and what would
+still run then is not begun there (backfill: what ends before may). Else a stream of small jobs would starve a large
+one; as it is, it waits no longer than the timeouts of what runs there already. At most `HOLDS` starts are planned at a
+time, those of the first jobs in order; nobody behind a job in order delays its planned start.
 
 A gang is placed whole or not at all, so that two gangs never hold halves of what both need.
 """
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from fleet.occupancy import Seat, Spot, Stay
+from fleet.occupancy import Seat, Spot, Stay, able, common_start
 from fleet.order import Account, Book, Waiting, book, in_order
 from fleet.requirements import Needs, NodeView, misfits, no_fit, several, suitable
 
@@ -46,12 +46,17 @@ class Placement:
 
 @dataclass(frozen=True)
 class Delay:
-    """A job stays queued, and why; `starts_at`: the start that is planned for it, if one is."""
+    """A job stays queued, and why; `starts_at` and `nodes`: the start that is planned for it and where, if one is.
+
+    `expected_at`: the likely start, when it is told for the first time.
+    """
 
     job_id: int
     generation: int
     reason: str
     starts_at: float | None = None
+    nodes: tuple[int, ...] = ()
+    expected_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Running:
     started_at: float
     end: float
     seats: tuple[Seat, ...]
+    likely_end: float | None = None  # as the likes of it ran; None: by its timeout
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ Fitting = tuple[list[Spot], list[str]]  # where a job could run, and why not els
 
 
 @dataclass
-class _Pass:
+class Pass:
     """The fleet during one placement."""
 
     spots: list[Spot]
@@ -98,6 +104,7 @@ class _Pass:
     running: Sequence[Running]
     now: float
     holds: int = HOLDS
+    looked_at: int = 0
     fitting: dict[Needs, Fitting] = field(default_factory=dict)  # jobs of the same needs fit the same nodes
     refused: dict[tuple[Needs, str], tuple[float, str]] = field(default_factory=dict)
     made: Decisions = field(default_factory=Decisions)
@@ -122,19 +129,34 @@ def decide(
     running: Sequence[Running] = (),
 ) -> Decisions:
     """Proposals, delays, and who makes way. `running` are looked at for those only that may be preempted."""
+    return run(jobs, nodes, now, accounts, running).made
+
+
+def run(
+    jobs: Iterable[Waiting],
+    nodes: Sequence[NodeView],
+    now: float,
+    accounts: Mapping[str, Account] | None = None,
+    running: Sequence[Running] = (),
+    until: int | None = None,
+) -> Pass:
+    """A pass over the jobs in order, as far as the turn of the job `until`."""
     queued = list(jobs)
     preemptible = [each for each in running if each.preemptible]
-    floor = _Pass([Spot(node, now) for node in nodes], book(accounts or {}, nodes, queued), preemptible, now)
+    floor = Pass([Spot(node, now) for node in nodes], book(accounts or {}, nodes, queued), preemptible, now)
     for job in in_order(queued, floor.book.penalty, now):
+        if job.id == until:
+            break
+        floor.looked_at += 1
         found = _place_one(job, floor)
         if isinstance(found, Placement):
             floor.made.placements.append(found)
         else:
             floor.made.delays.append(found)
-    return floor.made
+    return floor
 
 
-def _place_one(job: Waiting, floor: _Pass) -> Placement | Delay:
+def _place_one(job: Waiting, floor: Pass) -> Placement | Delay:
     if job.not_before > floor.now:
         return Delay(job.id, job.generation, job.reason or "waits before it is tried again")
     if quota := floor.book.account(job.tenant).refusal(job.needs):
@@ -147,19 +169,19 @@ def _place_one(job: Waiting, floor: _Pass) -> Placement | Delay:
         return Delay(job.id, job.generation, floor.refused[key][1])  # the like of it was refused just now
     stay = Stay(job.needs, job.tenant, floor.now, ends, _avoided(job, fitting))
     preferred = _preferred(job, fitting)
-    free = [spot for spot in preferred if not spot.refusal(stay)]
+    free = able(preferred, stay)
     if len(free) >= job.needs.ranks:
         return _placed(job, free, stay, floor)
     return _delayed(job, preferred, stay, floor)
 
 
-def _fitting(needs: Needs, floor: _Pass) -> Fitting:
+def _fitting(needs: Needs, floor: Pass) -> Fitting:
     if needs not in floor.fitting:
         floor.fitting[needs] = _candidates(needs, floor)
     return floor.fitting[needs]
 
 
-def _candidates(needs: Needs, floor: _Pass) -> Fitting:
+def _candidates(needs: Needs, floor: Pass) -> Fitting:
     if needs.node_id is not None and all(spot.node.id != needs.node_id for spot in floor.spots):
         return [], ["the node that it is for was retired"]
     fitting, misfitting = [], []
@@ -199,8 +221,8 @@ def _preferred(job: Waiting, fitting: list[Spot]) -> list[Spot]:
 # ----------------------------------------------------------------------------------------------- placed
 
 
-def _placed(job: Waiting, free: Sequence[Spot], stay: Stay, floor: _Pass) -> Placement:
-    chosen = _choose(free, job.needs)
+def _placed(job: Waiting, free: Sequence[Spot], stay: Stay, floor: Pass) -> Placement:
+    chosen = _as_planned(job, free) or _choose(free, job.needs)
     first, *others = [spot.take(stay) for spot in chosen]
     seats = (first, *others)
     gpus = sum(len(seat.gpu_ids) for seat in seats)
@@ -216,6 +238,12 @@ def _placed(job: Waiting, free: Sequence[Spot], stay: Stay, floor: _Pass) -> Pla
         first.slots,
         tuple(others),
     )
+
+
+def _as_planned(job: Waiting, free: Sequence[Spot]) -> Sequence[Spot]:
+    """The nodes that were kept for the job, if they are free: those after it in order have planned on others."""
+    kept = [spot for spot in free if spot.node.id in job.planned]
+    return kept if len(kept) == job.needs.ranks else []
 
 
 def _slots(spot: Spot, seat: Seat) -> int:
@@ -252,48 +280,46 @@ def _idlest(spot: Spot) -> tuple[float, ...]:
 # ---------------------------------------------------------------------------------------------- delayed
 
 
-def _delayed(job: Waiting, preferred: Sequence[Spot], stay: Stay, floor: _Pass) -> Delay:
+def _delayed(job: Waiting, preferred: Sequence[Spot], stay: Stay, floor: Pass) -> Delay:
     reason = _all_busy(preferred, stay)
-    waits = job.needs.large and floor.now - job.queued_at >= HOLD_AFTER_S
+    waits = floor.now - job.queued_at >= HOLD_AFTER_S
     victims = [each for each in floor.running if each.priority < job.priority]
-    starts_at = None
+    starts_at: float | None = None
+    where: tuple[int, ...] = ()
     if floor.holds and (waits or victims):
-        starts_at = _plan(job, preferred, stay, floor, victims)
-    elif not (job.avoid or job.avoid_gpus):
+        starts_at, where = _plan(job, preferred, stay, floor, victims)
+    if starts_at is None and not (job.avoid or job.avoid_gpus or victims):
         ends, _ = floor.refused.get((job.needs, job.tenant), (inf, ""))
         floor.refused[job.needs, job.tenant] = (min(ends, stay.end), reason)
-    return Delay(job.id, job.generation, reason, starts_at)
+    return Delay(job.id, job.generation, reason, starts_at, where)
 
 
 def _plan(
-    job: Waiting, spots: Sequence[Spot], stay: Stay, floor: _Pass, victims: Sequence[Running]
-) -> float | None:
-    """Plan the job's start where it can be first, and keep that; when it is. None when no end is known that would do.
+    job: Waiting, spots: Sequence[Spot], stay: Stay, floor: Pass, victims: Sequence[Running]
+) -> tuple[float | None, tuple[int, ...]]:
+    """Plan the job's start where it can be first, and keep that; when and where it is. None when no end is known that
+    would do.
 
-    The choice is made anew at every pass and is the same one: what begins in front of it ends before it. Where the
+    The choice is made anew at every pass; while it is as good as the last one it stays with that. Where the
     start is far off, running jobs of a lower priority that may be preempted make way.
     """
-    times = sorted((spot.earliest(stay), spot.node.id) for spot in spots)
-    start = times[job.needs.ranks - 1][0]
+    start = common_start(spots, stay)
     if start > floor.now + PREEMPT_AFTER_S and victims and _preempt(job, spots, stay, floor, victims):
         floor.holds -= 1
-        return floor.now
-    if start == inf or not job.needs.large:
-        return None
+        return floor.now, ()
+    if start == inf or floor.now - job.queued_at < HOLD_AFTER_S:
+        return None, ()
     floor.holds -= 1
-    later = Stay(stay.needs, stay.tenant, start, start + job.timeout_s, stay.avoided)
-    able = [spot for spot in spots if not spot.refusal(later)]
-    for spot in sorted(able, key=lambda spot: _soonest(spot, stay))[: job.needs.ranks]:
+    later = stay.at(start)
+    free = able(spots, later)
+    chosen = _as_planned(job, free) or free[: job.needs.ranks]
+    for spot in chosen:
         spot.keep(later, job.id)
-    return start
-
-
-def _soonest(spot: Spot, stay: Stay) -> tuple[float, ...]:
-    return spot.earliest(stay), spot.node.id
+    return start, tuple(spot.node.id for spot in chosen)
 
 
 def _preempt(
-    job: Waiting, spots: Sequence[Spot], stay: Stay, floor: _Pass, victims: Sequence[Running]
+    job: Waiting, spots: Sequence[Spot], stay: Stay, floor: Pass, victims: Sequence[Running]
 ) -> bool:
     """Have the fewest and youngest make way for the job, and keep their places for it. False when that cannot be."""
     found = [(spot, chosen) for spot in spots if (chosen := _victims(spot, stay, victims)) is not None]
@@ -306,7 +332,7 @@ def _preempt(
     return True
 
 
-def _make_way(chosen: Sequence[Running], job: Waiting, floor: _Pass) -> None:
+def _make_way(chosen: Sequence[Running], job: Waiting, floor: Pass) -> None:
     leaving = {each.job_id for each in chosen}
     floor.made.preemptions += [Preemption(each.job_id, each.generation, job.id) for each in chosen]
     floor.running = [each for each in floor.running if each.job_id not in leaving]

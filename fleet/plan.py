@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from fleet import forecast
 from fleet.advance import SearchView, Start, Step, advance
 from fleet.agents.protocol import Outcome
 from fleet.confirming import ClaimView, ConfirmingStep, confirming
@@ -117,7 +118,7 @@ def plan(snapshot: Snapshot, now: float) -> Plan:
     late = {job.job_id for job in snapshot.overdue}
     queued = [job for job in snapshot.waiting if job.id not in late]
     made = decide(queued, snapshot.nodes, now, snapshot.accounts, snapshot.running)
-    reasons = {job.id: job.reason for job in snapshot.waiting}
+    delays = _delays(snapshot, queued, made.delays, now)
     return Plan(
         ends=_ends(snapshot, now),
         emptied=_emptied(snapshot),
@@ -125,9 +126,26 @@ def plan(snapshot: Snapshot, now: float) -> Plan:
         steps=_steps(snapshot, now),
         confirmations=confirming(snapshot.claims, snapshot.nodes),
         placements=tuple(made.placements),
-        delays=tuple(delay for delay in made.delays if delay.reason != reasons[delay.job_id]),
+        delays=delays,
         preemptions=tuple(made.preemptions),
         overdue=snapshot.overdue,
+    )
+
+
+def _delays(
+    snapshot: Snapshot, queued: Sequence[Waiting], made: Sequence[Delay], now: float
+) -> tuple[Delay, ...]:
+    """What is news of those that wait: the reason, where a start is planned, and at first when it likely will be."""
+    jobs = {job.id: job for job in queued}
+    told = [jobs[delay.job_id] for delay in made]  # in order
+    fresh = [job for job in told[: forecast.AHEAD] if job.expected_at is None]
+    likely = forecast.starts(told, snapshot.nodes, snapshot.running, now) if fresh else {}
+    first = {job.id: likely[job.id] for job in fresh if job.id in likely}
+    return tuple(
+        replace(delay, expected_at=first.get(delay.job_id))
+        for delay in made
+        if delay.job_id in first
+        or (delay.reason, delay.nodes) != (jobs[delay.job_id].reason, jobs[delay.job_id].planned)
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, load_only
 
-from fleet import wishes
+from fleet import run_times, wishes
 from fleet.lifecycle import JobState
 from fleet.models import Attempt, Job, Lease, LeaseGpu, Search
 from fleet.order import AGEING_S, Overdue, Waiting
@@ -36,6 +36,10 @@ _PLACED_BY = load_only(
     Job.timeout_s,
     Job.requires,
     Job.not_before,
+    Job.name,
+    Job.requirement,
+    Job.expected_at,
+    Job.planned,
     raiseload=True,
 )
 
@@ -58,13 +62,19 @@ def waiting(session: Session, now: float) -> tuple[Waiting, ...]:
     tried = [job.id for job, _ in heads if job.retries]
     nodes, gpus = _avoid(session, tried), _avoid_gpus(session, tried)
     none: frozenset[int] = frozenset()
+    ran = run_times.known(session, (run_times.of(job) for job, _ in heads))
     return tuple(
-        view(job, asked_at, nodes.get(job.id, none), gpus.get(job.id, none)) for job, asked_at in heads
+        view(job, asked_at, nodes.get(job.id, none), gpus.get(job.id, none), ran.get(run_times.of(job)))
+        for job, asked_at in heads
     )
 
 
 def view(
-    job: Job, asked_at: float, avoid: frozenset[int] = frozenset(), avoid_gpus: frozenset[int] = frozenset()
+    job: Job,
+    asked_at: float,
+    avoid: frozenset[int] = frozenset(),
+    avoid_gpus: frozenset[int] = frozenset(),
+    ran: run_times.Known | None = None,
 ) -> Waiting:
     """A queued job as placement looks at it."""
     return Waiting(
@@ -87,6 +97,9 @@ def view(
         timeout_s=job.timeout_s,
         avoid_gpus=avoid_gpus,
         not_before=job.not_before,
+        runs_s=ran.mean_s if ran is not None else None,
+        expected_at=job.expected_at,
+        planned=tuple(job.planned or ()),
     )
 
 

@@ -148,7 +148,8 @@ def _delay(session: Session, delay: Delay) -> None:
     job = jobs.get(session, delay.job_id)
     if job.generation != delay.generation or job.state != JobState.QUEUED:
         raise StaleWrite("job", job.id, "it changed after it was looked at")
-    amend(session, "job", job, {"reason": delay.reason})
+    told = {} if delay.expected_at is None else {"expected_at": delay.expected_at}
+    amend(session, "job", job, {"reason": delay.reason, "planned": list(delay.nodes) or None, **told})
 
 
 def _behind(sessions: sessionmaker[Session]) -> frozenset[int]:

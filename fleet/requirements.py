@@ -49,11 +49,6 @@ class Needs:
         """True when nothing else may hold the node's cpu meanwhile."""
         return self.kind in EXCLUSIVE or self.whole_node or self.alone == "node"
 
-    @property
-    def large(self) -> bool:
-        """True when a stream of smaller jobs would keep it waiting for ever: a start is planned for it."""
-        return self.exclusive or self.ranks > 1 or self.gpus > 1 or self.slots > 1
-
     def text(self) -> str:
         """The same text for jobs that wait for the same thing."""
         hold = "exclusive" if self.exclusive else "shared"

@@ -62,6 +62,19 @@ class Use(Table):
     at: Mapped[float]
 
 
+class RunTime(Table):
+    """How long jobs of one kind have run of late: seconds, the mean and the mean distance from it; newer ones count more.
+
+    The row `FORECAST` is about guesses: how much later than guessed jobs have started, and how far off that was.
+    """
+
+    __tablename__ = "run_times"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int]
+    mean_s: Mapped[float]
+    deviation_s: Mapped[float]
+
+
 class UsageDay(Table):
     """What a tenant's ended leases held of a node on one day (days since the epoch, UTC): busy is while it ran."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet import events, jobs
+from fleet import events, jobs, run_times
 from fleet.agents.protocol import RETRIED, Outcome
 from fleet.lifecycle import AttemptState, JobEvent, JobState
 from fleet.models import Attempt, Job
@@ -43,8 +43,14 @@ def settle(session: Session, job: Job, attempt: Attempt, ending: Ending, now: fl
     event, changes = _settled(session, job, attempt, ending, now)
     if event is not JobEvent.RETRY:
         changes["finished_at"] = now
+    if event is JobEvent.SUCCEED:
+        run_times.learn(session, run_times.of(job), _ran_s(attempt, ending, now))
     changes.setdefault("started_at", job.started_at or attempt.started_at)
     jobs.fire(session, job, event, now, settling=None, **changes)
+
+
+def _ran_s(attempt: Attempt, ending: Ending, now: float) -> float:
+    return ending.elapsed_s or now - (attempt.started_at or attempt.created_at)
 
 
 def live(session: Session, job_id: int) -> Sequence[Attempt]:

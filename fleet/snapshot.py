@@ -37,7 +37,7 @@ def load(session: Session, blobs: Blobs, now: float, timings: Timings, up_since:
         nodes=holdings.nodes(session, now, timings, up_since, leases),
         attempts=_attempts(session),
         waiting=queue.waiting(session, now),
-        running=holdings.running(leases),
+        running=holdings.running(session, leases, now),
         accounts=holdings.accounts(session, leases, now),
         overdue=queue.overdue(session, now),
         searches=_searches(session, blobs),

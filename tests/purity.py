@@ -20,6 +20,8 @@ PURE = (
     "fleet/updating.py",
     "fleet/occupancy.py",
     "fleet/order.py",
+    "fleet/forecast.py",
+    "fleet/why.py",
     "fleet/placement.py",
     "fleet/revocations.py",
     "fleet/requirements.py",
