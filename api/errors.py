@@ -25,6 +25,7 @@ from fleet.errors import (
     InvalidTransition,
     NotFound,
     NotPermitted,
+    QuotaExceeded,
     StaleWrite,
     TooLarge,
 )
@@ -38,6 +39,7 @@ STATUSES: dict[type[FleetError], int] = {
     NotPermitted: 403,
     StaleWrite: 409,
     InvalidSpec: 422,
+    QuotaExceeded: 409,
     TooLarge: 413,
     DatabaseUnavailable: 503,
 }

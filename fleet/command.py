@@ -21,12 +21,15 @@ GROUP = "tinyfleet.commands"
 # Entry point → the verbs its app puts at the top level, with the line that --help shows.
 VERBS: dict[str, dict[str, str]] = {
     "client": {
-        "nodes": "The nodes: list, show, cordon, uncordon, drain, trust, readmit, retire.",
+        "nodes": "The nodes: list, show, label, cordon, uncordon, drain, trust, readmit, retire.",
         "run": "Run a command on a node, follow it, and exit as it does.",
         "logs": "What a job printed, or prints.",
         "artifacts": "What a job left: list, download.",
         "racks": "Racks and where nodes stand: list, put, place.",
         "jobs": "Jobs: submit, list, show, logs, cancel.",
+        "why": "Why a job waits, what would have it start, and when it likely will.",
+        "usage": "Who held what: GPU-hours by tenant and node.",
+        "tenants": "Tenants: list, quota.",
         "crons": "Jobs that start by the clock: add, list, show, history, run, pause, resume, accept, remove.",
         "searches": "BEAM searches for fast kernels: run, list, show, cancel.",
         "kernels": "The best kernels found so far: list, show, quarantined, purge.",

@@ -78,6 +78,16 @@ class InvalidSpec(Rejected):
         super().__init__(f"{field}: {problem}")
 
 
+class QuotaExceeded(Rejected):
+    """The tenant has as much as it may."""
+
+    def __init__(self, tenant: str, noun: str, held: int, limit: int) -> None:
+        self.tenant, self.noun, self.held, self.limit = tenant, noun, held, limit
+        super().__init__(
+            f"tenant {tenant} has {held} of {limit} {noun}: wait for some to end, or ask for a larger quota"
+        )
+
+
 class TooLarge(Rejected):
     """More bytes than the fleet accepts in one piece."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet import commands, events, idempotency, kernels, nodes, permissions, wishes
+from fleet import commands, events, idempotency, kernels, nodes, permissions, quotas, wishes
 from fleet.agents.protocol import (
     CommandSpec,
     ConfirmSpec,
@@ -81,6 +81,7 @@ def submit(
     if earlier is not None:
         return get(session, earlier)
     _check(session, spec, asked)
+    quotas.admit(session, principal.tenant, 1)
     job = insert(session, spec, tenant=principal.tenant, created_by=str(principal), now=now, **asked)
     idempotency.remember(session, principal, "job", idempotency_key, body, job.id, now)
     events.audit(session, principal, "job.submit", f"job:{job.id}", {"kind": job.kind, "name": name}, now)

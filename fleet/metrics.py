@@ -26,6 +26,7 @@ from fleet.models import (
     Event,
     Job,
     Lease,
+    LeaseGpu,
     Node,
     Quarantine,
     Rack,
@@ -216,8 +217,8 @@ def _gpus(session: Session, rows: Sequence[Node], where: Mapping[int, Standpoint
     have = dict(
         session.execute(select(Device.node_id, func.count()).where(gpus).group_by(Device.node_id)).all()
     )
-    held = select(Lease.node_id, func.count(func.distinct(Lease.device_id))).join(Device)
-    busy = dict(session.execute(held.where(gpus, Lease.released_at.is_(None)).group_by(Lease.node_id)).all())
+    held = select(Device.node_id, func.count()).join(LeaseGpu, LeaseGpu.device_id == Device.id)
+    busy = dict(session.execute(held.where(LeaseGpu.released_at.is_(None)).group_by(Device.node_id)).all())
     there = GaugeMetricFamily("fleet_node_gpus", "GPUs that the node has.", labels=WHERE)
     leased = GaugeMetricFamily("fleet_node_gpus_leased", "GPUs that a lease holds.", labels=WHERE)
     for row in rows:
@@ -228,6 +229,7 @@ def _gpus(session: Session, rows: Sequence[Node], where: Mapping[int, Standpoint
     query = select(Device.kind, Lease.exclusive, func.count()).join(Device, Device.id == Lease.device_id)
     live = query.where(Lease.released_at.is_(None)).group_by(Device.kind, Lease.exclusive)
     found = {(kind, exclusive): count for kind, exclusive, count in session.execute(live)}
+    found["gpu", True] = sum(busy.values())
     for kind in ("cpu", "gpu"):
         for exclusive in (False, True):
             leases.add_metric((kind, str(exclusive).lower()), found.get((kind, exclusive), 0))

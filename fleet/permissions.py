@@ -28,6 +28,7 @@ class Permission(StrEnum):
     WEBHOOKS = "webhooks"  # send a tenant's events elsewhere
     ACCESS = "access"  # keep one's own SSH keys, ask for logins with them, end one's own
     GRANT = "grant"  # decide about anybody's logins, and end them
+    QUOTAS = "quotas"  # say what tenants may have
     SECRETS = "secrets"  # set, list and delete secrets
     REPORT = "report"  # what agents do
 
@@ -46,7 +47,7 @@ ROLES: Mapping[str, frozenset[Permission]] = {
 }
 # What is about everybody's machines is not given to another tenant's administrators.
 _HOME_ONLY = frozenset(
-    {Permission.METRICS, Permission.OPERATE, Permission.TRUST, Permission.JOIN, Permission.GRANT}
+    {Permission.METRICS, Permission.OPERATE, Permission.TRUST, Permission.JOIN, Permission.GRANT, Permission.QUOTAS}
 )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet.models import Attempt, Device, Job, Lease, UsageDay, Use
+from fleet import faults, holdings
+from fleet.models import Attempt, Device, Job, Lease, Node, UsageDay, Use
 from fleet.order import added, decayed
 
 DAY_S = 86_400.0
@@ -57,3 +60,73 @@ def days(begin: float, end: float) -> Iterator[tuple[int, float, float]]:
         day += 1
         if day * DAY_S >= end:
             return
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a tenant held of a node: seconds of GPUs (busy: while an attempt ran) and of CPU slots."""
+
+    tenant: str
+    node_id: int
+    gpu_leased_s: float
+    gpu_busy_s: float
+    slot_s: float
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """A node's GPU-seconds: what there was, and what of it was quarantined; the rest that nobody held was idle."""
+
+    node_id: int
+    name: str
+    gpus: int
+    gpu_s: float
+    quarantined_s: float
+
+
+def held(session: Session, since: float, until: float, tenant: str | None = None) -> Sequence[Held]:
+    """What was held between two midnights (UTC), live leases included up to `until`; of one tenant, or of all."""
+    first, last = int(since // DAY_S), int((until - 1e-6) // DAY_S)
+    columns = (UsageDay.gpu_leased_s, UsageDay.gpu_busy_s, UsageDay.slot_s, UsageDay.attempts)
+    query = (
+        select(UsageDay.tenant, UsageDay.node_id, *(func.sum(column) for column in columns))
+        .where(UsageDay.day >= first, UsageDay.day <= last)
+        .group_by(UsageDay.tenant, UsageDay.node_id)
+    )
+    found = {(row[0], row[1]): list(row[2:]) for row in session.execute(query)}
+    for lease in holdings.held(session):
+        begin, length = max(since, lease.granted_at), until - max(since, lease.granted_at)
+        if length <= 0:
+            continue
+        total = found.setdefault((lease.tenant, lease.node_id), [0.0, 0.0, 0.0, 0])
+        total[0] += len(lease.gpu_ids) * length
+        total[1] += len(lease.gpu_ids) * max(0.0, until - max(begin, lease.began_at))
+        total[2] += lease.slots * length
+        total[3] += 1
+    rows = (Held(name, node_id, *total) for (name, node_id), total in sorted(found.items()))
+    return [row for row in rows if tenant is None or row.tenant == tenant]
+
+
+def capacity(session: Session, since: float, until: float) -> Sequence[Capacity]:
+    """The GPUs that each node has, for as long as it has been in the fleet. Quarantined is what has a verdict against
+    it now, since that began."""
+    gpus: dict[int, list[Device]] = {}
+    for device in session.scalars(select(Device).where(Device.kind == "gpu", Device.present)):
+        gpus.setdefault(device.node_id, []).append(device)
+    wrong = faults.everywhere(session)
+    found = []
+    for node in session.scalars(select(Node).where(Node.id.in_(gpus)).order_by(Node.id)):
+        begin = max(since, node.enrolled_at)
+        barred = [
+            row.since
+            for device in gpus[node.id]
+            if (row := wrong.get((node.id, device.name))) is not None and faults.barring(row)
+        ]
+        sick = sum(max(0.0, until - max(begin, at)) for at in barred)
+        total = len(gpus[node.id]) * max(0.0, until - begin)
+        found.append(Capacity(node.id, node.name, len(gpus[node.id]), total, sick))
+    return found

@@ -15,6 +15,7 @@ from fleet.order import Account, Waiting
 from fleet.placement import Pass, Running, run
 from fleet.requirements import LIFTABLE, Needs, NodeView, misfits
 
+_ASKED_LAST = frozenset({"gpus", "ranks", "slots"})  # what a job can hardly do without
 _MOST_LIFTED = 3  # requirements at once, before all that a node fails are
 
 
@@ -116,7 +117,9 @@ def _remedies(job: Waiting, floor: Pass, quota: str) -> Iterable[Remedy]:
         found = [_lifted(job, lift, floor) for lift in combinations(asked, count)]
         at_once = [each for each in found if each is not None and each.at_once]
         if at_once:
-            yield from sorted(at_once, key=lambda each: -len(each.nodes))
+            yield from sorted(
+                at_once, key=lambda each: (not _ASKED_LAST.isdisjoint(each.lift), -len(each.nodes))
+            )
             return
     yield from _rest(job, floor)
 

@@ -348,6 +348,7 @@ PRINCIPALS = frozenset(
     {
         *(
             "Anybody",
+            "QuotaAdmin",
             "Reader",
             "Scraper",
             "Writer",

@@ -14,6 +14,7 @@ from fleet.cli import (
     nodes,
     people,
     racks,
+    scheduling,
     searches,
     secrets,
     tokens,
@@ -39,4 +40,7 @@ app.command(context_settings=commands.VERBATIM)(commands.run)
 app.command()(commands.logs)
 app.command()(commands.artifacts)
 app.add_typer(updates.app, name="updates")
+app.command()(scheduling.why)
+app.command()(scheduling.usage)
+app.add_typer(scheduling.tenants_app, name="tenants")
 app.command()(tokens.whoami)

@@ -33,6 +33,9 @@ MATRIX = {
         "GET /v1/jobs/{job_id}",
         "GET /v1/jobs/{job_id}/attempts",
         "GET /v1/jobs/{job_id}/logs",
+        "GET /v1/jobs/{job_id}/why",
+        "GET /v1/tenants",
+        "GET /v1/usage",
         "GET /v1/crons",
         "GET /v1/crons/{cron_id}",
         "GET /v1/crons/{cron_id}/runs",
@@ -118,6 +121,9 @@ MATRIX = {
         "GET /v1/webhooks/{webhook_id}/deliveries",
         "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver",
     },
+    Permission.QUOTAS: {
+        "PUT /v1/tenants/{tenant}/quota",
+    },
     Permission.SECRETS: {
         "GET /v1/secrets",
         "PUT /v1/secrets/{secret}",
@@ -157,6 +163,7 @@ ROLES: dict[str, set[str]] = {
     "admin": set(Permission) - {"report"},
     "node": {"whoami", "fetch", "upload", "report"},
     "another tenant's admin": set(Permission) - {"report", "metrics", "operate", "trust", "join", "grant"},
+    "another tenant's admin": set(Permission) - {"report", "metrics", "operate", "trust", "join", "quotas"},
     "admin, narrowed to read": {"whoami", "read"},
 }
 

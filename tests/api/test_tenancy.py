@@ -42,6 +42,7 @@ SHARED = {
     "{rack}",
     "{version}",  # of a release, which is everybody's
     "{file}",
+    "{tenant}",
 }  # machines; kernels, secrets: tests of their own; addresses
 
 
