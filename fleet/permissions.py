@@ -47,7 +47,14 @@ ROLES: Mapping[str, frozenset[Permission]] = {
 }
 # What is about everybody's machines is not given to another tenant's administrators.
 _HOME_ONLY = frozenset(
-    {Permission.METRICS, Permission.OPERATE, Permission.TRUST, Permission.JOIN, Permission.GRANT, Permission.QUOTAS}
+    {
+        Permission.METRICS,
+        Permission.OPERATE,
+        Permission.TRUST,
+        Permission.JOIN,
+        Permission.GRANT,
+        Permission.QUOTAS,
+    }
 )
 
 

@@ -162,8 +162,8 @@ ROLES: dict[str, set[str]] = {
     "operator": {"whoami", "read", "metrics", "fetch", "work", "upload", "access", "operate"},
     "admin": set(Permission) - {"report"},
     "node": {"whoami", "fetch", "upload", "report"},
-    "another tenant's admin": set(Permission) - {"report", "metrics", "operate", "trust", "join", "grant"},
-    "another tenant's admin": set(Permission) - {"report", "metrics", "operate", "trust", "join", "quotas"},
+    "another tenant's admin": set(Permission)
+    - {"report", "metrics", "operate", "trust", "join", "grant", "quotas"},
     "admin, narrowed to read": {"whoami", "read"},
 }
 
