@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "2026_11_26_0410"
-down_revision = "2026_11_26_0400"
+revision = "2026_11_26_0420"
+down_revision = "2026_11_26_0410"
 
 WIDE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
