@@ -25,6 +25,7 @@ from fleet.client import Client
 from fleet.settings import Settings
 from tests.fleet.acting import Agent
 from tests.fleet.commanding import Cli, runner
+from tests.fleet.for_scripts import FOR_SCRIPTS
 from tests.serving import Served, serving
 from tests.signing import joining
 from tests.sshkeys import public_key
@@ -353,85 +354,7 @@ def test_a_log_is_printed_as_it_is(run: Cli, client: Client, agent: Agent) -> No
 # ------------------------------------------------------------------------------------------ for scripts
 
 # Every verb of the client with arguments that it takes, in an order in which they work on a fleet with one node.
-FOR_SCRIPTS = (
-    "whoami",
-    "nodes list",
-    "nodes show tiny1",
-    "nodes label tiny1 zone=a",
-    "nodes cordon tiny1",
-    "racks place tiny1 --site berlin --rack r1 --nameplate-watts 3200",
-    "racks put berlin r1 --budget-watts 12000",
-    "racks list",
-    "jobs submit noop",
-    "why 1",
-    "jobs cancel 1",
-    "usage",
-    "tenants list",
-    "tenants quota default --gpus 8 --weight 2",
-    "searches run gemm 8,8,8 --detach",
-    "searches cancel 1",
-    "nodes uncordon tiny1",
-    "jobs submit noop --wait",
-    "jobs show 2",
-    "jobs logs 2",
-    "run --json -- true",
-    "logs 3",
-    "artifacts 3",
-    "jobs list",
-    "searches run gemm 64,64,64 --max-rounds 1 --per-round 4",
-    "searches show 2",
-    "searches list",
-    "kernels list",
-    "kernels show 1",
-    "kernels show 1 --source",
-    "kernels quarantined",
-    "kernels purge --node tiny1 --since 2h --dry-run",
-    "nodes trust tiny1 shared --reason people",
-    "nodes readmit tiny1",
-    "nodes drain tiny1",
-    "nodes retire never-seen",
-    "updates set 1.0.0 --soak 10m",
-    "updates pause",
-    "updates resume",
-    "updates promote",
-    "updates status",
-    "join-token create",
-    f"secrets set registry --file {ROOT / 'LICENSE'}",
-    "secrets list",
-    "secrets remove registry",
-    "keys add ALICE.pub",
-    "keys list",
-    "access request --node tiny1 --reason measuring",
-    "access list",
-    "access approve 1",
-    "access show 1",
-    "access known-hosts",
-    "access revoke 1 --reason over",
-    "access request --node tiny1 --reason again",
-    "access deny 2 --reason enough",
-    "keys remove 1",
-    "tokens create reader",
-    "tokens list",
-    "crons add nightly @daily --spec NOOP.json --watch loss:lower:0.1",
-    "crons list",
-    "crons show nightly",
-    "crons run nightly",
-    "crons history nightly",
-    "crons pause nightly",
-    "crons resume nightly",
-    "crons accept nightly loss",
-    "crons remove nightly",
-    "webhooks add chat https://[2d00::1]/x --kind cron.*",
-    "webhooks list",
-    "webhooks test chat",
-    "webhooks deliveries chat",
-    "webhooks enable chat",
-    "webhooks rotate chat",
-    "webhooks redeliver chat 1",
-    "webhooks remove chat",
-    "people remove reader",
-    "tokens revoke 1",  # its own, last of all
-)
+
 
 ELSEWHERE = {  # what needs more than a server: tested with it
     "keys import",  # a forge on the internet: tests/fleet/test_forges.py
