@@ -30,6 +30,7 @@ from fleet.agents.runner import Runner
 from fleet.agents.settings import Settings, SettingsError, settings
 from fleet.agents.starter import Starter
 from fleet.agents.transfers import Transfers
+from fleet.agents.updates import Updates
 from fleet.agents.walls import calls
 from fleet.agents.worker import Link, Worker
 
@@ -155,21 +156,22 @@ def _work(
     with ControlPlane(told.server, signer, pinned(told.state)) as control:
         transfers = Transfers(control, runner, told.state / "blobs", told.blob_cache_bytes, hints.hint)
         access = keeper(os.environ, hints.hint)
-        link = Link(control, journal, here, who.node_id, access)
-        with _instruments(told, control, hints, here) as instruments, _kept(access):
-            Worker(link, journal, runner, transfers, hints, stop, instruments, access).run()
+        updates = Updates(control, told.state, here.agent_version, hints.hint) if here.updatable else None
+        link = Link(control, journal, here, who.node_id, access, updates)
+        with _instruments(told, control, hints, here) as instruments, _kept(access), _kept(updates):
+            Worker(link, journal, runner, transfers, hints, stop, instruments, access, updates).run()
 
 
 @contextmanager
-def _kept(access: AccessKeeper | None) -> Iterator[None]:
-    """Look after logins, if that is meant."""
-    if access is not None:
-        access.start()
+def _kept(keeper: AccessKeeper | Updates | None) -> Iterator[None]:
+    """Look after logins, or after the version, if that is meant."""
+    if keeper is not None:
+        keeper.start()
     try:
         yield
     finally:
-        if access is not None:
-            access.stop()
+        if keeper is not None:
+            keeper.stop()
 
 
 @contextmanager

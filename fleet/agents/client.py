@@ -213,6 +213,20 @@ class ControlPlane:
             raise Unreachable(f"blob {address}: what arrived is not it ({len(content)} bytes)")
         return content
 
+    def release_file(self, version: str, name: str, into: Path) -> None:
+        """Fetch a file of a release; it is checked by whoever asks."""
+        path = f"/v1/releases/{version}/{name}"
+        try:
+            with self._http.stream("GET", path) as response, into.open("wb") as file:
+                if not response.is_success:
+                    response.read()
+                    raise _error("GET", path, response)
+                for piece in response.iter_bytes():
+                    file.write(piece)
+        except httpx.HTTPError as error:
+            detail = str(error) or type(error).__name__
+            raise Unreachable(f"{self._http.base_url} does not answer: {detail}") from error
+
     def _has_blob(self, address: str) -> bool:
         try:
             self._call("HEAD", f"/v1/blobs/{address}")

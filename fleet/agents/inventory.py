@@ -14,6 +14,7 @@ from typing import Any
 
 from fleet.agents.protocol import DeviceReport, Inventory, WallReport, canonical_hash
 from fleet.agents.starter import task_environment
+from fleet.agents.updates import updatable
 
 _PROBE_S = 60.0
 
@@ -31,6 +32,7 @@ def inventory(state: Path, walls: str = "all") -> Inventory:
             WallReport(name=wall["name"], state=wall["state"], detail=wall["detail"][:400])
             for wall in probe_walls(state, walls)
         ],
+        updatable=updatable(),
     )
 
 

@@ -83,12 +83,12 @@ class Slots:
         return None if found is None else Trial(**found)
 
     @property
-    def failed(self) -> Mapping[str, str] | None:
-        """The version that went last, and why."""
-        found: Mapping[str, str] | None = (read_json(self._record) or {}).get("failed")
+    def failed(self) -> Mapping[str, Any] | None:
+        """The version that went last, why, and when (epoch seconds)."""
+        found: Mapping[str, Any] | None = (read_json(self._record) or {}).get("failed")
         return found
 
-    def note(self, trial: Trial | None, failed: Mapping[str, str] | None) -> None:
+    def note(self, trial: Trial | None, failed: Mapping[str, Any] | None) -> None:
         """Write both down."""
         self._record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         entry = None if trial is None else {"version": trial.version, "back_to": trial.back_to}
@@ -216,7 +216,7 @@ def roll_back(root: Root, trial: Trial, why: str) -> None:
             return  # it reported in the last moment
         _log.warning("%s goes: %s; back to %s", trial.version, why, slots.version(trial.back_to))
         slots.switch(trial.back_to)
-        slots.note(None, {"version": trial.version, "why": why})
+        slots.note(None, {"version": trial.version, "why": why, "at": time.time()})
         restart_agent(root)
 
 

@@ -22,9 +22,10 @@ from fleet.agents.instruments import Instruments
 from fleet.agents.journal import Journal
 from fleet.agents.plan import plan
 from fleet.agents.processes import clock
-from fleet.agents.protocol import AttemptReport, Desired, Inventory, Observed, Outcome
+from fleet.agents.protocol import AttemptReport, Desired, Inventory, Observed, Outcome, UpdateReport
 from fleet.agents.runner import Attempt, Runner, Shipped, report
 from fleet.agents.transfers import Transfers
+from fleet.agents.updates import Updates
 
 _PROGRESS_EVERY_S = 0.25
 _LOOK_S = 0.5  # how often living attempts are looked at without a hint
@@ -56,8 +57,11 @@ class Link:
         inventory: Inventory,
         node_id: int = 0,
         access: AccessKeeper | None = None,
+        updates: Updates | None = None,
     ) -> None:
         self._control = control
+        self._updates = updates
+        self._update_said: UpdateReport | None = None
         self._node_id = node_id
         self._rotating = threading.Lock()
         self._journal = journal
@@ -100,6 +104,8 @@ class Link:
             pause = max(0.0, self._not_before - clock())
             if self.desired is None or _facts(self._reports) - self._said.facts or self._access_news():
                 return pause
+            if self._updates is not None and self._updates.report() != self._update_said:
+                return pause
             if _progress(self._reports) != self._said.progress:
                 return max(pause, self._said.at + _PROGRESS_EVERY_S - clock())
             return None
@@ -131,6 +137,7 @@ class Link:
             sequence = self._journal.next_sequence()
             self._said = _Said(sequence, _facts(self._reports), _progress(self._reports), clock())
             access = None if self._access is None else self._access.report()
+            self._update_said = None if self._updates is None else self._updates.report()
             return Observed(
                 boot_id=self._journal.boot_id,
                 sequence=sequence,
@@ -138,6 +145,7 @@ class Link:
                 inventory=self._inventory,
                 attempts=self._reports,
                 access=None if access == self._access_said else access,
+                update=self._update_said,
                 wait_s=wait_s,
             )
 
@@ -151,6 +159,8 @@ class Link:
             return False
         self._journal.renew(sent, desired.lease_s)
         self._succeeded(observed, desired)
+        if self._updates is not None:
+            self._updates.heard(observed.update, desired.update)
         if desired.rotate_key or self._control.rotation_pending():
             self._rotate()
         return True
@@ -184,6 +194,7 @@ class Link:
             if isinstance(error, Rejected) and error.status == _CONFLICT and overtaken:
                 return  # the later one said it all
             self._said = _Said() if not overtaken else self._said
+            self._update_said = None
             self._failures += 1
             pause = backoff(self._failures, random.random())
             if self.desired is not None:  # several tries within one lease
@@ -220,8 +231,10 @@ class Worker:
         stop: threading.Event,
         instruments: Instruments,
         access: AccessKeeper | None = None,
+        updates: Updates | None = None,
     ) -> None:
         self._link = link
+        self._updates = updates
         self._instruments = instruments
         self._access = access
         self._journal = journal
@@ -281,6 +294,8 @@ class Worker:
             self._runner.forget(attempts[item.key])
         for spec in steps.start:
             self._runner.start(spec)
+        if self._updates is not None:
+            self._updates.want(desired.update, idle=not self._runner.observe())
         self._link.applied(desired.generation, self._reports())
 
     def _pause(self) -> float:
