@@ -41,6 +41,7 @@ BENCHMARKS = (
     Benchmark("profiler"),
     Benchmark("latency"),
     Benchmark("walls", "--rounds 40", "--rounds 400"),
+    Benchmark("telemetry", "--seconds 30", "--seconds 120"),
 )
 
 

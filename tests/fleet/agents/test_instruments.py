@@ -24,6 +24,7 @@ from tests.fleet.agents.conftest import Start, gone, until
 from tests.fleet.agents.far_end import FarEnd
 from tests.fleet.agents.probes import box, nvidia
 from tests.fleet.agents.probes.nvidia import H200
+from tests.parts import need
 from tests.signing import Pen
 
 pytestmark = pytest.mark.slow
@@ -45,6 +46,7 @@ def values(text: str) -> dict[str, float]:
 def measure(far_end: FarEnd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Measure]:
     """Telemetry of a box with two H200 of steady power, pushed to the far end."""
     box.host(tmp_path / "root")
+    need("cc", "gcc", "clang", install="gcc")
     nvidia.build(tmp_path)
     nvidia.table(tmp_path / "table", *[H200 | {"power": WATTS * 1000}] * 2)
     monkeypatch.setenv("NVML_TABLE", str(tmp_path / "table"))

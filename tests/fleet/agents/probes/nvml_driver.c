@@ -120,9 +120,9 @@ int nvmlDeviceRegisterEvents(Gpu *gpu, unsigned long long types, int *set) { (vo
 typedef struct { Gpu *gpu; unsigned long long type, data; unsigned gi, ci; } Event;
 int nvmlEventSetWait_v2(int *set, Event *out, unsigned wait_ms) {
   (void)set;
-  for (unsigned waited = 0; !waiting_xid; waited += 5) {
+  for (unsigned waited = 0; !waiting_xid; waited += 200) {
     if (waited >= wait_ms) return TIMEOUT;
-    usleep(5000);
+    usleep(200000);
   }
   out->gpu = &gpus[waiting_gpu]; out->type = 8; out->data = waiting_xid; waiting_xid = 0;
   return OK;

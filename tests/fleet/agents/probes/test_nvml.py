@@ -17,6 +17,7 @@ from fleet.agents.xids import Xids
 from tests.fleet.agents.probes import nvidia
 from tests.fleet.agents.probes.nvidia import GEFORCE, H200
 from tests.fleet.agents.probes.reading import sample, value
+from tests.parts import need
 
 Driver = Callable[..., Session]
 
@@ -24,6 +25,7 @@ Driver = Callable[..., Session]
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """Loaded first, it is what anybody gets who asks for the driver's."""
+    need("cc", "gcc", "clang", install="gcc")
     return ctypes.CDLL(str(nvidia.build(tmp_path_factory.mktemp("nvml"))))
 
 
