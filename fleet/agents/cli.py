@@ -181,9 +181,15 @@ def _instruments(
     if not told.telemetry:
         yield NoInstruments()
         return
-    with closing(
-        Process(control, told.state, hints.hint, told.metrics_listen, here.agent_version)
-    ) as process:
+    process = Process(
+        control,
+        told.state,
+        hints.hint,
+        told.metrics_listen,
+        here.agent_version,
+        config=told.telemetry_config,
+    )
+    with closing(process):
         process.start()
         yield process
 

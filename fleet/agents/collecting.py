@@ -86,9 +86,9 @@ class Collector:
         self._reader = _Reader()
 
     @property
-    def exists(self) -> bool:
-        """Whether this probe has, or had, anything to read here."""
-        return bool(self._parts)
+    def parts(self) -> tuple[str, ...]:
+        """What there was to read when it was last looked for."""
+        return self._order
 
     @property
     def ran(self) -> bool:

@@ -6,6 +6,7 @@ import platform
 import shutil
 from pathlib import Path
 
+from fleet.agents.doctor_probes import examine_probes
 from fleet.agents.findings import Finding as Finding
 from fleet.agents.inventory import cores, cpu_device, memory_bytes, probe_walls
 from fleet.agents.posture_probes import examine_posture
@@ -25,6 +26,7 @@ def examine(state: Path) -> list[Finding]:
         _disk("disk", _existing(state), _ENOUGH_DISK, "free some space or choose another --state"),
         _disk("/dev/shm", Path("/dev/shm"), _ENOUGH_SHM, "mount a tmpfs there"),
         *(wall_finding(wall) for wall in probe_walls(state)),
+        *examine_probes(_existing(state)),
         *examine_posture(state),
     ]
 

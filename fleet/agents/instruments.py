@@ -21,6 +21,7 @@ from fleet.agents.processes import clock
 from fleet.agents.protocol import Energy
 from fleet.agents.runner import Attempt
 from fleet.agents.starter import task_environment
+from fleet.agents.telemetry_config import CONFIG
 
 MARK = "energy.json"  # in an attempt's folder: what its device's counter said when it began
 _AGAIN_S = 5.0
@@ -63,7 +64,8 @@ class NoInstruments:
 class Process:
     """The telemetry's process, and the push of what it says. `start` and `close` frame its use.
 
-    `listen`: host:port for a /metrics beside the push, "" for none; `root`: where /sys and /proc are (tests).
+    `listen`: host:port for a /metrics beside the push, "" for none; `root`: where /sys and /proc are (tests); `config`:
+    the file of what cannot be found.
     """
 
     def __init__(
@@ -74,11 +76,13 @@ class Process:
         listen: str = "",
         version: str = "",
         root: Path = Path("/"),
+        config: Path = CONFIG,
     ) -> None:
         self._control = control
         self._hint = hint
         self._command = [sys.executable, "-m", "fleet.agents.telemetry", "--state", str(state)]
         self._command += ["--root", str(root), "--version", version, "--listen", listen]
+        self._command += ["--config", str(config)]
         self._log_path = state / "telemetry.log"
         self._guard = threading.Lock()
         self._stop = threading.Event()

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from fleet.agents.attempts import Limits
+from fleet.agents.telemetry_config import CONFIG, BadConfig, load
 from fleet.agents.walls.policy import chosen
 
 
@@ -35,6 +36,7 @@ class Settings:
     walls: str = "all"
     telemetry: bool = True
     metrics_listen: str = ""
+    telemetry_config: Path = CONFIG
 
 
 def settings(
@@ -54,7 +56,8 @@ def settings(
 
     TINYFLEET_START_S is how long an attempt may take to start before it counts as failed by the machine;
     TINYFLEET_WALLS which walls are meant; TINYFLEET_MEMORY_BYTES and TINYFLEET_PROCESSES what an attempt may use;
-    TINYFLEET_TELEMETRY=off that nothing is measured; TINYFLEET_METRICS_LISTEN where /metrics is served beside the push.
+    TINYFLEET_TELEMETRY=off that nothing is measured; TINYFLEET_METRICS_LISTEN where /metrics is served beside the push;
+    TINYFLEET_TELEMETRY_CONFIG the file that names BMCs and PDUs.
     """
     url = server or environ.get("TINYFLEET_URL", "")
     if not url:
@@ -72,7 +75,18 @@ def settings(
         walls=_walls(walls or environ.get("TINYFLEET_WALLS") or "all"),
         telemetry=_switch(environ, "TINYFLEET_TELEMETRY"),
         metrics_listen=_address(metrics_listen or environ.get("TINYFLEET_METRICS_LISTEN", "")),
+        telemetry_config=_telemetry(environ),
     )
+
+
+def _telemetry(environ: Mapping[str, str]) -> Path:
+    """The telemetry's file, looked through: its process would only say in a log what is wrong with it."""
+    path = _path(environ, "TINYFLEET_TELEMETRY_CONFIG") or CONFIG
+    try:
+        load(path)
+    except BadConfig as error:
+        raise SettingsError(f"{error} (the file is TINYFLEET_TELEMETRY_CONFIG, else {CONFIG})") from error
+    return path
 
 
 def _switch(environ: Mapping[str, str], name: str) -> bool:

@@ -10,8 +10,10 @@ from typing import NamedTuple
 from fleet.agents.probes.files import Files
 from fleet.agents.samples import Readings, Sample, joined, labels
 
+VIRTUAL = "virtio"  # a virtual machine's, which has no health of its own
 _NVME = re.compile(r"(nvme\d+)n\d+")
-_DISK = re.compile(r"sd[a-z]+|(nvme\d+)n\d+")
+_DISK = re.compile(r"[sv]d[a-z]+|(nvme\d+)n\d+")
+_TRANSPORTS = {"s": "sata", "v": VIRTUAL}
 _SECTOR = 512
 _IO_TICKS = 9  # field of /sys/block/*/stat: milliseconds with requests in flight
 
@@ -101,7 +103,7 @@ def _look(files: Files, device: str, block: str, nvme: bool, role: str) -> Drive
         product=files.said(f"{folder}/model") or "",
         firmware=firmware,
         vendor=files.said(f"{folder}/vendor") or "",
-        transport=(files.said(f"{folder}/transport") or "pcie") if nvme else "sata",
+        transport=(files.said(f"{folder}/transport") or "pcie") if nvme else _TRANSPORTS[block[0]],
         role=role,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fleet.agents.probes import nvme, smartctl
-from fleet.agents.probes.blocks import Drive, drives
+from fleet.agents.probes.blocks import VIRTUAL, Drive, drives
 from fleet.agents.probes.commands import Failed, Run, run
 from fleet.agents.probes.files import Files
 from fleet.agents.samples import Readings, Sample
@@ -25,7 +25,8 @@ class Drives:
 
     def parts(self) -> Sequence[str]:
         """Drives, by serial where they have one."""
-        here = {drive.serial or drive.device: drive for drive in drives(self._files)}
+        all_here = drives(self._files)
+        here = {each.serial or each.device: each for each in all_here if each.transport != VIRTUAL}
         self._known |= here
         self._here = set(here)
         return tuple(self._known)

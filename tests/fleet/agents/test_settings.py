@@ -87,3 +87,19 @@ def test_a_name_that_would_not_be_accepted_is_refused_here(name: str) -> None:
 def test_a_start_time_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="TINYFLEET_START_S"):
         settings({"TINYFLEET_URL": "https://a.example", "TINYFLEET_START_S": text})
+
+
+def test_what_is_wrong_with_the_telemetrys_settings_is_named(tmp_path: Path) -> None:
+    base = {"TINYFLEET_URL": "https://fleet"}
+    bad = tmp_path / "telemetry.toml"
+    bad.write_text("[redfish]\n")
+    wrong = {
+        "TINYFLEET_TELEMETRY": ("no", "TINYFLEET_TELEMETRY is 'no'; give on or off"),
+        "TINYFLEET_METRICS_LISTEN": ("9400", "--metrics-listen '9400' is no address; give host:port"),
+        "TINYFLEET_TELEMETRY_CONFIG": (str(bad), r"\[redfish\]: url is None; give a text"),
+    }
+    for name, (text, said) in wrong.items():
+        with pytest.raises(SettingsError, match=said):
+            settings(base | {name: text})
+    told = settings(base | {"TINYFLEET_TELEMETRY": "off", "TINYFLEET_METRICS_LISTEN": "[::1]:9400"})
+    assert (told.telemetry, told.metrics_listen) == (False, "[::1]:9400")
