@@ -55,13 +55,14 @@ class CommandCalls(Connection):
         files: Mapping[str, Content] | None = None,
         executable: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
         artifacts: Sequence[str] = (),
         grace_s: float | None = None,
         threads: int | None = None,
         **options: Any,
     ) -> Job:
         """Queue a command: a program with its arguments, or a script. `files`: path in its folder → content; those whose
-        paths are in `executable` may be run. `options` are those of `submit_job`. Files are uploaded first."""
+        paths are in `executable` may be run; `secrets`: variable → name of a secret. `options` are those of `submit_job`. Files are uploaded first."""
         spec = {
             "kind": "command",
             "argv": None if argv is None else list(argv),
@@ -70,6 +71,7 @@ class CommandCalls(Connection):
                 self._file(path, content, path in executable) for path, content in (files or {}).items()
             ],
             "env": dict(env or {}),
+            "secrets": dict(secrets or {}),
             "artifacts": list(artifacts),
             "grace_s": grace_s,
             "threads": threads,

@@ -1,17 +1,22 @@
-"""What a command asks for that only the fleet can check: that its inputs are here."""
+"""What a command asks for that only the fleet has: that its inputs are here, and its secrets."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from fleet import events, secrets_kept
 from fleet.agents.protocol import CommandSpec
-from fleet.errors import InvalidSpec
-from fleet.models import Blob
+from fleet.errors import InvalidSpec, NotFound, StaleWrite
+from fleet.lifecycle import AttemptState
+from fleet.models import Attempt, Blob, Job, Lease, StoredSecret
 
 
-def check(session: Session, spec: CommandSpec) -> None:
-    """InvalidSpec for a file whose blob the fleet does not have."""
+def check(session: Session, spec: CommandSpec, tenant: str) -> None:
+    """InvalidSpec for a file whose blob the fleet does not have, and for a secret that the tenant does not have."""
     wanted = spec.blobs()
     known = set(session.scalars(select(Blob.address).where(Blob.address.in_(wanted)))) if wanted else set()
     for place, file in enumerate(spec.files):
@@ -20,3 +25,46 @@ def check(session: Session, spec: CommandSpec) -> None:
                 f"spec.files[{place}].blob",
                 f"there is no blob {file.blob}: upload it first, with PUT /v1/blobs/{file.blob}",
             )
+    names = select(StoredSecret.name).where(StoredSecret.tenant == tenant)
+    kept = set(session.scalars(names.where(StoredSecret.name.in_(spec.secrets.values()))))
+    for variable, name in spec.secrets.items():
+        if name not in kept:
+            raise InvalidSpec(
+                f"spec.secrets.{variable}",
+                f"there is no secret {name}: an administrator keeps it with tinyfleet secrets set {name}",
+            )
+
+
+def requires(spec: CommandSpec, asked: dict[str, Any]) -> dict[str, Any]:
+    """What the job requires of nodes beside what was asked: secrets go to no tainted node. InvalidSpec."""
+    if not spec.secrets:
+        return asked
+    if asked.get("trust") == "tainted":
+        raise InvalidSpec("requirements.trust", "secrets go to no tainted node: ask for shared or sealed")
+    return {"trust": "shared", **asked}
+
+
+def secrets_for(
+    session: Session, node_id: int, attempt_id: int, fence: int, found: Sequence[str], now: float
+) -> dict[str, str]:
+    """The secrets of an attempt that its node is to start: variable → value; that they were handed out is an event.
+
+    NotFound for another node's attempt and for a secret that was removed; StaleWrite for an old fence, or an attempt
+    that is over. `found` are the keys of the secrets at rest.
+    """
+    attempt = session.get(Attempt, attempt_id)
+    if attempt is None or attempt.node_id != node_id:
+        raise NotFound("attempt", attempt_id)
+    held = session.scalars(select(Lease.id).where(Lease.attempt_id == attempt_id)).first()
+    if held != fence or attempt.state == AttemptState.ENDED:
+        raise StaleWrite("attempt", attempt_id, f"fence {fence} is not that of a live attempt")
+    wanted: dict[str, str] = attempt.spec.get("secrets", {})
+    if not wanted:
+        return {}
+    tenant = session.scalars(select(Job.tenant).where(Job.id == attempt.job_id)).one()
+    values = {
+        variable: secrets_kept.value_of(session, tenant, name, found) for variable, name in wanted.items()
+    }
+    data = {"job": attempt.job_id, "node": node_id, "names": sorted(set(wanted.values()))}
+    events.append(session, "attempt.secrets", f"attempt:{attempt_id}", data, now)
+    return values

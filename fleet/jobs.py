@@ -80,7 +80,9 @@ def submit(
     earlier = idempotency.earlier(session, principal, "job", idempotency_key, body)
     if earlier is not None:
         return get(session, earlier)
-    _check(session, spec, asked)
+    if isinstance(spec, CommandSpec):
+        asked["requires"] = commands.requires(spec, asked["requires"])
+    _check(session, spec, asked, principal.tenant)
     quotas.admit(session, principal.tenant, 1)
     job = insert(session, spec, tenant=principal.tenant, created_by=str(principal), now=now, **asked)
     idempotency.remember(session, principal, "job", idempotency_key, body, job.id, now)
@@ -93,7 +95,7 @@ def permit(principal: Principal) -> None:
     permissions.require(principal, permissions.Permission.WORK)
 
 
-def _check(session: Session, spec: PublicSpec, asked: dict[str, Any]) -> None:
+def _check(session: Session, spec: PublicSpec, asked: dict[str, Any], tenant: str) -> None:
     if not 0 < asked["timeout_s"] <= 86_400:
         raise InvalidSpec("timeout_s", f"{asked['timeout_s']} must be above 0 and at most 86400 seconds")
     if not 0 <= asked["max_retries"] <= 10:
@@ -108,7 +110,7 @@ def _check(session: Session, spec: PublicSpec, asked: dict[str, Any]) -> None:
         if spec.tuned is not None:
             raise InvalidSpec("spec.tuned", "is filled in by the control plane; ask with schedule 'tuned'")
     if isinstance(spec, CommandSpec):
-        commands.check(session, spec)
+        commands.check(session, spec, tenant)
 
 
 def insert(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import Annotated, Any
 
@@ -17,11 +18,12 @@ from api.routing import Router
 from api.schemas import binary, problems
 from api.signed import Signed
 from api.waits import job_key, node_key
-from fleet import dialects, identities, leases, logs, nodes, sync
+from fleet import commands, dialects, identities, leases, logs, nodes, secrets_kept, sync
 from fleet.agents.protocol import (
     Desired,
     EnrollRequest,
     EnrollResponse,
+    HandedSecrets,
     LogAck,
     Observed,
     RotateRequest,
@@ -104,6 +106,26 @@ def append_log(
         job_id = leases.get(session, attempt_id).job_id
     parts.waits.hint(job_key(job_id))  # a log makes no event
     return LogAck(offset=known)
+
+
+@router.get(
+    "/attempts/{attempt_id}/secrets",
+    summary="Get the secrets of an attempt that is to start",
+    responses=problems(404, 409),
+)
+def attempt_secrets(
+    principal: NodeIdentity,
+    attempt_id: RowId,
+    fence: Annotated[int, Query(ge=0, le=LARGEST_ID, description="of the attempt's lease")],
+    session: Writing,
+    parts: PartsDep,
+    response: Response,
+) -> HandedSecrets:
+    """Only to the node that holds the attempt, while it does; that it asked is an event."""
+    response.headers["Cache-Control"] = "no-store"
+    keys = secrets_kept.keys(parts.settings.fleet.secret_keys_file, os.environ)
+    handed = commands.secrets_for(session, principal.id, attempt_id, fence, keys, now(session))
+    return HandedSecrets(secrets=handed)
 
 
 def _record(parts: Parts, node_id: int, observed: Observed, signed_at: float) -> None:

@@ -22,6 +22,7 @@ from fleet.agents.protocol import (
     Desired,
     EnrollRequest,
     EnrollResponse,
+    HandedSecrets,
     Inventory,
     LogAck,
     MetricsAck,
@@ -193,6 +194,11 @@ class ControlPlane:
             headers={"content-type": "application/octet-stream"},
         )
         return _parsed(LogAck, answer).offset
+
+    def secrets(self, attempt_id: int, fence: int) -> dict[str, str]:
+        """The secrets of an attempt that is to start here: variable → value."""
+        answer = self._call("GET", f"/v1/agents/attempts/{attempt_id}/secrets", params={"fence": fence})
+        return _parsed(HandedSecrets, answer).secrets
 
     def put_blob(self, content: bytes) -> str:
         """Store bytes under their address, unless they are there already; returns the address."""

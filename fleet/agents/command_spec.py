@@ -46,6 +46,9 @@ class CommandSpec(Wire):
     script: Annotated[str, Field(min_length=1, max_length=256 * 1024, pattern=r"^[^\x00]*$")] | None = None
     files: list[InputFile] = Field(default_factory=list, max_length=1024)
     env: dict[Variable, Text] = Field(default_factory=dict, max_length=256)
+    secrets: dict[Variable, SecretName] = Field(
+        default_factory=dict, max_length=64, description="variable → name of a secret of the tenant's"
+    )
     artifacts: list[Glob] = Field(
         default_factory=list,
         max_length=64,
@@ -83,9 +86,14 @@ class CommandSpec(Wire):
                 above = above.rpartition("/")[0]
 
     def _check_variables(self) -> None:
-        for name in self.env:
-            if name.startswith(RESERVED):
-                raise ValueError(f"env: {name} is the agent's; begin it otherwise than with {RESERVED}")
+        for field, names in (("env", self.env), ("secrets", self.secrets)):
+            for name in names:
+                if name.startswith(RESERVED):
+                    raise ValueError(
+                        f"{field}: {name} is the agent's; begin it otherwise than with {RESERVED}"
+                    )
+        if both := self.env.keys() & self.secrets.keys():
+            raise ValueError(f"secrets: {min(both)} is in env too; give it once")
 
     def blobs(self) -> list[str]:
         """The addresses of the input files, each once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,22 @@ _MACHINE = frozenset(
 )
 
 
-def execute(assignment: Assignment, tasks: Tasks, work: Path, cache: Path, voice: Voice) -> None:
-    """Run the task of an attempt in the folder `work` and say how it ended."""
+def execute(
+    assignment: Assignment,
+    tasks: Tasks,
+    work: Path,
+    cache: Path,
+    voice: Voice,
+    secrets: Mapping[str, str] | None = None,
+) -> None:
+    """Run the task of an attempt in the folder `work` and say how it ended. `secrets`: variable → value."""
     spec = assignment.attempt.spec.model_dump(mode="json", by_alias=True)
     told = assignment.attempt
     context = TaskContext(
         cache=cache,
         renderer_factory=tasks.renderer_factory,
-        surroundings=surroundings(told.job_id, told.attempt_id, told.device, work),
+        surroundings=surroundings(told, work),
+        secrets=secrets or {},
     )
     try:
         result = tasks.by_kind[spec["kind"]](spec, work, Reporter(voice), context)

@@ -476,6 +476,12 @@ class MetricsAck(Wire):
     interval_s: float = Field(ge=0.5, le=3600)
 
 
+class HandedSecrets(Wire):
+    """The secrets of an attempt, for the node that is to run it: variable → value."""
+
+    secrets: dict[str, str] = Field(repr=False)
+
+
 class LogAck(Wire):
     """How many bytes of the attempt's log the server has; the agent continues there."""
 

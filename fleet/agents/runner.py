@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from fleet.agents.durable import read_json, write_json
 from fleet.agents.plan import Local
 from fleet.agents.processes import alive, clock, kernel_boot, kill, leftovers, send
 from fleet.agents.protocol import AttemptReport, AttemptSpec, Energy, Outcome
+from fleet.agents.sealed import seal
 from fleet.agents.starter import Starter
 from fleet.agents.walls.traces import end_all
 
@@ -59,6 +61,7 @@ class Runner:
         self._start_s = start_s
         self._ended: dict[str, Attempt] = {}  # by directory name; nothing about them changes any more
         self._asked: dict[Key, tuple[int, float]] = {}  # which zygote was asked, and when the first was
+        self._sealed: dict[Key, int] = {}  # descriptors that hold the secrets of attempts that have not begun
         self._discard_unassigned()
 
     def _discard_unassigned(self) -> None:
@@ -82,6 +85,8 @@ class Runner:
         state = self._state(directory)
         key = Key(assignment.attempt.attempt_id, assignment.attempt.fence)
         attempt = Attempt(key, directory, assignment, state, (directory / STOP).exists())
+        if attempt.phase != "new":
+            self._let_go(key)
         if attempt.phase == "exited":
             self._ended[name] = attempt
         return attempt
@@ -127,8 +132,21 @@ class Runner:
         if Assignment.load(directory) is None:
             _lay_out(directory)
             Assignment(spec, self._limits).save(directory)
-        if not missing_inputs(directory, spec):
+        if not missing_inputs(directory, spec) and not self.lacks_secrets(key, spec):
             self._ask(key, directory)
+
+    def lacks_secrets(self, key: Key, spec: AttemptSpec) -> bool:
+        """Whether the attempt needs secrets that are not here: they are in no file, and gone with the agent."""
+        return bool(getattr(spec.spec, "secrets", None)) and key not in self._sealed
+
+    def entrust(self, key: Key, secrets: Mapping[str, str]) -> None:
+        """Keep an attempt's secrets, in memory, until it has begun. From any thread."""
+        self._sealed[key] = seal(secrets)
+
+    def _let_go(self, key: Key) -> None:
+        sealed = self._sealed.pop(key, -1)
+        if sealed >= 0:
+            os.close(sealed)
 
     def _ask(self, key: Key, directory: Path) -> None:
         generation, since = self._asked.setdefault(key, (0, clock()))
@@ -138,7 +156,9 @@ class Runner:
                 directory, Outcome.INFRA_FAILED, f"did not start within {self._start_s:g} s\n{words}"
             )
         elif (
-            self._starter.ensure() and generation != self._starter.generation and self._starter.ask(str(key))
+            self._starter.ensure()
+            and generation != self._starter.generation
+            and self._starter.ask(str(key), self._sealed.get(key, -1))
         ):
             self._asked[key] = (self._starter.generation, since)
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from fleet.agents.processes import MARKER, clock
+from fleet.agents.spare import send
 
 _AGAIN_S = 1.0  # a zygote that dies at once is not started more often
 # A fork has one thread; these libraries would start theirs at import.
@@ -37,12 +38,13 @@ class Starter:
         self._spawn()
         return True
 
-    def ask(self, attempt: str) -> bool:
-        """Ask for the attempt in the directory of this name; False when the zygote is gone."""
+    def ask(self, attempt: str, sealed: int = -1) -> bool:
+        """Ask for the attempt in the directory of this name, with the descriptor that holds its secrets; False when the
+        zygote is gone."""
         if self._channel is None:
             return False
         try:
-            self._channel.send(attempt.encode())
+            send(self._channel, attempt, sealed)
         except (BrokenPipeError, ConnectionResetError, BlockingIOError):
             return False
         return True

@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from fleet.agents.logs import STDERR, STDOUT, CappedLog
 from fleet.agents.processes import MARKER, clock, descendants, identify, kill
 from fleet.agents.protocol import Outcome
 from fleet.agents.reports import Voice, heard, pair
+from fleet.agents.sealed import Redactor
 from fleet.agents.walls import calls, gpu
 from fleet.agents.walls.cell import Cell, Unbuildable
 from fleet.agents.walls.policy import policy
@@ -57,10 +58,10 @@ class Verdict:
 Execute = Callable[[Assignment, Path, bool, Voice], None]
 
 
-def supervise(directory: Path, cell: Cell, execute: Execute) -> None:
+def supervise(directory: Path, cell: Cell, execute: Execute, secrets: Iterable[str] = ()) -> None:
     """Run the attempt in `directory` to its end, unless somebody has claimed it already. Call in a fresh fork.
 
-    `cell` may be reserved already, in this process.
+    `cell` may be reserved already, in this process; `secrets` are taken out of its log.
     """
     os.setsid()
     if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
@@ -71,11 +72,13 @@ def supervise(directory: Path, cell: Cell, execute: Execute) -> None:
         return
     state = State("starting", supervisor=identify(os.getpid()), started=clock())
     if state.claim(directory):
-        _Supervisor(directory, assignment, state, cell).run(execute)
+        _Supervisor(directory, assignment, state, cell, list(secrets)).run(execute)
 
 
 class _Supervisor:
-    def __init__(self, directory: Path, assignment: Assignment, state: State, cell: Cell) -> None:
+    def __init__(
+        self, directory: Path, assignment: Assignment, state: State, cell: Cell, secrets: list[str]
+    ) -> None:
         self.directory = directory
         self.assignment = assignment
         self.limits = assignment.limits
@@ -84,9 +87,8 @@ class _Supervisor:
         self.state = state
         attempt = assignment.attempt
         self.cell = cell
-        self.policy = policy(attempt.spec.kind, attempt.device, self.limits.ceilings)
-        number = self.policy.gpu
-        self.epilog = None if number is None else gpu.Epilog(number, gpu.used_bytes(number))
+        self.policy = policy(attempt.spec.kind, attempt.device, self.limits.ceilings, attempt.gpus)
+        self.epilogs = [gpu.Epilog(number, gpu.used_bytes(number)) for number in self.policy.gpus]
         self.room = Room(directory / "work", self.limits.folder_bytes, self.limits.folder_files)
         self.log = CappedLog(directory / LOG, self.limits.log_bytes)
         self.result: dict[str, Any] | None = None
@@ -97,6 +99,7 @@ class _Supervisor:
         self.status: int | None = None
         self.going_down = False
         self.outputs: dict[int, str] = {}  # the descriptors that its output comes by → which stream it is
+        self.redactors = {stream: Redactor(secrets) for stream in (STDOUT, STDERR)}
         self.grace_s = _grace(assignment)
         self.kernel_log = KernelLog()
         self.voice: socket.socket | None = None
@@ -226,9 +229,11 @@ class _Supervisor:
         if not chunk:
             self.poll.unregister(output)
             os.close(output)
-            del self.outputs[output]
+            stream = self.outputs.pop(output)
+            self.log.write(self.redactors[stream].rest(), stream)
             return False
-        self.log.write(chunk, self.outputs[output])
+        stream = self.outputs[output]
+        self.log.write(self.redactors[stream](chunk), stream)
         return True
 
     def _reap(self) -> bool:
@@ -287,7 +292,7 @@ class _Supervisor:
         if survivors:
             pids = ", ".join(map(str, survivors))
             return Verdict(Outcome.DEVICE_WEDGED, f"processes that SIGKILL does not end: {pids}")
-        problem = self.epilog.problem() if self.epilog is not None else ""
+        problem = "; ".join(filter(None, (epilog.problem() for epilog in self.epilogs)))
         if problem:
             return Verdict(Outcome.DEVICE_WEDGED, problem)
         if self.ending is None and self.cell.out_of_memory():

@@ -71,7 +71,8 @@ class Transfers:
 
     def _pending(self, attempt: Attempt) -> bool:
         if attempt.phase == "new":
-            return bool(missing_inputs(attempt.directory, attempt.spec))
+            lacks = self._runner.lacks_secrets(attempt.key, attempt.spec)
+            return lacks or bool(missing_inputs(attempt.directory, attempt.spec))
         if attempt.phase == "running":
             return attempt.key not in self._shipments  # from now on its log is followed
         return attempt.phase == "exited" and self.shipped(attempt.key) is None
@@ -118,6 +119,8 @@ class Transfers:
                 self._ship(attempt, self._shipments.setdefault(attempt.key, _Shipment()))
 
     def _fetch(self, attempt: Attempt) -> None:
+        if self._runner.lacks_secrets(attempt.key, attempt.spec) and not self._fetch_secrets(attempt):
+            return
         for address in missing_inputs(attempt.directory, attempt.spec):
             try:
                 content = self._blob(address)
@@ -127,6 +130,17 @@ class Transfers:
                 return
             write_bytes(attempt.directory / "work" / "blobs" / address, content)
             self._changed()
+
+    def _fetch_secrets(self, attempt: Attempt) -> bool:
+        try:
+            secrets = self._control.secrets(attempt.key.attempt_id, attempt.key.fence)
+        except Rejected as error:
+            self._runner.give_up(attempt.directory, Outcome.FAILED, f"secrets: {error}")
+            self._changed()
+            return False
+        self._runner.entrust(attempt.key, secrets)
+        self._changed()
+        return True
 
     def _blob(self, address: str) -> bytes:
         """From the node's cache, or fetched when it is not there or damaged."""

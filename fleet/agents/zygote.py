@@ -16,8 +16,8 @@ import select
 import socket
 import sys
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.errors import EngineError
@@ -27,6 +27,7 @@ from fleet.agents.execution import execute
 from fleet.agents.processes import identify
 from fleet.agents.protocol import AttemptSpec
 from fleet.agents.reports import Voice
+from fleet.agents.sealed import unseal
 from fleet.agents.spare import Spare
 from fleet.agents.supervisor import supervise
 from fleet.agents.tasks import command, confirm, expand, kernel, measure, noop
@@ -79,12 +80,15 @@ def serve(channel: socket.socket, supervision: Supervision) -> None:
         if not ready:
             spare.fork()
             continue
-        name = channel.recv(256).decode()
-        if not name:
+        word, descriptors, _, _ = socket.recv_fds(channel, 256, 1)
+        if not word:
             return
-        if not spare.hand(name):
+        sealed = descriptors[0] if descriptors else -1
+        if not spare.hand(word.decode(), sealed):
             spare.fork()
-            spare.hand(name)
+            spare.hand(word.decode(), sealed)
+        for descriptor in descriptors:  # never looked into: this process is what all attempts are forked from
+            os.close(descriptor)
 
 
 @dataclass(frozen=True)
@@ -109,10 +113,12 @@ class Supervision:
         cell.step_out()
         cell.demolish()
 
-    def supervise(self, cell: Cell, name: str) -> None:
-        """The attempt of this name, in a cell that was begun here."""
+    def supervise(self, cell: Cell, name: str, sealed: int = -1) -> None:
+        """The attempt of this name, in a cell that was begun here, with the descriptor that holds its secrets."""
         try:
-            supervise(self.state / "attempts" / name, cell, _Execution(self.tasks, self.state / "cache"))
+            secrets = unseal(sealed)
+            execution = _Execution(self.tasks, self.state / "cache", secrets)
+            supervise(self.state / "attempts" / name, cell, execution, secrets.values())
         except Exception:  # noqa: BLE001 - the top of a process; the agent finds it dead and says so
             traceback.print_exc()
             os._exit(1)
@@ -124,10 +130,11 @@ class _Execution:
 
     tasks: Tasks
     cache: Path  # of the node, for attempts that have no walls
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __call__(self, assignment: Assignment, work: Path, shut: bool, voice: Voice) -> None:
         """An attempt that is `shut` in makes its own cache: what others load must not be its to write."""
-        execute(assignment, self.tasks, work, work / "cache" if shut else self.cache, voice)
+        execute(assignment, self.tasks, work, work / "cache" if shut else self.cache, voice, self.secrets)
 
 
 def _reap() -> None:

@@ -18,6 +18,7 @@ from fleet.cli.durations import duration, positive
 from fleet.cli.kernel_arguments import Arch, Key
 from fleet.cli.nodes import find_node
 from fleet.cli.printing import show
+from fleet.cli.requirements import Gpus, Preemptible, Ranks, Require, requirements
 from fleet.cli.text import printable
 from fleet.client import Client
 from fleet.resources import Job
@@ -43,6 +44,10 @@ def run(
         list[str] | None,
         typer.Option("--env", "-e", metavar="NAME[=VALUE]", help="A variable; or this one's."),
     ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option("--secret", "-s", metavar="NAME[=SECRET]", help="A variable with a kept secret in it."),
+    ] = None,
     artifact: Annotated[
         list[str] | None,
         typer.Option("--artifact", "-a", metavar="GLOB", help="Keep these files too: *, ?, **; quote it."),
@@ -55,6 +60,10 @@ def run(
     node: Annotated[str | None, typer.Option(help="Only on this node.")] = None,
     priority: Annotated[int | None, typer.Option(help="Higher goes first.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Cores of the node.")] = 1,
+    require: Require = None,
+    gpus: Gpus = None,
+    ranks: Ranks = None,
+    preemptible: Preemptible = False,
     timeout_s: Annotated[
         float | None,
         typer.Option("--timeout", parser=positive, metavar="SECONDS", help="Seconds until it is stopped."),
@@ -82,6 +91,7 @@ def run(
             files=files,
             executable=[path for path, local in files.items() if local.stat().st_mode & 0o100],
             env=dict(_variable(each) for each in env or []),
+            secrets=dict(_secret(each) for each in secret or []),
             artifacts=artifact or [],
             grace_s=grace_s,
             threads=threads,
@@ -91,6 +101,8 @@ def run(
             node=find_node(client, node).id if node else None,
             timeout_s=timeout_s,
             max_retries=max_retries,
+            requirements=requirements(require or [], gpus, ranks) or None,
+            preemptible=preemptible or None,
             idempotency_key=key,
         )
         if detach:
@@ -133,6 +145,11 @@ def _local(given: str) -> tuple[str, Path]:
     if not path and (found.is_absolute() or ".." in found.parts):
         path = found.name
     return path or found.as_posix(), found
+
+
+def _secret(given: str) -> tuple[str, str]:
+    variable, _, name = given.partition("=")
+    return variable, name or variable
 
 
 def _variable(given: str) -> tuple[str, str]:

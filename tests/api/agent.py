@@ -72,6 +72,10 @@ class Agent:
             auth=self.auth,
         )
 
+    def ask(self, path: str, **query: Any) -> httpx.Response:
+        """Any other question in the node's name."""
+        return self._http.request("GET", path, params=query, auth=self.auth)
+
 
 def enroll(http: Http, join_secret: str, name: str = "tiny1", pen: Pen | None = None) -> httpx.Response:
     """A request to join."""

@@ -152,6 +152,7 @@ MATRIX = {
         "POST /v1/agents/keys",
         "PUT /v1/agents/metrics",
         "PUT /v1/agents/attempts/{attempt_id}/logs",
+        "GET /v1/agents/attempts/{attempt_id}/secrets",
     },
 }
 GUARDED = {name for name, route in ROUTES.items() if route.path not in PUBLIC}

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
@@ -9,10 +11,12 @@ from typer.testing import CliRunner
 from api.cli import app as cli
 from api.deps import Parts
 from fleet import secrets_kept, tenants
+from fleet.agents.protocol import AttemptSpec
 from fleet.client import ApiError, Client
 from fleet.db import now
 from fleet.errors import InvalidSpec, NotFound
 from fleet.models import StoredSecret
+from tests.api.agent import Agent, exited
 
 VALUE = "hunter2-and-more"
 
@@ -92,3 +96,64 @@ def test_keys_of_the_environment_go_before_the_file(parts: Parts) -> None:
     assert not path.exists()
     with pytest.raises(InvalidSpec, match="these are not keys"):
         secrets_kept.keys(path, {secrets_kept.VARIABLE: "short"})
+
+
+# ------------------------------------------------------------------------------------- in a command's hands
+
+
+def with_secret(client: Client, **more: Any) -> Any:
+    """A command that is given a secret."""
+    return client.run_command(["true"], secrets={"TOKEN": "deploy"}, **more)
+
+
+def handed(agent: Agent, attempt: AttemptSpec, fence: int | None = None) -> httpx.Response:
+    """What the node gets when it asks for an attempt's secrets."""
+    return agent.ask(f"/v1/agents/attempts/{attempt.attempt_id}/secrets", fence=fence or attempt.fence)
+
+
+def test_a_secret_is_handed_to_the_node_that_runs_the_command_while_it_does(
+    parts: Parts, client: Client, agent: Agent
+) -> None:
+    client.put_secret("deploy", VALUE)
+    job = with_secret(client)
+    parts.controllers.tick()
+    [attempt] = agent.sync().attempts
+    assert VALUE not in attempt.model_dump_json()
+    reply = handed(agent, attempt)
+    assert reply.json() == {"secrets": {"TOKEN": VALUE}}
+    assert reply.headers["cache-control"] == "no-store"
+    [event] = [each for each in client.events(after=0).items if each.kind == "attempt.secrets"]
+    assert event.data["names"] == ["deploy"]
+    assert handed(agent, attempt, fence=attempt.fence + 1).status_code == 409
+    agent.sync(attempts=[exited(attempt)])
+    assert handed(agent, attempt).status_code == 409
+    assert VALUE not in client.job(job.id).model_dump_json()
+
+
+def test_another_node_gets_nothing(parts: Parts, http: TestClient, client: Client, agent: Agent) -> None:
+    client.put_secret("deploy", VALUE)
+    with_secret(client, node="tiny1")
+    other = Agent.enrolled(http, client.join_token().secret, "tiny2")
+    parts.controllers.tick()
+    [attempt] = agent.sync().attempts
+    assert handed(other, attempt).status_code == 404
+    client.remove_secret("deploy")
+    assert handed(agent, attempt).status_code == 404
+
+
+def test_a_secret_that_is_not_kept_is_refused_by_name(client: Client) -> None:
+    with pytest.raises(ApiError) as refused:
+        with_secret(client)
+    assert "spec.secrets.TOKEN" in str(refused.value)
+    assert "tinyfleet secrets set deploy" in str(refused.value)
+
+
+def test_secrets_go_to_no_tainted_node(parts: Parts, client: Client, agent: Agent) -> None:
+    client.put_secret("deploy", VALUE)
+    client.trust_node(agent.node_id, "tainted", "found a stranger")
+    job = with_secret(client)
+    parts.controllers.tick()
+    assert "is tainted, not shared" in client.job(job.id).reason
+    with pytest.raises(ApiError) as refused:
+        with_secret(client, requirements={"trust": "tainted"})
+    assert "requirements.trust" in str(refused.value)

@@ -128,7 +128,7 @@ def inside(
     work.chmod(0o700)
     cell = Cell(walls, prefix_of(state))
     cell.reserve()
-    cell.fit(Policy(programs=True, gpu=number, ceilings=ceilings), work)
+    cell.fit(Policy(programs=True, gpus=(number,), ceilings=ceilings), work)
     read, write = os.pipe()
     supervisor = os.getpid()
     pid = os.fork()

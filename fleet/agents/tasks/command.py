@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.agents.processes import MARKER
-from fleet.agents.protocol import CommandSpec
+from fleet.agents.protocol import AttemptSpec, CommandSpec, Gang
 from fleet.agents.tasks.context import Failed, Report, TaskContext
 
 # As shells have it.
@@ -70,7 +70,7 @@ def argv(wanted: CommandSpec, workdir: Path) -> list[str]:
 def environment(wanted: CommandSpec, context: TaskContext) -> dict[str, str]:
     """Little of the agent's, what the job says, and who it is."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    return {"PATH": _PATH, "LANG": "C.UTF-8", **kept, **wanted.env, **context.surroundings}
+    return {"PATH": _PATH, "LANG": "C.UTF-8", **kept, **wanted.env, **context.secrets, **context.surroundings}
 
 
 def ended(code: int) -> dict[str, Any]:
@@ -91,11 +91,32 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def surroundings(job_id: int, attempt_id: int, device: str, workdir: Path) -> Mapping[str, str]:
-    """The variables that tell a command who it is."""
-    return {
-        "TINYFLEET_JOB_ID": str(job_id),
-        "TINYFLEET_ATTEMPT_ID": str(attempt_id),
-        "TINYFLEET_DEVICE": device,
+def surroundings(told: AttemptSpec, workdir: Path) -> Mapping[str, str]:
+    """The variables that tell a command who it is, and with whom: of a gang also under the names that PyTorch reads."""
+    found = {
+        "TINYFLEET_JOB_ID": str(told.job_id),
+        "TINYFLEET_ATTEMPT_ID": str(told.attempt_id),
+        "TINYFLEET_DEVICE": told.device,
+        "TINYFLEET_GPUS": ",".join(told.gpus),
+        "TINYFLEET_CPUS": str(told.cpus),
         "TINYFLEET_ARTIFACTS": str(workdir / "artifacts"),
+    }
+    if told.array is not None:
+        found |= {
+            "TINYFLEET_ARRAY_ID": str(told.array.array_id),
+            "TINYFLEET_ARRAY_INDEX": str(told.array.index),
+            "TINYFLEET_ARRAY_SIZE": str(told.array.size),
+        }
+    return found | (_of_gang(told.gang) if told.gang is not None else {})
+
+
+def _of_gang(gang: Gang) -> dict[str, str]:
+    host, _, port = gang.rendezvous.rpartition(":")
+    return {
+        "RANK": str(gang.rank),
+        "WORLD_SIZE": str(gang.ranks),
+        "MASTER_ADDR": host.strip("[]"),
+        "MASTER_PORT": port,
+        "TINYFLEET_RENDEZVOUS": gang.rendezvous,
+        "TINYFLEET_PEERS": ",".join(peer.address for peer in gang.peers),
     }

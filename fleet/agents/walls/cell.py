@@ -137,8 +137,9 @@ class Cell:
         rules += [Rule(path.parent, LIST) for path in code() if path.name == "engine"]
         rules += [Rule(Path(path), READ | LIST) for path in (*_READABLE, *_FILES)]
         rules += [Rule(Path(path), READ | WRITE | landlock.TRUNCATE) for path in _DEVICES]
-        if self._policy.gpu is not None:
-            rules += [Rule(path, READ | WRITE | IOCTL) for path in gpu.nodes(self._policy.gpu)]
+        if self._policy.gpus:
+            paths = dict.fromkeys(path for number in self._policy.gpus for path in gpu.nodes(number))
+            rules += [Rule(path, READ | WRITE | IOCTL) for path in paths]
             # CUDA names its threads by writing to their /proc/PID/task/TID/comm, and does not start where it cannot.
             rules.append(Rule(Path("/proc"), READ | LIST | WRITE | landlock.TRUNCATE))
         return [*rules, Rule(work, OWN | run)]
@@ -146,7 +147,7 @@ class Cell:
     def _build_seccomp(self) -> None:
         column = calls.column()
         assert column is not None
-        self._filter = seccomp.assembled(seccomp.program(column, sockets=self._policy.gpu is not None))
+        self._filter = seccomp.assembled(seccomp.program(column, sockets=bool(self._policy.gpus)))
 
     # ------------------------------------------------------------------------------------- in the task
 
@@ -186,7 +187,7 @@ class Cell:
             resource.RLIMIT_RTPRIO: 0,
             resource.RLIMIT_NICE: 0,
         }
-        if self._policy.gpu is None:  # drivers of GPUs reserve far more addresses than they use
+        if not self._policy.gpus:  # drivers of GPUs reserve far more addresses than they use
             limits[resource.RLIMIT_AS] = self._memory_bytes()
         for kind, value in limits.items():
             most = resource.getrlimit(kind)[1]

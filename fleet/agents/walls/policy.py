@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,15 +30,15 @@ class Policy:
     """What one attempt may do."""
 
     programs: bool  # execute them
-    gpu: int | None = None  # which one it may open
+    gpus: tuple[int, ...] = ()  # which ones it may open
     ceilings: Ceilings = Ceilings()
 
 
-def policy(kind: str, device: str, ceilings: Ceilings) -> Policy:
-    """Of a job kind on a device ("cpu", "gpu0" …)."""
-    number = device.removeprefix("gpu")
-    gpu = int(number) if number.isdigit() and device != number else None
-    return Policy(kind in _EXECUTING, gpu, ceilings)
+def policy(kind: str, device: str, ceilings: Ceilings, gpus: Iterable[str] = ()) -> Policy:
+    """Of a job kind on a device ("cpu", "gpu0" …), with GPUs of its own beside it."""
+    numbers = [name.removeprefix("gpu") for name in (device, *gpus) if name.startswith("gpu")]
+    own = sorted({int(number) for number in numbers if number.isdigit()})
+    return Policy(kind in _EXECUTING, tuple(own), ceilings)
 
 
 def chosen(text: str) -> tuple[Mode, frozenset[str]]:

@@ -19,6 +19,7 @@ from fleet.agents.protocol import (
     Desired,
     EnrollRequest,
     EnrollResponse,
+    HandedSecrets,
     LogAck,
     Observed,
     RotateRequest,
@@ -52,6 +53,7 @@ class FarEnd:
         self.runs: dict[tuple[int, int], list[tuple[str, bytes]]] = {}  # (stream's letter, bytes)
         self.log_chunks: list[tuple[int, int]] = []  # (offset, length)
         self.blobs: dict[str, bytes] = {}
+        self.secrets: dict[int, dict[str, str]] = {}  # attempt → variable → value
         self.largest_blob = 1 << 30
         self.answer_with: int | None = None  # a status for every request, when set
         self.silent = False  # connections are cut without an answer
@@ -304,6 +306,9 @@ class _Exchange(BaseHTTPRequestHandler):
             return 200, json.dumps({"interval_s": far_end.metrics_s}).encode()
         if parts[:3] == ["v1", "agents", "attempts"]:
             query = {name: values[0] for name, values in parse_qs(url.query).items()}
+            if parts[4] == "secrets":
+                wanted = far_end.secrets.get(int(parts[3]))
+                return (404, _problem(404)) if wanted is None else (200, _json(HandedSecrets(secrets=wanted)))
             fence, offset = int(query["fence"]), int(query["offset"])
             return 200, _json(far_end.append_log(int(parts[3]), fence, offset, body, query["runs"]))
         return self._blob(far_end, parts[2], body)

@@ -168,3 +168,27 @@ def test_what_the_kernel_says_of_a_fault_is_attached(node: Node, tmp_path: Path)
     if Path("/proc/sys/debug/exception-trace").read_text().strip() == "1":
         assert "kernel: python3[" in ended.error
         assert "segfault at 8" in printed(node, ended, "s")
+
+
+def test_secrets_are_variables_that_its_log_does_not_show_and_no_file_holds(node: Node) -> None:
+    far_end, agent = node
+    value = "s3cr3t-canary/with=signs"
+    script = 'echo before $TOKEN after; printf %s $TOKEN | cut -c1-8; printf s3cr; sleep 0.3; echo 3t-canary/with=signs >&1; grep -rlaF "$TOKEN" .; printenv TOKEN | wc -c'
+    attempt = max(far_end.reports, default=0) + 1
+    far_end.secrets[attempt] = {"TOKEN": value}
+    assert far_end.submit({"kind": "command", "script": script, "secrets": {"TOKEN": "deploy"}}) == attempt
+    ended = far_end.wait_exit(attempt)
+    assert ended.outcome is Outcome.SUCCEEDED
+    log = far_end.stream(attempt, "o").decode()
+    assert log == f"before [secret] after\ns3cr3t-c\n[secret]\n{len(value) + 1}\n"
+    written = [
+        path for path in agent.state.rglob("*") if path.is_file() and value.encode() in path.read_bytes()
+    ]
+    assert written == []
+    assert value not in agent.output.read_text()
+
+
+def test_a_secret_that_is_gone_fails_the_command_by_name(node: Node) -> None:
+    ended = ran(node, argv=["true"], secrets={"TOKEN": "deploy"})
+    assert ended.outcome is Outcome.FAILED
+    assert ended.error.startswith("secrets: GET /v1/agents/attempts/")

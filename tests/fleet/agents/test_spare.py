@@ -10,7 +10,7 @@ import os, sys
 from fleet.agents.spare import Spare
 
 read, write = os.pipe()
-spare = Spare(lambda: os.write(write, b"begun "), lambda _, word: os.write(write, f"worked on {word} ".encode()),
+spare = Spare(lambda: os.write(write, b"begun "), lambda _, word, __: os.write(write, f"worked on {word} ".encode()),
     lambda _: os.write(write, b"undone"))
 
 def heard(text):

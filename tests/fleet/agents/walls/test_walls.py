@@ -32,9 +32,10 @@ def test_version_2_is_found_among_the_mounts_and_this_process_in_it() -> None:
 def test_kinds_that_compile_may_execute_programs_and_only_a_gpus_attempt_has_one() -> None:
     assert policy("kernel", "cpu", Ceilings()).programs
     assert not policy("noop", "cpu", Ceilings()).programs
-    assert policy("measure", "gpu3", Ceilings()).gpu == 3
-    assert policy("measure", "cpu", Ceilings()).gpu is None
-    assert policy("measure", "gpu", Ceilings()).gpu is None
+    assert policy("measure", "gpu3", Ceilings()).gpus == (3,)
+    assert policy("measure", "cpu", Ceilings()).gpus == ()
+    assert policy("measure", "gpu", Ceilings()).gpus == ()
+    assert policy("command", "cpu", Ceilings(), ["gpu2", "gpu0"]).gpus == (0, 2)
 
 
 def test_an_operator_chooses_walls_by_a_word_or_by_names() -> None:
