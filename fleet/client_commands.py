@@ -79,6 +79,23 @@ class CommandCalls(Connection):
         key = options.pop("idempotency_key", None) or new_key()
         return self._post(Job, "/v1/jobs", {"spec": given(**spec), **given(**options)}, key)
 
+    def exec_command(
+        self,
+        job_id: int,
+        argv: Sequence[str] | None = None,
+        *,
+        script: str | None = None,
+        env: Mapping[str, str] | None = None,
+        rank: int = 0,
+        timeout_s: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Run a command inside a job that runs: in the walls, the folder and the lease of its attempt (of a gang: of that
+        rank). It is a job of its own, that begins at once and ends with the other one at the latest."""
+        spec = given(kind="command", argv=None if argv is None else list(argv), script=script, env=env)
+        body = {"spec": spec, "rank": rank, **given(timeout_s=timeout_s)}
+        return self._post(Job, f"/v1/jobs/{job_id}/exec", body, idempotency_key or new_key())
+
     def _file(self, path: str, content: Content, executable: bool) -> dict[str, Any]:
         if isinstance(content, Path):
             content = content.read_bytes()

@@ -23,6 +23,7 @@ VERBS: dict[str, dict[str, str]] = {
     "client": {
         "nodes": "The nodes: list, show, label, cordon, uncordon, drain, trust, readmit, retire.",
         "run": "Run a command on a node, follow it, and exit as it does.",
+        "exec": "Run a command inside a job that runs.",
         "logs": "What a job printed, or prints.",
         "artifacts": "What a job left: list, download.",
         "racks": "Racks and where nodes stand: list, put, place.",

@@ -17,6 +17,8 @@ from fleet.models import Attempt, Blob, Job, Lease, StoredSecret
 
 def check(session: Session, spec: CommandSpec, tenant: str) -> None:
     """InvalidSpec for a file whose blob the fleet does not have, and for a secret that the tenant does not have."""
+    if spec.inside is not None:
+        raise InvalidSpec("spec.inside", "is filled in by the control plane: use POST /v1/jobs/{id}/exec")
     wanted = spec.blobs()
     known = set(session.scalars(select(Blob.address).where(Blob.address.in_(wanted)))) if wanted else set()
     for place, file in enumerate(spec.files):

@@ -159,3 +159,25 @@ def test_a_file_that_was_not_uploaded_is_refused_by_name(run: Run, client: Clien
     done = run("run", "--file", "nowhere.txt", "--", "true")
     assert done.returncode == 2
     assert b"there is no file nowhere.txt" in done.stderr
+
+
+def test_exec_runs_inside_a_job_and_ends_as_its_command_does(run: Run, client: Client, fleet: Fleet) -> None:
+    job = client.run_command(script="echo mine > own.txt; while [ ! -e gate ]; do sleep 0.1; done; cat gate")
+    fleet.wait_job(job.id, "running")
+    done = run("exec", str(job.id), "--", "sh", "-c", "cat own.txt; echo opened > gate; exit 5")
+    assert (done.returncode, done.stdout) == (5, b"mine\n"), done.stderr
+    fleet.wait_job(job.id, "succeeded")
+    assert run("logs", str(job.id)).stdout == b"opened\n"
+    refused = run("exec", str(job.id), "--", "true")
+    assert refused.returncode == 3
+    assert b"cannot exec" in refused.stderr
+
+
+def test_secrets_reach_the_command_and_no_log(run: Run, client: Client, fleet: Fleet) -> None:
+    client.put_secret("deploy", "canary-4711-canary")
+    done = run("run", "-s", "TOKEN=deploy", "--", "sh", "-c", "echo $TOKEN; printenv TOKEN | rev")
+    assert (done.returncode, done.stdout) == (0, b"[secret]\n" + b"canary-4711-canary"[::-1] + b"\n")
+    written = [
+        path for path in fleet.folder.rglob("*") if path.is_file() and b"canary-4711" in path.read_bytes()
+    ]
+    assert written == []

@@ -134,6 +134,40 @@ class State:
         return None if document is None else _state(document)
 
 
+@dataclass(frozen=True)
+class Host:
+    """The attempt in whose walls and folder another one runs: that one is its guest, and ends with it at the latest."""
+
+    directory: Path
+    assignment: Assignment
+
+    @staticmethod
+    def of(directory: Path, assignment: Assignment) -> Host | None:
+        """The host of the attempt in `directory`; None for one that has a cell of its own. LookupError when its host does
+        not run here."""
+        inside = getattr(assignment.attempt.spec, "inside", None)
+        if inside is None:
+            return None
+        place = directory.with_name(str(Key(inside.attempt_id, inside.fence)))
+        found = Assignment.load(place)
+        host = None if found is None else Host(place, found)
+        if host is None or not host.runs():
+            raise LookupError(
+                f"attempt {inside.attempt_id}, in which it was to run, does not run here any more"
+            )
+        return host
+
+    def runs(self) -> bool:
+        """Whether it still does."""
+        state = State.load(self.directory)
+        return state is not None and state.phase == "running"
+
+    def traces(self) -> Traces:
+        """Where it is."""
+        state = State.load(self.directory)
+        return Traces() if state is None else state.traces
+
+
 def _state(document: dict[str, Any]) -> State:
     outcome = document.pop("outcome")
     return State(

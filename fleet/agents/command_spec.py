@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from fleet.agents.wire import Hash, Wire
+from fleet.agents.wire import Hash, Positive, Wire
 
 # A file below the attempt's folder: no empty part, no "." and no "..", no control characters.
 _PART = (
@@ -35,6 +35,13 @@ class InputFile(Wire):
     executable: StrictBool = False
 
 
+class Inside(Wire):
+    """The attempt in whose walls a command runs, beside what runs there already."""
+
+    attempt_id: Positive
+    fence: Positive
+
+
 class CommandSpec(Wire):
     """Run a program (`argv`) or a script; exactly one of them. It succeeds when its exit status is 0.
 
@@ -58,6 +65,8 @@ class CommandSpec(Wire):
         default=None, ge=0, le=300, description="from SIGTERM to SIGKILL when it has to end; else the node's"
     )
     threads: StrictInt = Field(default=1, ge=1, le=1024, description="of the node's cores")
+    # Filled in by the control plane (POST /v1/jobs/{id}/exec); None from users.
+    inside: Inside | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> CommandSpec:

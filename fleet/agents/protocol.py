@@ -26,6 +26,7 @@ from fleet.agents.access_spec import AccessReport, AccessSpec
 from fleet.agents.command_spec import ArtifactName
 from fleet.agents.command_spec import CommandSpec as CommandSpec
 from fleet.agents.command_spec import InputFile as InputFile
+from fleet.agents.command_spec import Inside as Inside
 from fleet.agents.gang_spec import ArrayIndex as ArrayIndex
 from fleet.agents.gang_spec import Gang as Gang
 from fleet.agents.gang_spec import Peer as Peer
@@ -411,7 +412,9 @@ class AttemptSpec(Wire):
     timeout_s: StrictFloat
     blobs: list[Hash] = Field(default_factory=list, description="inputs to fetch before the start")
     gpus: list[Name] = Field(default_factory=list, max_length=64, description="the GPUs that are its own")
-    cpus: StrictInt = Field(default=1, ge=1, le=4096, description="its share of the cpu's slots")
+    cpus: StrictInt = Field(
+        default=1, ge=0, le=4096, description="its share of the cpu's slots; a guest's is 0"
+    )
     gang: Gang | None = None
     array: ArrayIndex | None = None
 

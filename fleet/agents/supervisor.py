@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fleet.agents.attempts import LOG, PROGRESS, RESULT, STOP, Assignment, State
+from fleet.agents.attempts import LOG, PROGRESS, RESULT, STOP, Assignment, Host, State
 from fleet.agents.durable import write_json
 from fleet.agents.hints import hint
 from fleet.agents.journal import lease_left
@@ -33,13 +33,14 @@ from fleet.agents.reports import Voice, heard, pair
 from fleet.agents.sealed import Redactor
 from fleet.agents.walls import calls, gpu
 from fleet.agents.walls.cell import Cell, Unbuildable
-from fleet.agents.walls.policy import policy
+from fleet.agents.walls.policy import Policy, policy
 from fleet.agents.walls.room import Room
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NAME = 15
 _LOOK_S = 1.0  # how often the lease is looked at
 _UNKILLABLE_S = 10.0
+_HOST_ENDS_S = 1.0
 _PROGRESS_EVERY_S = 0.05  # what is said faster than honest tasks say it is not written down
 # The outcomes that a task may claim for itself; the others are its supervisor's to give.
 _TASK_SAYS = frozenset({Outcome.SUCCEEDED, Outcome.FAILED, Outcome.INVALID, Outcome.INFRA_FAILED})
@@ -85,9 +86,10 @@ class _Supervisor:
         self.deadline = state.started + assignment.attempt.timeout_s
         self.timeout_s = assignment.attempt.timeout_s
         self.state = state
-        attempt = assignment.attempt
+        self.host: Host | None = None
+        self.work = directory / "work"
         self.cell = cell
-        self.policy = policy(attempt.spec.kind, attempt.device, self.limits.ceilings, attempt.gpus)
+        self.policy = _policy(assignment)
         self.epilogs = [gpu.Epilog(number, gpu.used_bytes(number)) for number in self.policy.gpus]
         self.room = Room(directory / "work", self.limits.folder_bytes, self.limits.folder_files)
         self.log = CappedLog(directory / LOG, self.limits.log_bytes)
@@ -126,8 +128,14 @@ class _Supervisor:
     def run(self, execute: Execute) -> None:
         """Fork the task into its walls, watch it to its end, kill what it left, record the verdict."""
         try:
+            self._find_host()
             self.cell.reserve()
-            self.cell.fit(self.policy, self.directory / "work")
+            self.cell.fit(self.policy, self.work)
+        except LookupError as error:
+            self.cell.step_out()
+            self.cell.demolish()
+            self._finish(Verdict(Outcome.FAILED, str(error)))
+            return
         except Unbuildable as error:
             self._finish(Verdict(Outcome.INFRA_FAILED, str(error)))
             return
@@ -145,6 +153,14 @@ class _Supervisor:
         if not survivors:
             self.cell.demolish()
 
+    def _find_host(self) -> None:
+        """In whose walls and folder it runs, when they are not its own."""
+        self.host = Host.of(self.directory, self.assignment)
+        if self.host is not None:
+            self.work = self.host.directory / "work"
+            self.policy = _policy(self.host.assignment)
+            self.cell.visit(self.host.traces())
+
     def _fork(self, execute: Execute) -> None:
         output, into = os.pipe()
         errors, errors_into = os.pipe()
@@ -153,7 +169,7 @@ class _Supervisor:
         supervisor = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
-            task = _Task(self.directory, self.assignment, self.cell, theirs)
+            task = _Task(self.work, self.assignment, self.cell, theirs)
             task.live(supervisor, (into, errors_into), execute)
         os.close(into)
         os.close(errors_into)
@@ -263,6 +279,8 @@ class _Supervisor:
     def _reason(self) -> Verdict | None:
         if (self.directory / STOP).exists():
             return Verdict(Outcome.CANCELLED, "stopped at the control plane's request")
+        if self.host is not None and not self.host.runs():
+            return Verdict(Outcome.FAILED, "the attempt in which it ran has ended")
         if self.going_down:
             return Verdict(Outcome.INFRA_FAILED, "the node is going down (its supervisor got SIGTERM)")
         if clock() >= self.deadline:
@@ -297,7 +315,16 @@ class _Supervisor:
             return Verdict(Outcome.DEVICE_WEDGED, problem)
         if self.ending is None and self.cell.out_of_memory():
             return Verdict(Outcome.FAILED, "it needed more memory than its limit; the kernel ended it")
+        if self.ending is None and self.result is None and self._ended_with_host():
+            return Verdict(Outcome.FAILED, "the attempt in which it ran has ended, and it with it")
         return self.ending or verdict(self.status or 0, _claimed(self.result))
+
+    def _ended_with_host(self) -> bool:
+        """Whether its host has ended, or is about to: it kills its guests before it records that it has."""
+        give_up = clock() + _HOST_ENDS_S
+        while self.host is not None and self.host.runs() and clock() < give_up:
+            self._attend(0.02)
+        return self.host is not None and not self.host.runs()
 
     def _finish(self, end: Verdict) -> None:
         if self.result is not None:
@@ -331,6 +358,11 @@ class _Supervisor:
         return replace(end, error="; ".join([end.error, *(f"kernel: {line}" for line in lines[-3:])]))
 
 
+def _policy(assignment: Assignment) -> Policy:
+    attempt = assignment.attempt
+    return policy(attempt.spec.kind, attempt.device, assignment.limits.ceilings, attempt.gpus)
+
+
 def _grace(assignment: Assignment) -> float:
     """From SIGTERM to SIGKILL: what the job asked for, else the node's."""
     asked: float | None = getattr(assignment.attempt.spec, "grace_s", None)
@@ -340,8 +372,8 @@ def _grace(assignment: Assignment) -> float:
 class _Task:
     """In the fork: the attempt's own process, on its way into its walls."""
 
-    def __init__(self, directory: Path, assignment: Assignment, cell: Cell, sock: socket.socket) -> None:
-        self._work = directory / "work"
+    def __init__(self, work: Path, assignment: Assignment, cell: Cell, sock: socket.socket) -> None:
+        self._work = work
         self._assignment = assignment
         self._cell = cell
         self._sock = sock

@@ -111,6 +111,47 @@ def run(
         raise finished(client, job, as_json, output)
 
 
+def exec_in(
+    job: JobId,
+    command: Command = None,
+    script: Annotated[
+        Path | None, typer.Option(help="A file with a script to run instead; - reads stdin.")
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", "-e", metavar="NAME[=VALUE]", help="A variable; or this one's."),
+    ] = None,
+    rank: Annotated[int, typer.Option(min=0, help="Of a gang: in which rank.")] = 0,
+    timeout_s: Annotated[
+        float | None,
+        typer.Option("--timeout", parser=positive, metavar="SECONDS", help="Seconds until it is stopped."),
+    ] = None,
+    key: Key = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Run a command inside a job that runs, in its walls, folder and lease; follow it, and exit with its status. Ctrl-C
+    cancels it, and not the job."""
+    given = _after_dashes(command)
+    with connected(url, token_file) as client:
+        made = client.exec_command(
+            job,
+            given or None,
+            script=_script(script, given),
+            env=dict(_variable(each) for each in env or []),
+            rank=rank,
+            timeout_s=timeout_s,
+            idempotency_key=key,
+        )
+        raise finished(client, made, as_json)
+
+
+def _after_dashes(command: list[str] | None) -> list[str]:
+    """The command itself: behind another argument the -- that begins it is not taken for the end of the options."""
+    return (command or [])[1:] if (command or [])[:1] == ["--"] else command or []
+
+
 def finished(client: Client, job: Job, as_json: bool, output: Path | None = None) -> typer.Exit:
     """Follow a command to its end; the exit that is its own."""
     stderr().print(Text(f"job {job.id}", style="dim"))

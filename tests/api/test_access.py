@@ -76,6 +76,7 @@ MATRIX = {
     Permission.WORK: {
         "POST /v1/jobs",
         "POST /v1/jobs/{job_id}/cancel",
+        "POST /v1/jobs/{job_id}/exec",
         "POST /v1/crons",
         "POST /v1/crons/{cron_id}/run",
         "POST /v1/crons/{cron_id}/pause",

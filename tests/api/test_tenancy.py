@@ -21,7 +21,10 @@ from tests.api.test_access import ROUTES
 NOOP = {"spec": {"kind": "noop"}}
 CRON = {"name": "nightly", "schedule": "@daily", "job": NOOP}
 WEBHOOK = {"name": "chat", "url": "https://93.184.216.34/", "kinds": ["*"]}
-BODIES = {"POST /v1/crons/{cron_id}/accept": {"series": "loss"}}
+BODIES: dict[str, dict[str, object]] = {
+    "POST /v1/crons/{cron_id}/accept": {"series": "loss"},
+    "POST /v1/jobs/{job_id}/exec": {"spec": {"argv": ["true"]}},
+}
 Bearer = dict[str, str]
 OWNED = {
     "{job_id}": "job",

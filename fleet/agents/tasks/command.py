@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,13 @@ def argv(wanted: CommandSpec, workdir: Path) -> list[str]:
     if wanted.argv is not None:
         return wanted.argv
     assert wanted.script is not None, "a command has one of the two"
-    path = workdir / "tmp" / "script"
-    path.write_text(wanted.script, encoding="utf-8")
-    path.chmod(0o700)
-    return [str(path)] if wanted.script.startswith("#!") else [_SHELL, str(path)]
+    descriptor, path = tempfile.mkstemp(
+        prefix="script-", dir=workdir / "tmp"
+    )  # a guest's folder has its host's too
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(wanted.script)
+        os.fchmod(descriptor, 0o700)
+    return [path] if wanted.script.startswith("#!") else [_SHELL, path]
 
 
 def environment(wanted: CommandSpec, context: TaskContext) -> dict[str, str]:

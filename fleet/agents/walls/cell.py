@@ -42,6 +42,7 @@ class Cell:
         self._ruleset = -1
         self._filter = b""
         self._clean = False
+        self._guest = False
 
     @property
     def shut(self) -> bool:
@@ -52,6 +53,8 @@ class Cell:
     def traces(self) -> Traces:
         """Where it is to be found."""
         slot, group = self._slot, self._group
+        if self._guest:  # what is found there is its host's, to which it leaves no trace of its own
+            return Traces()
         return Traces(slot.uid if slot else None, str(group.path) if group else None)
 
     # ------------------------------------------------------------------------------- in the supervisor
@@ -65,6 +68,15 @@ class Cell:
             self._each(("uid", self._take_slot), ("cgroup", self._make_group))
         self._reserved = True
 
+    def visit(self, host: Traces) -> None:
+        """Be the host's cell from now on: its user and its group, which are its own to end. Before `fit`."""
+        self.step_out()
+        self._clean = True
+        self.demolish()
+        self._guest, self._reserved = True, True
+        self._slot = None if host.uid is None else Slot(host.uid, -1)
+        self._group = None if host.group is None else Group(Path(host.group))
+
     def fit(self, policy: Policy, work: Path) -> None:
         """Round the attempt whose folder `work` is the only one that it may write to. Unbuildable names the wall."""
         if self._survey.mode == "required" and self._survey.lacking():
@@ -73,9 +85,9 @@ class Cell:
             self.demolish()
             raise Unbuildable(f"--walls required, and this machine lacks {lack}")
         self._policy = policy
+        if not self._guest:
+            self._each(("uid", lambda: self._give(work)), ("memory", self._limit_group))
         self._each(
-            ("uid", lambda: self._give(work)),
-            ("memory", self._limit_group),
             ("landlock", lambda: self._build_landlock(work)),
             ("seccomp", self._build_seccomp),
         )
@@ -154,6 +166,8 @@ class Cell:
     def enter(self, supervisor: int) -> None:
         """Raise the walls round this process, in the order in which each is still allowed. OSError when one fails."""
         calls.prctl(calls.PR_SET_DUMPABLE, 1)  # else its own files in /proc are root's
+        if self._guest and self._group is not None:
+            self._group.join()
         if self._survey.has("limits"):
             self._limit()
         if self._slot is not None:
@@ -204,7 +218,12 @@ class Cell:
     # ------------------------------------------------------------------- in the supervisor, afterwards
 
     def kill(self, seen: Sequence[int] = ()) -> None:
-        """End everything that is inside, whatever it has done to hide; `seen` is what `survivors` has found there."""
+        """End everything that is inside, whatever it has done to hide; `seen` is what `survivors` has found there.
+
+        A guest's processes are known to its supervisor, their reaper, and the rest are its host's.
+        """
+        if self._guest:
+            return
         if self._group is not None:
             self._group.kill()
         if self._slot is not None and seen:
@@ -212,6 +231,8 @@ class Cell:
 
     def survivors(self) -> list[int]:
         """Pids of what is inside still."""
+        if self._guest:
+            return []
         inside = self._group.members() if self._group is not None else []
         left = inside + (processes_of(self._slot.uid) if self._slot is not None else [])
         self._clean = not left
@@ -219,10 +240,12 @@ class Cell:
 
     def out_of_memory(self) -> bool:
         """Whether the kernel has ended something inside for want of memory."""
-        return self._group is not None and self._group.out_of_memory() > 0
+        return not self._guest and self._group is not None and self._group.out_of_memory() > 0
 
     def demolish(self) -> None:
         """What was built is no more. Only when nothing is inside."""
+        if self._guest:
+            self._group = self._slot = None
         if self._group is not None:
             self._group.wait_empty(_EMPTY_S)
             self._group.remove()

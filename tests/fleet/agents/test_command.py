@@ -192,3 +192,76 @@ def test_a_secret_that_is_gone_fails_the_command_by_name(node: Node) -> None:
     ended = ran(node, argv=["true"], secrets={"TOKEN": "deploy"})
     assert ended.outcome is Outcome.FAILED
     assert ended.error.startswith("secrets: GET /v1/agents/attempts/")
+
+
+# ------------------------------------------------------------------------------------ inside another attempt
+
+WAITS = "echo mine > own.txt; echo ready; while [ ! -e gate ]; do sleep 0.05; done"
+
+
+def hosting(node: Node, **more: Any) -> int:
+    """An attempt that waits at a gate."""
+    host = node.far_end.submit({"kind": "command", "script": WAITS, **more})
+    node.far_end.wait(lambda: node.far_end.stream(host, "o") == b"ready\n", "the host is ready")
+    return host
+
+
+def inside(host: int) -> dict[str, Any]:
+    return {"inside": {"attempt_id": host, "fence": 1}}
+
+
+def test_a_guest_runs_in_its_hosts_folder_as_its_hosts_user_and_leaves_it_running(node: Node) -> None:
+    host = hosting(node)
+    state = node.agent.attempt(host)
+    guest = ran(
+        node,
+        script="cat own.txt; id -u; pwd; cat /proc/self/cgroup; ls /root; kill -0 1; exit 4",
+        **inside(host),
+    )
+    assert guest.result == {"exit_status": 4, "signal": None}
+    lines = printed(node, guest).splitlines()
+    folder = node.agent.directory(host) / "work"
+    assert (lines[0], lines[2]) == ("mine", str(folder))
+    if state.traces.uid is not None:
+        assert lines[1] == str(state.traces.uid)
+    if state.traces.group is not None:
+        assert any(line.endswith("/" + Path(state.traces.group).name) for line in lines[3:])
+    assert "Permission denied" in printed(node, guest, "e")  # its walls are raised
+    ran(node, argv=["touch", "gate"], **inside(host))
+    assert node.far_end.wait_exit(host).outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.real
+def test_a_cancelled_guest_leaves_nothing_behind_and_its_host_alone(node: Node) -> None:
+    far_end, agent = node
+    host = hosting(node)
+    guest = far_end.submit({"kind": "command", "script": STUBBORN, **inside(host)})
+    folder = agent.directory(host) / "work" / "pids"
+    until(lambda: folder.exists() and len(list(folder.iterdir())) == 4)
+    pids = [int(path.name.rpartition("-")[2]) for path in folder.iterdir()]
+    far_end.withdraw(guest)
+    assert far_end.wait_exit(guest).outcome is Outcome.CANCELLED
+    assert all(map(gone, pids))
+    assert far_end.exit(host) is None
+    (agent.directory(host) / "work" / "gate").touch()
+    assert far_end.wait_exit(host).outcome is Outcome.SUCCEEDED
+
+
+def test_a_guest_ends_with_its_host(node: Node) -> None:
+    far_end, agent = node
+    host = hosting(node)
+    guest = far_end.submit(
+        {"kind": "command", "script": "echo here; trap '' TERM; sleep 600", **inside(host)}
+    )
+    far_end.wait(lambda: far_end.stream(guest, "o") == b"here\n", "the guest is there")
+    (agent.directory(host) / "work" / "gate").touch()
+    assert far_end.wait_exit(host).outcome is Outcome.SUCCEEDED
+    ended = far_end.wait_exit(guest)
+    assert ended.outcome is Outcome.FAILED
+    assert "the attempt in which it ran has ended" in ended.error
+
+
+def test_a_guest_of_nobody_fails(node: Node) -> None:
+    ended = ran(node, argv=["true"], inside={"attempt_id": 4711, "fence": 1})
+    assert ended.outcome is Outcome.FAILED
+    assert "attempt 4711, in which it was to run, does not run here" in ended.error
