@@ -133,23 +133,18 @@ def exec_in(
 ) -> None:
     """Run a command inside a job that runs, in its walls, folder and lease; follow it, and exit with its status. Ctrl-C
     cancels it, and not the job."""
-    given = _after_dashes(command)
     with connected(url, token_file) as client:
+        following.until_begun(client, client.job(job))
         made = client.exec_command(
             job,
-            given or None,
-            script=_script(script, given),
+            command or None,
+            script=_script(script, command),
             env=dict(_variable(each) for each in env or []),
             rank=rank,
             timeout_s=timeout_s,
             idempotency_key=key,
         )
         raise finished(client, made, as_json)
-
-
-def _after_dashes(command: list[str] | None) -> list[str]:
-    """The command itself: behind another argument the -- that begins it is not taken for the end of the options."""
-    return (command or [])[1:] if (command or [])[:1] == ["--"] else command or []
 
 
 def finished(client: Client, job: Job, as_json: bool, output: Path | None = None) -> typer.Exit:

@@ -59,7 +59,7 @@ def follow(client: Client, job: Job, apart: bool) -> Job:
     """
     try:
         with interruptible():
-            begun = _begun(client, job)
+            begun = until_begun(client, job)
             _print_all(client, begun, apart)
             return patient(client, lambda: client.job(job.id, wait=_PARKED_S))
     except Interrupted as interrupt:
@@ -71,11 +71,11 @@ def follow(client: Client, job: Job, apart: bool) -> Job:
         raise _cancelled(client, job, signal.SIGPIPE) from None
 
 
-def _begun(client: Client, job: Job) -> Job:
+def until_begun(client: Client, job: Job) -> Job:
     """Until it waits no more; what it waits for is said when it changes."""
     said = ""
     began_s = time.monotonic()
-    while job.state == "queued":
+    while job.state in ("blocked", "queued", "leased"):
         if job.reason and job.reason != said and time.monotonic() - began_s > 1.0:
             said = job.reason
             stderr().print(Text(f"job {job.id} waits: {printable(said)}", style="dim"), soft_wrap=True)

@@ -148,8 +148,8 @@ class Agent:
         )
 
     def work(self, now: float) -> list[str]:
-        """Finish everything that runs; returns the kinds of what it did."""
-        done = list(self.running.values())
+        """Finish everything that runs, but for commands to sleep; returns the kinds of what it did."""
+        done = [each for each in self.running.values() if not _sleeps(each)]
         for attempt in done:
             result, artifacts = self._result(attempt, now)
             self.exit(attempt.attempt_id, Outcome.SUCCEEDED, result=result, artifacts=artifacts)
@@ -199,6 +199,11 @@ class Agent:
         """Upload a JSON artifact."""
         with self.sessions.begin() as session:
             return self.blobs.put(session, json.dumps(document).encode(), now)
+
+
+def _sleeps(attempt: AttemptSpec) -> bool:
+    spec = attempt.spec
+    return isinstance(spec, CommandSpec) and (spec.argv or [""])[0] == "sleep"
 
 
 class Watchful(Blobs):
