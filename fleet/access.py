@@ -23,7 +23,7 @@ from fleet.models import Grant, GrantNode, LoginAccount, Node, NodeAccess, SshKe
 from fleet.permissions import Permission
 from fleet.principals import Principal
 
-LONGEST_S = 90 * 86_400.0
+SHORTEST_S, LONGEST_S = 10.0, 90 * 86_400.0
 USUAL_S = 7 * 86_400.0
 DECIDE_WITHIN_S = 14 * 86_400.0
 LONGEST_REASON = 400
@@ -98,8 +98,10 @@ def request(
 def _check(session: Session, wish: Wish) -> None:
     if (wish.pool is None) == (wish.node_id is None):
         raise InvalidSpec("pool", "give a pool or a node, one of them")
-    if not 60 <= wish.duration_s <= LONGEST_S:
-        raise InvalidSpec("duration_s", f"give 60 s to {LONGEST_S / 86_400:.0f} days ({LONGEST_S:.0f} s)")
+    if not SHORTEST_S <= wish.duration_s <= LONGEST_S:
+        raise InvalidSpec(
+            "duration_s", f"give {SHORTEST_S:.0f} s to {LONGEST_S / 86_400:.0f} days ({LONGEST_S:.0f} s)"
+        )
     if not wish.reason.strip():
         raise InvalidSpec("reason", "say what for: whoever decides reads it")
     if wish.node_id is not None:
@@ -177,8 +179,10 @@ def approve(
     """Let it be, from now on, for as long as was asked or less. NotFound, InvalidTransition, InvalidSpec."""
     permissions.require(principal, Permission.GRANT)
     row = get(session, grant_id, principal)
-    if duration_s is not None and not 60 <= duration_s <= row.duration_s:
-        raise InvalidSpec("duration_s", f"give 60 s to the {row.duration_s:.0f} s that were asked for")
+    if duration_s is not None and not SHORTEST_S <= duration_s <= row.duration_s:
+        raise InvalidSpec(
+            "duration_s", f"give {SHORTEST_S:.0f} s to the {row.duration_s:.0f} s that were asked for"
+        )
     key = session.get_one(SshKey, row.key_id)
     if row.state == GrantState.REQUESTED and key.removed_at is not None:
         raise InvalidSpec("key", "the key was removed meanwhile: deny this, and let them ask again")

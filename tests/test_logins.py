@@ -2,99 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fleet.agents.walls.slots import processes_of
-from fleet.client import Client
-from fleet.resources_access import Grant
-from tests import sshd
-from tests.sshd import Box
-from tests.whole import ROOT, Fleet, running_fleet, until
+from tests import login_lab
+from tests.login_lab import Lab, gone, in_force, sleeping, uid_of
+from tests.whole import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(300)]
 WITHIN_S = 2.0  # what the README promises
 
 
-@dataclass
-class Lab:
-    """A fleet of one node that looks after logins, and a contributor with a token of hers."""
-
-    box: Box
-    fleet: Fleet
-    home: Path
-
-    def start_agent(self) -> None:
-        """The node's agent, with this machine's sshd."""
-        os.environ.update(self.box.environ)
-        try:
-            self.fleet.start_agent("tiny1")
-        finally:
-            for name in self.box.environ:
-                del os.environ[name]
-        until(self.reached, "the node has said how it is reached")
-
-    def reached(self) -> bool:
-        with self.fleet.client() as client:
-            return bool(client.ssh_hosts().items)
-
-    def alice(self) -> Client:
-        """The contributor's client."""
-        return Client(self.fleet.url, (self.home / ".config" / "tinyfleet" / "token").read_text())
-
-    def run(self, *words: str) -> Any:
-        """A command of hers."""
-        done = subprocess.run(
-            [sys.executable, "-m", "fleet.command", *words, "--json"],
-            cwd=self.home,
-            env={
-                "HOME": str(self.home),
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": str(ROOT),
-                "TINYFLEET_URL": self.fleet.url,
-            },
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, (words, done.stdout, done.stderr)
-        return json.loads(done.stdout)
-
-    def granted(self, key: Path) -> Grant:
-        """A login of hers that is in force."""
-        with self.alice() as alice, self.fleet.client() as admin:
-            asked = alice.request_grant("to measure", node="tiny1")
-            self.box.made.append(asked.account)
-            admin.approve_grant(asked.id)
-            return until(lambda: in_force(alice.grant(asked.id)), "the login is in force")
-
-
-def in_force(grant: Grant) -> Grant | None:
-    """The login, when every node has said that it lets the key in."""
-    return grant if grant.nodes and all(place.ssh for place in grant.nodes) else None
-
-
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
     """A server, a node with an sshd, and a contributor."""
-    (tmp_path / "fleet").mkdir()
-    with sshd.opened() as box, running_fleet(tmp_path / "fleet") as fleet:
-        home = tmp_path / "home"
-        config = home / ".config" / "tinyfleet"
-        config.mkdir(parents=True)
-        with fleet.client() as admin:
-            (config / "token").write_text(admin.mint_token("alice").secret)
-        made = Lab(box, fleet, home)
-        made.start_agent()
+    with login_lab.opened(tmp_path) as made:
         yield made
 
 
@@ -139,7 +66,7 @@ def test_a_revoked_login_is_refused_and_its_session_ended_within_two_seconds(lab
         held = lab.granted(key)
         session = subprocess.Popen(lab.box.command(held.account, key, "sleep 600"), stdin=subprocess.DEVNULL)
         uid = until(lambda: uid_of(held.account), "the account is there")
-        until(lambda: processes_of(uid), "the session runs")
+        until(lambda: sleeping(held.account), "the session runs")
         began = time.monotonic()
         admin.revoke_grant(held.id, "it is over")
         session.wait(WITHIN_S)
@@ -150,12 +77,74 @@ def test_a_revoked_login_is_refused_and_its_session_ended_within_two_seconds(lab
         assert processes_of(uid) == []
 
 
-def uid_of(account: str) -> int:
-    """An account's uid; 0 while there is none."""
-    done = subprocess.run(["id", "-u", account], capture_output=True, text=True)
-    return int(done.stdout or 0)
+def test_a_node_that_hears_from_nobody_ends_a_login_at_its_end(lab: Lab) -> None:
+    """The server is gone from then on: the agent ends the sessions, sshd refuses the key."""
+    key = lab.box.key("alice")
+    with lab.alice() as alice:
+        alice.add_ssh_key(Path(f"{key}.pub").read_text())
+        held = lab.granted(key, duration_s=10.0)
+    session = subprocess.Popen(lab.box.command(held.account, key, "sleep 600"), stdin=subprocess.DEVNULL)
+    uid = until(lambda: uid_of(held.account), "the account is there")
+    until(lambda: sleeping(held.account), "the session runs")
+    assert lab.fleet.server is not None
+    lab.fleet.server.kill()
+    until(lambda: session.poll() is not None, "the session has ended", 25)
+    assert processes_of(uid) == []
+    assert not lab.box.logs_in(held.account, key)
 
 
-def gone(grant: Grant) -> Grant | None:
-    """The login, once it is revoked."""
-    return grant if grant.state == "revoked" else None
+def test_sshd_ends_a_login_although_no_agent_is_left(lab: Lab) -> None:
+    key = lab.box.key("alice")
+    with lab.alice() as alice:
+        alice.add_ssh_key(Path(f"{key}.pub").read_text())
+        held = lab.granted(key, duration_s=10.0)
+    for process in lab.fleet.agents.values():
+        process.kill()
+    assert lab.box.logs_in(held.account, key)
+    until(lambda: not lab.box.logs_in(held.account, key), "sshd refuses the key", 25)
+
+
+def test_certificates_and_the_nodes_own_are_an_option(lab: Lab) -> None:
+    key, own = lab.box.key("alice"), lab.box.key("own")
+    with lab.alice() as alice:
+        alice.add_ssh_key(Path(f"{key}.pub").read_text())
+        held = lab.granted(key)
+    made = subprocess.run(
+        lab.tinyfleet("ca", "ssh", "--data", str(lab.fleet.folder / "data")),
+        env=lab.environ(),
+        capture_output=True,
+    )
+    assert made.returncode == 0, made.stderr
+    with lab.alice() as alice:
+        until(lambda: "@cert-authority" in alice.ssh_hosts().items[0].known_hosts[0], "the node has its own")
+    got = lab.run("access", "certificate", str(held.id), "--key", str(key))
+    assert got["serial"] == 1
+    alone = lab.box.folder / "certificate"
+    alone.write_text(lab.box.folder.joinpath("clients", "alice-cert.pub").read_text())
+    # Only the authority's line, and only the certificate: neither key is known to the other side by itself.
+    with lab.alice() as alice:
+        (host,) = alice.ssh_hosts().items
+    told = lab.box.folder / "told"
+    told.write_text(f"{host.known_hosts[0]}\n")
+    options = (f"UserKnownHostsFile={told}", f"HostKeyAlias={host.alias}", f"CertificateFile={alone}")
+    until(lambda: lab.box.logs_in(held.account, key, options), "the certificate opens", 10)
+    assert not lab.box.logs_in(held.account, own, options[:2])
+    with lab.fleet.client() as admin:
+        admin.revoke_grant(held.id, "over")
+        until(lambda: gone(admin.grant(held.id)), "the node has said so")
+    assert not lab.box.logs_in(held.account, key, options)
+
+
+def test_removing_a_person_ends_their_sessions_on_the_node(lab: Lab) -> None:
+    key = lab.box.key("alice")
+    with lab.alice() as alice:
+        alice.add_ssh_key(Path(f"{key}.pub").read_text())
+        held = lab.granted(key)
+    with subprocess.Popen(
+        lab.box.command(held.account, key, "sleep 600"), stdin=subprocess.DEVNULL
+    ) as session:
+        until(lambda: sleeping(held.account), "the session runs")
+        with lab.fleet.client() as admin:
+            assert admin.remove_person("alice").grants == 1
+        assert session.wait(10) == 255
+    assert not lab.box.logs_in(held.account, key)

@@ -30,7 +30,7 @@ router = Router(
     prefix="/v1", tags=["access"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
 )
 Reason = Annotated[str, Field(min_length=1, max_length=access.LONGEST_REASON)]
-Duration = Annotated[StrictFloat, Field(ge=60, le=access.LONGEST_S, description="seconds")]
+Duration = Annotated[StrictFloat, Field(ge=access.SHORTEST_S, le=access.LONGEST_S, description="seconds")]
 
 
 class KeyRequest(Request):

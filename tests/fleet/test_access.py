@@ -240,7 +240,7 @@ def test_only_who_decides_decides_and_others_see_their_own_only(world: World) ->
         (Wish(3600.0, "why", pool="red"), "pool"),
         (Wish(3600.0, "why", node_id=99), "node"),
         (Wish(3600.0, "  ", node_id=1), "reason"),
-        (Wish(10.0, "why", node_id=1), "duration_s"),
+        (Wish(9.0, "why", node_id=1), "duration_s"),
         (Wish(91 * 86_400.0, "why", node_id=1), "duration_s"),
         (Wish(3600.0, "why", node_id=1, key_id=77), "key"),
     ],
