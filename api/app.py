@@ -24,6 +24,7 @@ from api.rates import AddressRates, Buckets
 from api.routes import (
     access,
     agents,
+    arrays,
     blobs,
     crons,
     discovery,
@@ -68,6 +69,7 @@ ROUTERS = (
     nodes.router,
     trust.router,
     jobs.router,
+    arrays.router,
     crons.router,
     logs.router,
     execs.router,
@@ -199,6 +201,7 @@ def _serve_console(app: FastAPI) -> None:
 def body_limits(settings: Settings) -> tuple[BodyLimit, ...]:
     """Where a body may be larger than elsewhere."""
     return (
+        BodyLimit("/v1/jobs/batch", settings.max_batch_bytes),
         BodyLimit("/v1/blobs/", settings.fleet.max_blob_bytes),
         BodyLimit("/v1/agents/sync", settings.max_sync_bytes),
         BodyLimit("/v1/agents/metrics", MAX_PACKED_BYTES),

@@ -28,6 +28,7 @@ class Settings:
     ready_file: Path | None = None
     access_log: bool = False
     max_body_bytes: int = 1 << 20
+    max_batch_bytes: int = 32 << 20  # up to 10,000 jobs
     max_sync_bytes: int = 16 << 20  # up to 1024 attempts with a result of at most 64 KiB each, few at a time
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     rates: RateLimits = field(default_factory=RateLimits)

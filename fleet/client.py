@@ -158,15 +158,18 @@ class Client(AccessCalls, CommandCalls, CronCalls, EventCalls, SchedulingCalls, 
         preemptible: bool | None = None,
         queue_timeout_s: float | None = None,
         retry_on: Sequence[str] | None = None,
+        after: Sequence[int] | None = None,
+        after_ok: Sequence[int] | None = None,
+        after_any: Sequence[int] | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
-        """Queue a job, `node` by id or name. The same idempotency key with the same request gives the same job."""
+        """Queue a job, `node` by id or name; after others have begun, succeeded or ended. The same idempotency key with the same request gives the same job."""
         wanted = document(requirements) if requirements else None
         placement = _given(
             priority=priority, arch=arch, node=node, requirements=wanted, preemptible=preemptible
         )
         limits = _given(name=name, timeout_s=timeout_s, max_retries=max_retries, retry_on=retry_on)
-        limits |= _given(queue_timeout_s=queue_timeout_s)
+        limits |= _given(queue_timeout_s=queue_timeout_s, after=after, after_ok=after_ok, after_any=after_any)
         body = {"spec": document(spec), **placement, **limits}
         return self._post(Job, "/v1/jobs", body, idempotency_key or new_key())
 
@@ -176,9 +179,11 @@ class Client(AccessCalls, CommandCalls, CronCalls, EventCalls, SchedulingCalls, 
         kind: str | None = None,
         after: int | None = None,
         limit: int | None = None,
+        array: int | None = None,
     ) -> Page[Job]:
         """Jobs, newest first, without those that searches made."""
-        return self._get(Page[Job], "/v1/jobs", _given(state=state, kind=kind, after=after, limit=limit))
+        query = _given(state=state, kind=kind, after=after, limit=limit, array=array)
+        return self._get(Page[Job], "/v1/jobs", query)
 
     def job(self, job_id: int, wait: float | None = None) -> Job:
         """One job. With `wait`, the answer comes when it has finished or after so many seconds (≤ 60)."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
 
-from fleet.client_wire import Connection, given
-from fleet.resources import Node
-from fleet.scheduling_resources import TenantPage, TenantQuota, Usage, Why
+from fleet.agents.protocol import CommandSpec, KernelSpec, NoopSpec
+from fleet.client_wire import Connection, document, given, new_key
+from fleet.resources import Job, Node, Page
+from fleet.scheduling_resources import Array, TenantPage, TenantQuota, Usage, Why
+
+Spec = NoopSpec | KernelSpec | CommandSpec | Mapping[str, Any]
 
 
 class SchedulingCalls(Connection):
@@ -46,3 +50,40 @@ class SchedulingCalls(Connection):
     def usage(self, days: int = 1) -> Usage:
         """Who held what in so many days, today's included (UTC)."""
         return self._get(Usage, "/v1/usage", {"days": days})
+
+    # ---------------------------------------------------------------------------------- arrays, batches
+
+    def submit_array(
+        self, spec: Spec, size: int, parallel: int | None = None, key: str | None = None, **options: Any
+    ) -> Array:
+        """Queue `size` jobs that differ in their index only, at most `parallel` at a time. `options` are those of a
+        job, by the names that the API has."""
+        body = {"spec": document(spec), "size": size, **given(parallel=parallel, **options)}
+        return self._post(Array, "/v1/arrays", body, key or new_key())
+
+    def arrays(self, after: int | None = None, limit: int | None = None) -> Page[Array]:
+        """Arrays, newest first."""
+        return self._get(Page[Array], "/v1/arrays", given(after=after, limit=limit))
+
+    def array(self, array_id: int) -> Array:
+        """One array, with how many of its jobs are in which state."""
+        return self._get(Array, f"/v1/arrays/{array_id}")
+
+    def cancel_array(self, array_id: int) -> Array:
+        """Queue no more of its jobs, and cancel those that have not ended."""
+        return self._post(Array, f"/v1/arrays/{array_id}/cancel")
+
+    def submit_batch(self, jobs: Sequence[Mapping[str, Any]], key: str | None = None) -> list[int]:
+        """Queue many jobs, all or none: each a request as `POST /v1/jobs` takes it. Returns their ids, in order."""
+        body = {"jobs": [{**job, "spec": document(job["spec"])} for job in jobs]}
+        headers = {"Idempotency-Key": key or new_key()}
+        reply = self._send("POST", "/v1/jobs/batch", body=body, headers=headers, repeatable=True)
+        return [int(each) for each in reply.json()["ids"]]
+
+    def clone_job(self, job_id: int) -> Job:
+        """A new job that asks for the same."""
+        return self._post(Job, f"/v1/jobs/{job_id}/clone", key=new_key())
+
+    def retry_job(self, job_id: int) -> Job:
+        """A job that failed or was cancelled, anew."""
+        return self._post(Job, f"/v1/jobs/{job_id}/retry", key=new_key())

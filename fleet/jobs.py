@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet import commands, events, idempotency, kernels, nodes, permissions, quotas, wishes
+from fleet import commands, dependencies, events, idempotency, kernels, nodes, permissions, quotas, wishes
 from fleet.agents.protocol import (
     CommandSpec,
     ConfirmSpec,
@@ -39,12 +40,18 @@ def fire(session: Session, job: Job, event: JobEvent, now: float, **changes: Any
 # ------------------------------------------------------------------------------------------ submitting
 
 
-def submit(
-    session: Session,
+@dataclass(frozen=True)
+class Asked:
+    """A request for a job: its spec, what its row says of it, and the jobs that it waits for, by what of their end."""
+
+    spec: PublicSpec
+    columns: Mapping[str, Any]
+    after: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+
+def asked(
     spec: PublicSpec,
     *,
-    principal: Principal,
-    now: float,
     name: str | None = None,
     priority: int = 0,
     arch: str | None = None,
@@ -55,16 +62,12 @@ def submit(
     preemptible: bool = False,
     queue_timeout_s: float | None = None,
     retry_on: Sequence[str] | None = None,
-    idempotency_key: str | None = None,
-) -> Job:
-    """Queue a job. The same idempotency key and body give the same job; IdempotencyConflict for another body.
-
-    `arch`: only on devices whose architecture begins so; `node`: only on that node (id); InvalidSpec when nothing
-    enrolled is so. `timeout_s` bounds one attempt, `queue_timeout_s` the wait; `max_retries` counts retries after
-    the outcomes in `retry_on`, without which those of the infrastructure count.
-    """
-    permit(principal)
-    asked: dict[str, Any] = {
+    after: Sequence[int] = (),
+    after_ok: Sequence[int] = (),
+    after_any: Sequence[int] = (),
+) -> Asked:
+    """A request in one piece, unchecked; see `submit`."""
+    columns: dict[str, Any] = {
         "name": name,
         "priority": priority,
         "arch": arch,
@@ -76,17 +79,43 @@ def submit(
         "queue_timeout_s": queue_timeout_s,
         "retry_on": sorted(set(retry_on)) if retry_on is not None else None,
     }
-    body = {**asked, "spec": spec.model_dump(mode="json")}
+    if isinstance(spec, CommandSpec):
+        columns["requires"] = commands.requires(spec, columns["requires"])
+    waits = {"after": list(after), "after_ok": list(after_ok), "after_any": list(after_any)}
+    return Asked(spec, columns, {kind: sorted(set(ids)) for kind, ids in waits.items() if ids})
+
+
+def submit(
+    session: Session,
+    spec: PublicSpec,
+    *,
+    principal: Principal,
+    now: float,
+    idempotency_key: str | None = None,
+    **wanted: Any,
+) -> Job:
+    """Queue a job. The same idempotency key and body give the same job; IdempotencyConflict for another body.
+
+    `wanted` is what `asked` takes. `arch`: only on devices whose architecture begins so; `node`: only on that node
+    (id); InvalidSpec when nothing enrolled is so. `timeout_s` bounds one attempt, `queue_timeout_s` the wait;
+    `max_retries` counts retries after the outcomes in `retry_on`, without which those of the infrastructure count.
+    """
+    permit(principal)
+    request = asked(spec, **wanted)
+    body = {**request.columns, **request.after, "spec": spec.model_dump(mode="json")}
     earlier = idempotency.earlier(session, principal, "job", idempotency_key, body)
     if earlier is not None:
         return get(session, earlier)
-    if isinstance(spec, CommandSpec):
-        asked["requires"] = commands.requires(spec, asked["requires"])
-    _check(session, spec, asked, principal.tenant)
+    check(session, request, principal.tenant)
+    dependencies.check(session, request.after, principal.tenant)
     quotas.admit(session, principal.tenant, 1)
-    job = insert(session, spec, tenant=principal.tenant, created_by=str(principal), now=now, **asked)
+    job = insert(
+        session, spec, tenant=principal.tenant, created_by=str(principal), now=now, **request.columns
+    )
+    dependencies.block(session, job, request.after, now)
     idempotency.remember(session, principal, "job", idempotency_key, body, job.id, now)
-    events.audit(session, principal, "job.submit", f"job:{job.id}", {"kind": job.kind, "name": name}, now)
+    data = {"kind": job.kind, "name": job.name}
+    events.audit(session, principal, "job.submit", f"job:{job.id}", data, now)
     return job
 
 
@@ -95,16 +124,18 @@ def permit(principal: Principal) -> None:
     permissions.require(principal, permissions.Permission.WORK)
 
 
-def _check(session: Session, spec: PublicSpec, asked: dict[str, Any], tenant: str) -> None:
-    if not 0 < asked["timeout_s"] <= 86_400:
-        raise InvalidSpec("timeout_s", f"{asked['timeout_s']} must be above 0 and at most 86400 seconds")
-    if not 0 <= asked["max_retries"] <= 10:
-        raise InvalidSpec("max_retries", f"{asked['max_retries']} must be from 0 to 10")
-    if not -100 <= asked["priority"] <= 100:
-        raise InvalidSpec("priority", f"{asked['priority']} must be from -100 to 100")
-    if asked["node_id"] is not None and asked["requires"].get("ranks", 1) > 1:
+def check(session: Session, request: Asked, tenant: str) -> None:
+    """InvalidSpec for what cannot be."""
+    columns, spec = request.columns, request.spec
+    if not 0 < columns["timeout_s"] <= 86_400:
+        raise InvalidSpec("timeout_s", f"{columns['timeout_s']} must be above 0 and at most 86400 seconds")
+    if not 0 <= columns["max_retries"] <= 10:
+        raise InvalidSpec("max_retries", f"{columns['max_retries']} must be from 0 to 10")
+    if not -100 <= columns["priority"] <= 100:
+        raise InvalidSpec("priority", f"{columns['priority']} must be from -100 to 100")
+    if columns["node_id"] is not None and columns["requires"].get("ranks", 1) > 1:
         raise InvalidSpec("node", "one node cannot hold a gang: leave out node, or requirements.ranks")
-    nodes.check_wanted(session, asked["arch"], asked["node_id"])
+    nodes.check_wanted(session, columns["arch"], columns["node_id"])
     if isinstance(spec, KernelSpec):
         kernels.check(session, spec.kernel, "spec.kernel")
         if spec.tuned is not None:
@@ -113,8 +144,22 @@ def _check(session: Session, spec: PublicSpec, asked: dict[str, Any], tenant: st
         commands.check(session, spec, tenant)
 
 
-def insert(
-    session: Session,
+def insert(session: Session, spec: Spec, *, now: float, **columns: Any) -> Job:
+    """A queued job's row and event, unchecked: for `submit` and for searches. `columns` are what `row` takes."""
+    (job,) = insert_all(session, [row(spec, now=now, **columns)], now)
+    return job
+
+
+def insert_all(session: Session, rows: Sequence[Job], now: float) -> Sequence[Job]:
+    """The rows of queued jobs and their events, in a few statements for all."""
+    session.add_all(rows)
+    session.flush()
+    for job in rows:
+        events.append(session, "job.queued", f"job:{job.id}", {"kind": job.kind}, now)
+    return rows
+
+
+def row(
     spec: Spec,
     *,
     tenant: str,
@@ -131,11 +176,11 @@ def insert(
     requires: Mapping[str, Any] | None = None,
     **limits: Any,
 ) -> Job:
-    """A queued job's row and event, unchecked: for `submit` and for searches. `limits` are further columns."""
+    """A queued job that is not in the database yet. `limits` are further columns."""
     threads = getattr(spec, "threads", 1)
-    asked = dict(requires or {})
-    needs = wishes.needs(spec.kind, asked, arch=arch, target_id=target_id, node_id=node_id, threads=threads)
-    job = Job(
+    offered = dict(requires or {})
+    needs = wishes.needs(spec.kind, offered, arch=arch, target_id=target_id, node_id=node_id, threads=threads)
+    return Job(
         tenant=tenant,
         kind=spec.kind,
         name=name,
@@ -154,14 +199,10 @@ def insert(
         round=search.round if search else None,
         created_by=created_by,
         created_at=now,
-        requires=asked,
+        requires=offered,
         ranks=needs.ranks,
         **limits,
     )
-    session.add(job)
-    session.flush()
-    events.append(session, "job.queued", f"job:{job.id}", {"kind": job.kind}, now)
-    return job
 
 
 # --------------------------------------------------------------------------------------------- reading
@@ -190,9 +231,12 @@ def page(
     after: int | None = None,
     limit: int = 50,
     tenant: str | None = None,
+    array: int | None = None,
 ) -> Sequence[Job]:
     """Jobs (of one tenant), newest first, with ids below the cursor `after`; a search's own only when asked by kind."""
     query = select(Job).order_by(Job.id.desc()).limit(limit)
+    if array is not None:
+        query = query.where(Job.array_id == array)
     query = query.where(Job.search_id.is_(None) if kind is None else Job.kind == kind)
     if tenant is not None:
         query = query.where(Job.tenant == tenant)

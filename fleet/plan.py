@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from fleet import forecast
+from fleet import blocking, forecast
 from fleet.advance import SearchView, Start, Step, advance
 from fleet.agents.protocol import Outcome
+from fleet.blocking import ArrayView, Blocked, Make, Unblock
 from fleet.confirming import ClaimView, ConfirmingStep, confirming
 from fleet.lifecycle import AttemptState, NodeState, SearchState
 from fleet.order import Account, Overdue, Waiting
@@ -66,6 +67,8 @@ class Snapshot:
     running: tuple[Running, ...] = ()
     accounts: Mapping[str, Account] = field(default_factory=dict)
     overdue: tuple[Overdue, ...] = ()
+    blocked: tuple[Blocked, ...] = ()
+    arrays: tuple[ArrayView, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,13 @@ class Plan:
     delays: tuple[Delay, ...] = ()
     preemptions: tuple[Preemption, ...] = ()
     overdue: tuple[Overdue, ...] = ()
+    unblocked: tuple[Unblock, ...] = ()
+    made: tuple[Make, ...] = ()
 
     @property
     def frees_or_makes_work(self) -> bool:
         """True when there may be something to place right after this plan is written."""
-        return bool(self.ends or self.steps or self.confirmations)
+        return bool(self.ends or self.steps or self.confirmations or self.unblocked or self.made)
 
 
 def plan(snapshot: Snapshot, now: float) -> Plan:
@@ -129,6 +134,8 @@ def plan(snapshot: Snapshot, now: float) -> Plan:
         delays=delays,
         preemptions=tuple(made.preemptions),
         overdue=snapshot.overdue,
+        unblocked=blocking.unblocked(snapshot.blocked),
+        made=blocking.made(snapshot.arrays),
     )
 
 

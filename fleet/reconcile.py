@@ -13,7 +13,20 @@ from functools import partial
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from fleet import artifacts, confirmations, db, events, jobs, leases, nodes, rounds, settling, snapshot
+from fleet import (
+    arrays,
+    artifacts,
+    confirmations,
+    db,
+    dependencies,
+    events,
+    jobs,
+    leases,
+    nodes,
+    rounds,
+    settling,
+    snapshot,
+)
 from fleet.blobs import Blobs
 from fleet.errors import InvalidTransition, StaleWrite
 from fleet.firing import amend
@@ -101,6 +114,8 @@ def _actions(decided: Plan, blobs: Blobs, now: float) -> Iterator[Action]:
     for each in decided.steps:
         yield partial(rounds.apply, step=each, kept=artifacts.keep(blobs, each), now=now)
     yield from (partial(confirmations.apply, step=each, now=now) for each in decided.confirmations)
+    yield from (partial(dependencies.apply, unblock=each, now=now) for each in decided.unblocked)
+    yield from (partial(arrays.apply, make=each, now=now) for each in decided.made)
     yield from (partial(_give_up, late=each, now=now) for each in decided.overdue)
     yield from (partial(_preempt, preemption=each, now=now) for each in decided.preemptions)
     yield from (partial(leases.grant, placement=each, now=now) for each in decided.placements)

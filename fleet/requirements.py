@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any
 
 from fleet import dialects
@@ -59,17 +60,22 @@ class Needs:
 
     def asked(self) -> dict[str, Any]:
         """The requirements that were given, by name; what is as usual is left out."""
-        newer = [each for each in fields(self) if each.name not in _OLDER]
-        found = {each.name: getattr(self, each.name) for each in newer}
+        found = ((name, getattr(self, name), default) for name, default in _newer())
         return {
-            each.name: list(value) if isinstance(value, tuple) else value
-            for each in newer
-            if (value := found[each.name]) != each.default
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value, default in found
+            if value != default
         }
 
     def lifted(self, requirement: str) -> Needs:
         """The same without this requirement."""
         return replace(self, **_LIFTED[requirement])
+
+
+@cache
+def _newer() -> tuple[tuple[str, Any], ...]:
+    """The fields that jobs have not always had, with what they are as usual."""
+    return tuple((each.name, each.default) for each in fields(Needs) if each.name not in _OLDER)
 
 
 _LIFTED: dict[str, dict[str, Any]] = {

@@ -118,3 +118,21 @@ class Usage(Resource):
     until: Timestamp
     tenants: list[UsageRow]
     nodes: list[UsageNode] = Field(description="for the tenant that the machines belong to")
+
+
+class Array(Resource):
+    """Many jobs that differ in their index only."""
+
+    id: int
+    name: str | None = None
+    size: int
+    parallel: int = Field(description="at most so many at a time")
+    states: dict[str, int] = Field(description="how many of its jobs are in which state")
+    unmade: int = Field(description="how many have yet to be queued")
+    created_at: Timestamp
+    cancelled_at: Timestamp | None = None
+
+    @property
+    def finished(self) -> bool:
+        """True when all of its jobs have ended."""
+        return not self.unmade and set(self.states) <= {"succeeded", "failed", "cancelled"}

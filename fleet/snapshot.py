@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
-from fleet import confirmations, documents, holdings, jobs, kernels, queue
+from fleet import arrays, confirmations, dependencies, documents, holdings, jobs, kernels, queue
 from fleet.advance import RoundView, SearchView, StepJob
 from fleet.agents.protocol import (
     CandidateRef,
@@ -40,6 +40,8 @@ def load(session: Session, blobs: Blobs, now: float, timings: Timings, up_since:
         running=holdings.running(session, leases, now),
         accounts=holdings.accounts(session, leases, now),
         overdue=queue.overdue(session, now),
+        blocked=dependencies.ready(session),
+        arrays=arrays.views(session),
         searches=_searches(session, blobs),
         limits=Limits(timings.lease_s, timings.grace_s),
         up_since=up_since,

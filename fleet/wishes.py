@@ -74,24 +74,24 @@ def needs(
     threads: int = 1,
 ) -> Needs:
     """A job's needs from its row: its columns, and what `Requirements.stored` gave."""
-    wanted = Requirements.model_construct(**requires)
+    found = requires.get
     return Needs(
         JobKind(kind),
         arch,
         target_id,
         node_id,
         threads,
-        slots=wanted.cpus,
-        gpus=wanted.gpus,
-        gpu_arch=wanted.gpu_arch,
-        gpu_memory_bytes=wanted.gpu_memory_bytes,
-        gpu_vendor=wanted.gpu_vendor,
-        gpu_driver=wanted.gpu_driver,
-        whole_node=wanted.whole_node,
-        alone=wanted.exclusive or "",
-        labels=tuple(sorted(f"{key}={value}" for key, value in wanted.labels.items())),
-        anti_labels=tuple(sorted(wanted.anti_labels)),
-        rack=wanted.rack,
-        trust=wanted.trust,
-        ranks=wanted.ranks,
+        slots=found("cpus", 1),
+        gpus=found("gpus", 0),
+        gpu_arch=found("gpu_arch"),
+        gpu_memory_bytes=found("gpu_memory_bytes", 0),
+        gpu_vendor=found("gpu_vendor"),
+        gpu_driver=found("gpu_driver"),
+        whole_node=found("whole_node", False),
+        alone=found("exclusive") or "",
+        labels=tuple(sorted(f"{key}={value}" for key, value in found("labels", {}).items())),
+        anti_labels=tuple(sorted(found("anti_labels", ()))),
+        rack=found("rack"),
+        trust=found("trust"),
+        ranks=found("ranks", 1),
     )

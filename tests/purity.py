@@ -20,6 +20,7 @@ PURE = (
     "fleet/updating.py",
     "fleet/occupancy.py",
     "fleet/order.py",
+    "fleet/blocking.py",
     "fleet/forecast.py",
     "fleet/why.py",
     "fleet/placement.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from pydantic import Field, StrictBool, StrictFloat, StrictInt
@@ -12,18 +12,19 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt
 from api.auth import Reader, Writer
 from api.body import StrictRoute
 from api.deps import IdempotencyKey, Parts, PartsDep, Reading, WaitQuery, Writing
-from api.pages import PageDep, RowId, next_cursor
+from api.pages import LARGEST_ID, PageDep, RowId, next_cursor
 from api.routes.attempts import attempt_resources
 from api.routing import Router
 from api.schemas import Request, problems
 from api.waits import job_key
-from fleet import jobs, models, nodes
+from fleet import batches, jobs, models, nodes
 from fleet.agents.protocol import JobKind, Name, Positive, PublicSpec
 from fleet.db import Session, now
 from fleet.lifecycle import HOLDING, JOB, JobState
-from fleet.resources import Attempt, Job, Page
+from fleet.resources import Attempt, Job, Page, Resource
 from fleet.wishes import Requirements
 
+JobIds = list[Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)]]
 RetriedOutcome = Literal["failed", "timed_out", "infra_failed", "node_lost", "device_wedged"]
 router = Router(
     prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
@@ -56,20 +57,70 @@ class JobRequest(Request):
     )
 
 
+class WaitingRequest(JobRequest):
+    """A job that may wait for others."""
+
+    after_ok: JobIds = Field(default_factory=list, max_length=64, description="jobs that must succeed first")
+    after_any: JobIds = Field(default_factory=list, max_length=64, description="jobs that must end first")
+    after: JobIds = Field(default_factory=list, max_length=64, description="jobs that must begin first")
+
+
 @router.post("", status_code=201, summary="Submit a job", responses=problems(409, 413, 415))
-def submit_job(principal: Writer, session: Writing, request: JobRequest, key: IdempotencyKey = None) -> Job:
-    """It is queued until a node has room. The same Idempotency-Key with the same body gives the same job."""
+def submit_job(
+    principal: Writer, session: Writing, request: WaitingRequest, key: IdempotencyKey = None
+) -> Job:
+    """It is queued until a node has room; blocked while it waits for others. The same Idempotency-Key with the same
+    body gives the same job."""
+    wanted = options(session, request)
     job = jobs.submit(
-        session,
-        request.spec,
-        principal=principal,
-        now=now(session),
-        idempotency_key=key,
-        node=nodes.named(session, request.node) if isinstance(request.node, str) else request.node,
-        requirements=request.requirements,
-        **request.model_dump(exclude={"spec", "node", "requirements"}),
+        session, request.spec, principal=principal, now=now(session), idempotency_key=key, **wanted
     )
     return job_resource(session, job)
+
+
+def options(session: Session, request: JobRequest) -> dict[str, Any]:
+    """What a request asks for besides its spec, as `fleet.jobs.asked` takes it."""
+    node = nodes.named(session, request.node) if isinstance(request.node, str) else request.node
+    rest = request.model_dump(exclude={"spec", "node", "requirements", "size", "parallel"})
+    return {"node": node, "requirements": request.requirements, **rest}
+
+
+class BatchRequest(Request):
+    """Many jobs at once, all or none."""
+
+    jobs: list[WaitingRequest] = Field(min_length=1, max_length=batches.MOST)
+
+
+class Batch(Resource):
+    """The ids of what was submitted, in its order."""
+
+    ids: list[int]
+
+
+@router.post("/batch", status_code=201, summary="Submit many jobs", responses=problems(409, 413, 415))
+def submit_batch(
+    principal: Writer, session: Writing, request: BatchRequest, key: IdempotencyKey = None
+) -> Batch:
+    """All of them or none, in one transaction."""
+    asked = [jobs.asked(each.spec, **options(session, each)) for each in request.jobs]
+    ids = batches.submit(session, asked, principal=principal, now=now(session), idempotency_key=key)
+    return Batch(ids=list(ids))
+
+
+@router.post(
+    "/{job_id}/clone", status_code=201, summary="Submit a job again as it was", responses=problems(404, 409)
+)
+def clone_job(principal: Writer, session: Writing, job_id: RowId, key: IdempotencyKey = None) -> Job:
+    """A new job that asks for the same."""
+    return job_resource(session, batches.clone(session, job_id, principal, now(session), key))
+
+
+@router.post(
+    "/{job_id}/retry", status_code=201, summary="Try a job that failed again", responses=problems(404, 409)
+)
+def retry_job(principal: Writer, session: Writing, job_id: RowId, key: IdempotencyKey = None) -> Job:
+    """A new job, for what has ended stays as it is. Only of one that failed or was cancelled."""
+    return job_resource(session, batches.retry(session, job_id, principal, now(session), key))
 
 
 @router.get("", summary="List jobs, newest first")
@@ -81,9 +132,10 @@ def list_jobs(
     kind: Annotated[
         JobKind | None, Query(description="only this kind; also those that searches made")
     ] = None,
+    array: Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="only of this array")] = None,
 ) -> Page[Job]:
     """Without the jobs that searches made, unless asked for by their kind."""
-    rows = jobs.page(session, state, kind, page.after, page.limit, principal.tenant)
+    rows = jobs.page(session, state, kind, page.after, page.limit, principal.tenant, array)
     return Page(items=_job_resources(session, rows), next=next_cursor(rows, page))
 
 

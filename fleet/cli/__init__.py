@@ -6,6 +6,7 @@ import typer
 
 from fleet.cli import (
     access,
+    arrays,
     commands,
     crons,
     jobs,
@@ -26,6 +27,7 @@ app = typer.Typer(no_args_is_help=True)
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(racks.app, name="racks")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(arrays.app, name="arrays")
 app.add_typer(crons.app, name="crons")
 app.add_typer(searches.app, name="searches")
 app.add_typer(kernels.app, name="kernels")

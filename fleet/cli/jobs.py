@@ -14,10 +14,30 @@ from rich.text import Text
 from fleet.cli import tables, waiting
 from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, connected, stderr
 from fleet.cli.durations import WaitTimeout, duration, positive
-from fleet.cli.kernel_arguments import Arch, Dtype, Key, Shape, Threads, kernel, read_spec, schedule_argument
+from fleet.cli.kernel_arguments import (
+    Arch,
+    Dtype,
+    Key,
+    Shape,
+    Threads,
+    kernel,
+    read_list,
+    read_spec,
+    schedule_argument,
+)
 from fleet.cli.nodes import find_node
 from fleet.cli.printing import exit_by_state, patiently, show, show_page
-from fleet.cli.requirements import Gpus, Preemptible, Ranks, Require, RetryOn, requirements
+from fleet.cli.requirements import (
+    AfterAny,
+    AfterOk,
+    AfterStart,
+    Gpus,
+    Preemptible,
+    Ranks,
+    Require,
+    RetryOn,
+    requirements,
+)
 from fleet.cli.text import printable
 from fleet.client import Client
 from fleet.resources import Job
@@ -66,6 +86,9 @@ def submit_job(
     ranks: Ranks = None,
     preemptible: Preemptible = False,
     retry_on: RetryOn = None,
+    after: AfterStart = None,
+    after_ok: AfterOk = None,
+    after_any: AfterAny = None,
     queue_timeout_s: Annotated[
         float | None,
         typer.Option(
@@ -101,6 +124,9 @@ def submit_job(
             preemptible=preemptible or None,
             queue_timeout_s=queue_timeout_s,
             retry_on=retry_on,
+            after=after,
+            after_ok=after_ok,
+            after_any=after_any,
             idempotency_key=key,
         )
         if waited := wait or wait_timeout is not None:
@@ -178,3 +204,36 @@ def cancel_job(job: JobId, as_json: AsJson = False, url: Url = None, token_file:
     with connected(url, token_file) as client:
         changed = client.cancel_job(job)
     show(changed, Text(f"job {changed.id} is {changed.state}"), as_json)
+
+
+@app.command("clone")
+def clone_job(job: JobId, as_json: AsJson = False, url: Url = None, token_file: TokenFile = None) -> None:
+    """Submit a job again, as it was asked for."""
+    with connected(url, token_file) as client:
+        found = client.clone_job(job)
+    show(found, Text(f"job {found.id} is {found.state}, as job {job} was asked for"), as_json)
+
+
+@app.command("retry")
+def retry_job(job: JobId, as_json: AsJson = False, url: Url = None, token_file: TokenFile = None) -> None:
+    """Try a job that failed or was cancelled again; it is a new one."""
+    with connected(url, token_file) as client:
+        found = client.retry_job(job)
+    show(found, Text(f"job {found.id} is {found.state}, in place of job {job}"), as_json)
+
+
+@app.command("batch")
+def submit_batch(
+    file: Annotated[
+        Path, typer.Argument(help="A JSON list of requests, as POST /v1/jobs takes; - reads stdin.")
+    ],
+    key: Key = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Submit up to 10,000 jobs at once, all or none."""
+    with connected(url, token_file) as client:
+        requests = read_list(file)
+        ids = client.submit_batch(requests, key)
+    show({"ids": ids}, Text(f"{len(ids)} jobs are queued: {ids[0]} to {ids[-1]}"), as_json)

@@ -76,6 +76,14 @@ def read_spec(path: Path) -> dict[str, Any]:
     return document
 
 
+def read_list(path: Path) -> list[dict[str, Any]]:
+    """Requests for jobs. Raises Usage."""
+    document = read_json(path, "batch")
+    if not isinstance(document, list) or not document or not all("spec" in each for each in document):
+        raise Usage(f'{path}: a batch is a JSON list of requests such as {{"spec": {{"kind": "noop"}}}}')
+    return document
+
+
 def _parsed(content: str, where: str) -> Any:
     try:
         return json.loads(content, parse_constant=_number, parse_float=_number)

@@ -37,6 +37,16 @@ RetryOn = Annotated[
     typer.Option(help="Tries again after: failed, timed_out, infra_failed, node_lost, device_wedged."),
 ]
 
+AfterOk = Annotated[
+    list[int] | None, typer.Option(min=1, metavar="JOB", help="Only when that job has succeeded.")
+]
+AfterAny = Annotated[
+    list[int] | None, typer.Option(min=1, metavar="JOB", help="Only when that job has ended, somehow.")
+]
+AfterStart = Annotated[
+    list[int] | None, typer.Option("--after", min=1, metavar="JOB", help="Only when that job has begun.")
+]
+
 
 def requirements(given: Iterable[str], gpus: int | None, ranks: int | None) -> dict[str, Any]:
     """The options as the API takes them. Raises Usage for a key that there is not, or no number where one is due."""

@@ -32,6 +32,7 @@ OWNED = {
     "{token_id}": "token",
     "{name}": "person",
     "{cron_id}": "cron",
+    "{array_id}": "array",
     "{webhook_id}": "webhook",
     "{delivery_id}": "delivery",
 }
@@ -69,6 +70,7 @@ def ours(http: TestClient, client: Client) -> dict[str, object]:
         "person": "ann",
         "webhook": (webhook := client.add_webhook("chat", "https://93.184.216.34/", ["*"])).id,
         "delivery": client.test_webhook(webhook.id).id,
+        "array": client.submit_array({"kind": "noop"}, 2).id,
         "cron": client.add_cron("nightly", "@daily", NOOP).id,
     }
 

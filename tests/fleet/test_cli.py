@@ -390,6 +390,8 @@ def test_every_verb_prints_one_json_document(
     (settings.releases / "1.0.0" / "SHA256SUMS").write_text("")
     spec = tmp_path / "noop.json"
     spec.write_text('{"kind": "noop"}')
+    batch = tmp_path / "batch.json"
+    batch.write_text('[{"spec": {"kind": "noop"}}, {"spec": {"kind": "noop"}, "after_ok": [2]}]')
     public = tmp_path / "alice.pub"
     public.write_text(f"{public_key(1).line} alice@laptop")
     secret = client.join_token().secret
@@ -399,7 +401,11 @@ def test_every_verb_prints_one_json_document(
     printed = {}
     for line in FOR_SCRIPTS:
         result = run(
-            *line.replace("NOOP.json", str(spec)).replace("ALICE.pub", str(public)).split(), "--json"
+            *line.replace("NOOP.json", str(spec))
+            .replace("BATCH.json", str(batch))
+            .replace("ALICE.pub", str(public))
+            .split(),
+            "--json",
         )
         assert result.exit_code == 0, (line, result.output)
         printed[line] = json.loads(result.stdout)
