@@ -127,7 +127,7 @@ class SimulatedDrive:
         self.used_ratio += elapsed_s * (1e-4 if worn else 1e-10)
         if worn:
             self.used_ratio = max(self.used_ratio, 0.93)
-            self.spare_ratio = max(0.04, self.spare_ratio - 0.01 * elapsed_s)
+            self.spare_ratio = max(0.04, min(self.spare_ratio, 0.3) - 0.02 * elapsed_s)
             self.media_errors += elapsed_s / 20.0
         self.written_bytes += (2e6 + 4e8 * work) * elapsed_s
         self.read_bytes += (1e6 + 9e8 * work) * elapsed_s

@@ -98,7 +98,7 @@ class Work:
 
 def devices_of(spec: AttemptSpec) -> Sequence[str]:
     """The devices that an attempt holds, by name."""
-    return (spec.device,)
+    return (spec.device, *spec.gpus)
 
 
 def lost_gpus_of(spec: AttemptSpec) -> frozenset[str]:
