@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 Kind = Literal["gauge", "counter"]
 # Values of the label `reason`, of which a vendor has some.
 THROTTLE_REASONS = (
-    *("sw_power_cap", "hw_power_brake", "hw_slowdown", "sw_thermal", "hw_thermal", "sync_boost"),
+    *("power_cap", "power_brake", "hw_slowdown", "sw_thermal", "hw_thermal", "sync_boost"),
     *("current", "other"),
 )
 

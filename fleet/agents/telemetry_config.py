@@ -12,8 +12,8 @@ remote = ["-I", "lanplus", "-H", "10.0.3.7", "-U", "reader", "-f", "/etc/tinyfle
 name = "rack-3-a"
 host = "10.0.3.9"
 community_file = "/etc/tinyfleet/pdu.community"
-profile = "apc"                         # or points = [{ oid = "1.3…", metric = "power_watts", scale = 1, of = "outlet 7" }]
-node = "input"                          # the part that feeds this node alone
+profile = "apc"                         # or points = [{ oid = "1.3…", metric = "power_watts", scale = 1, input = "outlet 7" }]
+node = "input"                          # the input or outlet that feeds this node alone
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _outlet(table: Mapping[str, Any], place: int) -> Outlet:
 
 def _point(table: Mapping[str, Any], where: str) -> Point:
     where = f"{where}, points"
-    _known(table, where, ("oid", "metric", "scale", "of"))
+    _known(table, where, ("oid", "metric", "scale", "input"))
     oid, metric, scale = _text(table, "oid", where), _text(table, "metric", where), table.get("scale", 1)
     numbers = oid.strip(".").split(".")
     if len(numbers) < 2 or not all(each.isdecimal() for each in numbers):
@@ -115,7 +115,7 @@ def _point(table: Mapping[str, Any], where: str) -> Point:
         raise BadConfig(
             f"{where}: scale is {scale!r}; give what to multiply the PDU's number by, more than 0"
         )
-    return Point(oid.strip("."), metric, float(scale), _text(table, "of", where))
+    return Point(oid.strip("."), metric, float(scale), _text(table, "input", where))
 
 
 def _known(table: Any, where: str, names: tuple[str, ...]) -> None:

@@ -39,7 +39,7 @@ _THROTTLERS = {3: 112}  # the bits that mean the same on all chips
 _LINKS = {4: 104, 5: 184}  # 8 links: KiB read, then KiB written
 # Bits of those throttlers.
 _REASONS = {
-    "sw_power_cap": 0xFFFF,
+    "power_cap": 0xFFFF,
     "current": 0xFFFF << 16,
     "hw_thermal": 0xFF_FFFF << 32,
     "other": 0xFF << 56,

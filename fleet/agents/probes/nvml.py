@@ -16,12 +16,12 @@ from fleet.agents.samples import Readings, Sample, joined, labels
 _LACKING = frozenset({2, 3, 4, 6, 13, 21, 25, 26})
 # Bits of the clocks' event reasons; idle and a user's own clock settings hold nothing back.
 _REASONS = {
-    "sw_power_cap": 4,
+    "power_cap": 4,
     "hw_slowdown": 8,
     "sync_boost": 16,
     "sw_thermal": 32,
     "hw_thermal": 64,
-    "hw_power_brake": 128,
+    "power_brake": 128,
 }
 _CLOCKS = {"graphics": 0, "sm": 1, "memory": 2, "video": 3}
 _POWER_INSTANT = 186
@@ -217,7 +217,7 @@ def samples(device: Device, facts: Facts) -> list[Sample]:
     readings.add("fleet_gpu_busy_ratio", own, facts["busy"], 0.01)
     readings.add("fleet_gpu_memory_used_bytes", own, facts["used"])
     readings.add("fleet_gpu_memory_total_bytes", own, facts["total"])
-    readings.add("fleet_gpu_temperature_celsius", joined(own, sensor="core"), facts["temperature"])
+    readings.add("fleet_gpu_temperature_celsius", joined(own, sensor="gpu"), facts["temperature"])
     readings.add("fleet_gpu_fan_ratio", own, facts["fan"], 0.01)
     for domain in _CLOCKS:
         readings.add("fleet_gpu_clock_hertz", joined(own, domain=domain), facts[f"clock {domain}"], 1e6)

@@ -13,12 +13,12 @@ _TIMEOUT_S = 6.0
 
 
 class Point(NamedTuple):
-    """One value of a PDU: where it is, what it is (of METRICS), by what to multiply it, and of which part it is."""
+    """One value of a PDU: where it is, what it is (of METRICS), by what to multiply it, and of which input or outlet it is."""
 
     oid: str
     metric: str
     scale: float
-    of: str
+    input: str
 
 
 class Outlet(NamedTuple):
@@ -29,7 +29,7 @@ class Outlet(NamedTuple):
     community: str
     points: tuple[Point, ...]
     port: int = 161
-    node: str = ""  # the part whose power is this node's
+    node: str = ""  # the input or outlet whose power is this node's
 
 
 _APC = "1.3.6.1.4.1.318.1.1.26"
@@ -77,7 +77,9 @@ def parse(outlet: Outlet, values: dict[str, snmp.Value]) -> list[Sample]:
             value = int(value) if value.strip().isdigit() else None
         if value is None or value < 0:
             continue
-        readings.add(f"fleet_pdu_{point.metric}", labels(pdu=outlet.name, of=point.of), value, point.scale)
-        if point.metric == "power_watts" and point.of == outlet.node:
+        readings.add(
+            f"fleet_pdu_{point.metric}", labels(pdu=outlet.name, input=point.input), value, point.scale
+        )
+        if point.metric == "power_watts" and point.input == outlet.node:
             readings.add("fleet_node_power_watts", labels(source="pdu"), value, point.scale)
     return readings.samples

@@ -207,8 +207,8 @@ def test_one_gpu_that_never_answers_costs_its_own_series(
         lambda: values(far_end.expositions[-1]).get("collector_timeouts_total collector=nvml") == 1,
         "the read that hangs counted",
     )
-    assert "gpu_temperature_celsius gpu=0 sensor=core" not in values(far_end.expositions[-1])
-    assert seen(far_end, "gpu_temperature_celsius gpu=1 sensor=core") == 61
+    assert "gpu_temperature_celsius gpu=0 sensor=gpu" not in values(far_end.expositions[-1])
+    assert seen(far_end, "gpu_temperature_celsius gpu=1 sensor=gpu") == 61
 
 
 def test_it_is_served_on_a_local_port_too(far_end: FarEnd, measure: Measure) -> None:

@@ -29,7 +29,7 @@ name = "b"
 host = "10.0.3.10"
 port = 1161
 community_file = "{community}"
-points = [{{ oid = ".1.3.6.1", metric = "power_watts", scale = 0.1, of = "outlet 7" }}]
+points = [{{ oid = ".1.3.6.1", metric = "power_watts", scale = 0.1, input = "outlet 7" }}]
 """
 
 
@@ -81,13 +81,16 @@ PDU = '[[pdu]]\nname = "a"\nhost = "h"\ncommunity_file = "{community}"\n'
             PDU.replace("{community}", "/nonexistent") + 'profile = "apc"',
             "community_file /nonexistent cannot be read",
         ),
-        (PDU + 'points = [{ oid = "x.y", metric = "power_watts", of = "a" }]', "oid is 'x.y'"),
+        (PDU + 'points = [{ oid = "x.y", metric = "power_watts", input = "a" }]', "oid is 'x.y'"),
         (
-            PDU + 'points = [{ oid = "1.3", metric = "watts", of = "a" }]',
+            PDU + 'points = [{ oid = "1.3", metric = "watts", input = "a" }]',
             "metric is 'watts'; there are current",
         ),
-        (PDU + 'points = [{ oid = "1.3", metric = "power_watts", scale = 0, of = "a" }]', "scale is 0; give"),
-        (PDU + 'points = [{ oid = "1.3", metric = "power_watts" }]', "points: of is None"),
+        (
+            PDU + 'points = [{ oid = "1.3", metric = "power_watts", scale = 0, input = "a" }]',
+            "scale is 0; give",
+        ),
+        (PDU + 'points = [{ oid = "1.3", metric = "power_watts" }]', "points: input is None"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, said: str, community: Path) -> None:

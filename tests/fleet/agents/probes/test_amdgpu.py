@@ -35,7 +35,7 @@ def test_a_radeon_says_all_that_its_driver_knows(tmp_path: Path) -> None:
     assert value(found, "gpu_clock_hertz", domain="graphics") == 2996e6
     assert value(found, "gpu_fan_ratio") == pytest.approx(0.5014, abs=1e-4)
     assert value(found, "gpu_throttled", reason="hw_thermal") == 1
-    assert value(found, "gpu_throttled", reason="sw_power_cap") == 0
+    assert value(found, "gpu_throttled", reason="power_cap") == 0
     info = sample(found, "gpu_info")
     assert 'gpu="0",uuid="5a3c7b21d94e0000",vendor="amd"' in info.labels
     assert 'pci_address="0000:03:00.0"' in info.labels
@@ -94,7 +94,7 @@ def test_time_under_throttling_adds_up(tmp_path: Path) -> None:
     now[0] = 102.0
     found = probe.read("card0")
     assert value(found, "gpu_throttle_seconds_total", reason="hw_thermal") == 2
-    assert value(found, "gpu_throttle_seconds_total", reason="sw_power_cap") == 0
+    assert value(found, "gpu_throttle_seconds_total", reason="power_cap") == 0
     (card / "gpu_metrics").write_bytes(box.metrics_13(throttlers=0))
     now[0] = 110.0
     assert value(probe.read("card0"), "gpu_throttle_seconds_total", reason="hw_thermal") == 2

@@ -113,9 +113,9 @@ def test_a_pdu_is_read_in_its_makers_units(tmp_path: Path) -> None:
         probe = Pdu([outlet, outlet._replace(name="b", community="wrong")])
         assert probe.parts() == ("a", "b")
         found = probe.read("a")
-    assert value(found, "pdu_power_watts", pdu="a", of="input") == 5120
-    assert value(found, "pdu_energy_joules_total", of="input") == pytest.approx(12345.6 * 3.6e6)
-    assert value(found, "pdu_current_amperes", of="L1") == pytest.approx(21.3)
+    assert value(found, "pdu_power_watts", pdu="a", input="input") == 5120
+    assert value(found, "pdu_energy_joules_total", input="input") == pytest.approx(12345.6 * 3.6e6)
+    assert value(found, "pdu_current_amperes", input="L1") == pytest.approx(21.3)
     assert value(found, "node_power_watts", source="pdu") == 5120
     assert not [each for each in found if "voltage" in each.name], "-1 means that it does not measure it"
 
@@ -162,7 +162,7 @@ def test_a_pdu_may_say_numbers_as_texts() -> None:
         (Point("1.2", "power_watts", 1.0, "outlet 7"), Point("1.3", "voltage_volts", 0.1, "L1")),
     )
     found = parse(outlet, {"1.2": b" 340 ", "1.3": b"n/a"})
-    assert [(each.value, each.labels) for each in found] == [(340, 'pdu="a",of="outlet 7"')]
+    assert [(each.value, each.labels) for each in found] == [(340, 'pdu="a",input="outlet 7"')]
 
 
 def rapl(root: Path, package: str, core: str = "50") -> None:

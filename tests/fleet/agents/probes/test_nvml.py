@@ -60,9 +60,9 @@ def test_a_gpu_says_what_it_does_now(driver: Driver) -> None:
     assert value(found, "gpu_power_watts") == 150
     assert value(found, "gpu_busy_ratio") == 0.31
     assert value(found, "gpu_clock_hertz", domain="sm") == 1395e6
-    assert value(found, "gpu_throttled", reason="sw_power_cap") == 1
+    assert value(found, "gpu_throttled", reason="power_cap") == 1
     assert value(found, "gpu_throttled", reason="hw_thermal") == 1
-    assert value(found, "gpu_throttled", reason="hw_power_brake") == 0
+    assert value(found, "gpu_throttled", reason="power_brake") == 0
     info = sample(found, "gpu_info").labels
     assert (
         'product="NVIDIA H200",pci_address="0000:1b:00.0",serial="165001",driver_version="580.159.04"' in info
@@ -105,7 +105,7 @@ def test_slow_values_come_in_one_call_and_only_those_that_are_there(driver: Driv
     probe.parts()
     found = probe.read("0")
     assert value(found, "gpu_temperature_celsius", sensor="memory") == 66
-    assert value(found, "gpu_throttle_seconds_total", reason="sw_power_cap") == 2.5
+    assert value(found, "gpu_throttle_seconds_total", reason="power_cap") == 2.5
     assert value(found, "gpu_throttle_seconds_total", reason="hw_thermal") == 1
     assert value(found, "gpu_link_rx_bytes_total", fabric="nvlink") == 2000 * 1024
     assert value(found, "gpu_ecc_errors_total", kind="corrected", scope="aggregate") == 70
