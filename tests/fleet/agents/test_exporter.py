@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -88,3 +90,9 @@ def test_names_follow_prometheus_own_rules() -> None:
     # "info" families are gauges with a constant value: the only thing that promtool minds about them is nothing.
     assert done.stdout + done.stderr == "", shutil.which("promtool")
     assert done.returncode == 0
+
+
+def test_every_series_is_documented_as_it_is() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "telemetry.md").read_text()
+    rows = dict(re.findall(r"^\| `(fleet_\w+)` \| [^|]*\| (.*) \|$", text, re.MULTILINE))
+    assert rows == {family.name: family.help for family in FAMILIES}
