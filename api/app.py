@@ -31,6 +31,7 @@ from api.routes import (
     document,
     events,
     execs,
+    gc,
     health,
     jobs,
     kernels,
@@ -58,6 +59,7 @@ from fleet import cron_ticks, reconcile, secrets_kept, update_ticks
 from fleet.blobs import Blobs
 from fleet.db import engine_for, now, reading, session_factory, upgrade, writing
 from fleet.expositions import MAX_PACKED_BYTES
+from fleet.garbage import Collector
 from fleet.instruments import Instruments
 from fleet.loop import Loop
 from fleet.metrics import Tally
@@ -77,6 +79,7 @@ ROUTERS = (
     kernels.router,
     blobs.router,
     events.router,
+    gc.router,
     webhooks.router,
     tokens.router,
     people.router,
@@ -125,8 +128,10 @@ def assemble(settings: Settings) -> Parts:
         return reconcile.tick(sessions, files, timings=timings, up_since=up_since).hints
 
     keys = partial(secrets_kept.keys, settings.fleet.secret_keys_file, os.environ)
+    collector = Collector(read, write, files, settings.fleet.retention)
+    collecting = Loop(collector.tick, settings.fleet.retention.every_s, "collector")
     sending = Loop(Sender(read, write, keys).tick, SENDING_S, "webhooks")
-    controllers = Controllers(tick, read, waits, timings.tick_s, beside=(sending,))
+    controllers = Controllers(tick, read, waits, timings.tick_s, beside=(sending, collecting))
     rates = Buckets(settings.rates.principal_per_s, settings.rates.principal_burst)
     downloads = Buckets(settings.rates.download_per_s, settings.rates.download_burst)
     said = telemetry_for(settings.fleet.database_url, read, write)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import httpx
 
 from fleet.client_wire import TIMEOUT_S, Connection, Unreachable, given, refusal
+from fleet.collected import Collected
 from fleet.resources import Event, Page
 from fleet.webhook_resources import Delivery, MintedWebhook, Webhook
 
@@ -61,6 +62,12 @@ class EventCalls(Connection):
                     yield None
                 elif line.startswith("data:"):
                     yield Event.model_validate_json(line.removeprefix("data:"))
+
+    # ---------------------------------------------------------------------------------------- retention
+
+    def gc(self, dry_run: bool = True) -> Collected:
+        """What has been kept for long enough: what would go, or a pass that takes it out."""
+        return self._post(Collected, "/v1/gc", {"dry_run": dry_run})
 
     # ----------------------------------------------------------------------------------------- webhooks
 

@@ -37,6 +37,7 @@ VERBS: dict[str, dict[str, str]] = {
         "kernels": "The best kernels found so far: list, show, quarantined, purge.",
         "tokens": "Bearer tokens: list, create, revoke.",
         "webhooks": "Send events elsewhere: add, list, deliveries, test, redeliver, enable, rotate, remove.",
+        "gc": "Collect what has been kept for long enough, or say what would go.",
         "secrets": "Secrets that the server uses: set, list, remove.",
         "people": "Remove a person everywhere.",
         "keys": "Your SSH keys: add, import, list, remove.",

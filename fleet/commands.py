@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fleet import events, secrets_kept
+from fleet import blobs, db, events, secrets_kept
 from fleet.agents.protocol import CommandSpec
 from fleet.errors import InvalidSpec, NotFound, StaleWrite
 from fleet.lifecycle import AttemptState
@@ -20,7 +20,7 @@ def check(session: Session, spec: CommandSpec, tenant: str) -> None:
     if spec.inside is not None:
         raise InvalidSpec("spec.inside", "is filled in by the control plane: use POST /v1/jobs/{id}/exec")
     wanted = spec.blobs()
-    known = set(session.scalars(select(Blob.address).where(Blob.address.in_(wanted)))) if wanted else set()
+    known = blobs.touch(session, wanted, db.now(session)) if wanted else set()
     for place, file in enumerate(spec.files):
         if file.blob not in known:
             raise InvalidSpec(

@@ -14,7 +14,7 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
-from fleet import events, permissions
+from fleet import blobs, db, events, permissions
 from fleet.agents.protocol import (
     MAX_KERNEL_JSON,
     CandidateResult,
@@ -38,6 +38,7 @@ def check(session: Session, kernel: KernelRef, field: str) -> None:
         blob = session.get(Blob, kernel.hash)
         if blob is None or blob.size > MAX_KERNEL_JSON:
             raise InvalidSpec(f"{field}.hash", f"the fleet has no kernel {kernel.hash}: send it as json")
+        blobs.touch(session, [kernel.hash], db.now(session))
 
 
 def learn(

@@ -294,12 +294,14 @@ class IdempotencyKey(Table):
 
 
 class Blob(Table):
-    """A content-addressed file; `address` is the hex SHA3-256 of its bytes."""
+    """A content-addressed file; `address` is the hex SHA3-256 of its bytes. `touched_at`: when it was uploaded again,
+    asked for or named by a request last; NULL: never since `created_at`."""
 
     __tablename__ = "blobs"
     address: Mapped[str] = mapped_column(primary_key=True)
     size: Mapped[int]
     created_at: Mapped[float]
+    touched_at: Mapped[float | None]
 
 
 class LogChunk(Table):

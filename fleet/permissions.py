@@ -25,6 +25,7 @@ class Permission(StrEnum):
     JOIN = "join"  # mint join tokens
     TOKENS = "tokens"  # list, mint and revoke tokens
     PEOPLE = "people"  # remove a person
+    COLLECT = "collect"  # see what would be collected, and have it collected
     WEBHOOKS = "webhooks"  # send a tenant's events elsewhere
     ACCESS = "access"  # keep one's own SSH keys, ask for logins with them, end one's own
     GRANT = "grant"  # decide about anybody's logins, and end them
@@ -52,6 +53,7 @@ _HOME_ONLY = frozenset(
         Permission.OPERATE,
         Permission.TRUST,
         Permission.JOIN,
+        Permission.COLLECT,
         Permission.GRANT,
         Permission.QUOTAS,
     }

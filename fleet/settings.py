@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from fleet.errors import InvalidSpec
+from fleet.retention import LEAST_GRACE_S, Retention
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,19 @@ class Settings:
     database_url: str
     max_blob_bytes: int = 64 << 20
     timings: Timings = field(default_factory=Timings)
+    retention: Retention = field(default_factory=Retention)
 
     @staticmethod
     def from_env(environ: Mapping[str, str]) -> Settings:
-        """Read TINYFLEET_DATA, _DATABASE_URL, _MAX_BLOB_BYTES and each of Timings (TINYFLEET_LEASE_S, …)."""
+        """Read TINYFLEET_DATA, _DATABASE_URL, _MAX_BLOB_BYTES, each of Timings (TINYFLEET_LEASE_S, …) and of
+        Retention (TINYFLEET_KEEP_EVENTS_S, …; TINYFLEET_KEEP_EVERY_S between two passes)."""
         data = Path(environ.get("TINYFLEET_DATA", "tinyfleet-data")).absolute()
         return Settings(
             data=data,
             database_url=environ.get("TINYFLEET_DATABASE_URL") or f"sqlite:///{data / 'fleet.db'}",
             max_blob_bytes=int(_number(environ, "TINYFLEET_MAX_BLOB_BYTES", 64 << 20)),
             timings=_timings(environ),
+            retention=_retention(environ),
         )
 
     @property
@@ -98,6 +102,17 @@ def _timings(environ: Mapping[str, str]) -> Timings:
     return Timings(
         **{name: _number(environ, f"TINYFLEET_{name.upper()}", getattr(default, name)) for name in names}
     )
+
+
+def _retention(environ: Mapping[str, str]) -> Retention:
+    default = Retention()
+    kept = {
+        each.name: _number(environ, f"TINYFLEET_KEEP_{each.name.upper()}", getattr(default, each.name))
+        for each in fields(Retention)
+    }
+    if kept["blobs_s"] < LEAST_GRACE_S:
+        raise InvalidSpec("TINYFLEET_KEEP_BLOBS_S", f"must be at least {LEAST_GRACE_S:.0f} seconds")
+    return Retention(**kept)
 
 
 def _number(environ: Mapping[str, str], name: str, default: float) -> float:

@@ -26,6 +26,7 @@ PURE = (
     "fleet/placement.py",
     "fleet/revocations.py",
     "fleet/requirements.py",
+    "fleet/retention.py",
     "fleet/plan.py",
     "fleet/agents/access_spec.py",
     "fleet/agents/plan.py",

@@ -358,7 +358,16 @@ PRINCIPALS = frozenset(
             "JoinAdmin",
             "PeopleAdmin",
         ),
-        *("SecretAdmin", "WebhookAdmin", "KeyHolder", "GrantAdmin", "NodeIdentity", "Holder", "Uploader"),
+        *(
+            "SecretAdmin",
+            "WebhookAdmin",
+            "Collecting",
+            "KeyHolder",
+            "GrantAdmin",
+            "NodeIdentity",
+            "Holder",
+            "Uploader",
+        ),
         "Secret",
     }
 )

@@ -8,11 +8,12 @@ from fastapi import Path, Response
 
 from api.auth import Holder, Uploader
 from api.body import StrictRoute
-from api.deps import PartsDep, RawBody, Reading
+from api.deps import PartsDep, RawBody
 from api.routing import Router
 from api.schemas import binary, problems
 from fleet import blobs
 from fleet.db import now
+from fleet.errors import NotFound
 from fleet.resources import StoredBlob
 
 router = Router(
@@ -41,10 +42,10 @@ def put_blob(principal: Uploader, address: Address, content: RawBody, parts: Par
     """Bytes with another address are refused. Storing the same bytes again changes nothing."""
     parts.blobs.keep(content, expected=address)  # before any transaction: a disk is slow
     with parts.read() as session:
-        known = blobs.known(session, address)
-    if not known:
+        fresh = blobs.known(session, address) and not blobs.is_stale(session, address, now(session))
+    if not fresh:
         with parts.write() as session:
-            blobs.record(session, address, len(content), now(session))
+            parts.blobs.record(session, address, content, now(session))
     return StoredBlob(hash=address, size=len(content))
 
 
@@ -65,7 +66,13 @@ def get_blob(principal: Holder, address: Address, parts: PartsDep) -> Octets:
     response_class=Octets,
     responses=problems(404),
 )
-def head_blob(principal: Holder, address: Address, session: Reading) -> Octets:
-    """The size is in Content-Length."""
-    length = str(blobs.size(session, address))
+def head_blob(principal: Holder, address: Address, parts: PartsDep) -> Octets:
+    """The size is in Content-Length. Who asks may be about to refer to it: it is kept for a while from now on."""
+    with parts.read() as session:
+        length = str(blobs.size(session, address))
+        stale = blobs.is_stale(session, address, now(session))
+    if stale:
+        with parts.write() as session:
+            if not blobs.touch(session, [address], now(session)):
+                raise NotFound("blob", address)  # it has just gone: send it
     return Octets(headers={**HEADERS, "Content-Length": length})

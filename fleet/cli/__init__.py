@@ -7,6 +7,7 @@ import typer
 from fleet.cli import (
     access,
     arrays,
+    collecting,
     commands,
     crons,
     jobs,
@@ -46,4 +47,5 @@ app.add_typer(updates.app, name="updates")
 app.command()(scheduling.why)
 app.command()(scheduling.usage)
 app.add_typer(scheduling.tenants_app, name="tenants")
+app.command()(collecting.gc)
 app.command()(tokens.whoami)

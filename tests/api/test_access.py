@@ -118,6 +118,9 @@ MATRIX = {
         "POST /v1/tokens",
         "DELETE /v1/tokens/{token_id}",
     },
+    Permission.COLLECT: {
+        "POST /v1/gc",
+    },
     Permission.WEBHOOKS: {
         "GET /v1/webhooks",
         "POST /v1/webhooks",
@@ -172,7 +175,7 @@ ROLES: dict[str, set[str]] = {
     "admin": set(Permission) - {"report"},
     "node": {"whoami", "fetch", "upload", "report"},
     "another tenant's admin": set(Permission)
-    - {"report", "metrics", "operate", "trust", "join", "grant", "quotas"},
+    - {"report", "metrics", "operate", "trust", "join", "grant", "quotas", "collect"},
     "admin, narrowed to read": {"whoami", "read"},
 }
 

@@ -82,6 +82,7 @@ def test_every_mutation_leaves_exactly_one_row(
     does("POST /v1/kernels/purge", {"node": node})
     does("POST /v1/jobs/{job_id}/cancel", job_id=does("POST /v1/jobs", NOOP))
     does("POST /v1/searches/{search_id}/cancel", search_id=does("POST /v1/searches", {"kernel": GEMM}))
+    does("POST /v1/gc", {})
     hook = does("POST /v1/webhooks", {"name": "chat", "url": "https://93.184.216.34/", "kinds": ["cron.*"]})
     sent = does("POST /v1/webhooks/{webhook_id}/test", webhook_id=hook)
     _settled(parts, sent)

@@ -90,6 +90,8 @@ FOR_SCRIPTS = (
     "webhooks rotate chat",
     "webhooks redeliver chat 1",
     "webhooks remove chat",
+    "gc --dry-run",
+    "gc",
     "people remove reader",
     "tokens revoke 1",  # its own, last of all
 )
