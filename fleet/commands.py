@@ -12,7 +12,7 @@ from fleet import blobs, db, events, secrets_kept
 from fleet.agents.protocol import CommandSpec
 from fleet.errors import InvalidSpec, NotFound, StaleWrite
 from fleet.lifecycle import AttemptState
-from fleet.models import Attempt, Blob, Job, Lease, StoredSecret
+from fleet.models import Attempt, Job, Lease, StoredSecret
 
 
 def check(session: Session, spec: CommandSpec, tenant: str) -> None:
