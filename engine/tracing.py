@@ -1,5 +1,7 @@
 """Functions of tensors, traced once and then replayed as a list of kernels.
 
+    from engine import jit
+
     @jit
     def step(x, y):
         loss = ((model(x) - y) ** 2).mean()
@@ -131,6 +133,9 @@ def jit(function: Callable[P, R] | None = None, *, leading: Mapping[str, Var] | 
     Without a function, what decorates one.
     """
     return functools.partial(Jit, leading=leading) if function is None else Jit(function, leading)
+
+
+TinyJit = jit  # tinygrad's name
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from engine import device, nn
 from engine.device.interpreter import Interpreter
 from engine.device.null import Null
 from engine.errors import CaptureError, DeviceError
-from engine.jit import Jit, jit
 from engine.tensor import Tensor
+from engine.tracing import Jit, jit
 
 RNG = np.random.default_rng(0)
 
