@@ -1,14 +1,53 @@
-"""Layers, losses, optimizers and checkpoints; names, formulas and initial distributions are PyTorch's."""
+"""Layers, losses, optimizers and checkpoints; names, formulas and initial distributions are PyTorch's.
 
-from engine.nn.activations import GELU, AvgPool2d, Flatten, MaxPool2d, ReLU, Sigmoid, SiLU, Tanh
-from engine.nn.attention import MultiHeadAttention, rotary, rotate
+`nn.functional`, `nn.state` and `nn.optim` are modules of their own, loaded with this one.
+"""
+
+from engine.nn import functional, optim, state
+from engine.nn.activations import (
+    ELU,
+    GELU,
+    Flatten,
+    Hardswish,
+    Identity,
+    LeakyReLU,
+    LogSoftmax,
+    Mish,
+    PReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from engine.nn.adam import Adam, AdamW
+from engine.nn.attention import MultiHeadAttention, MultiheadAttention, rotary, rotate
 from engine.nn.checkpoint import safe_load, safe_save
-from engine.nn.convolution import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d
+from engine.nn.containers import ModuleDict, ModuleList, Sequential
+from engine.nn.convolution import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+)
 from engine.nn.dropout import Dropout
 from engine.nn.learning_rates import CosineAnnealingLR, StepLR
 from engine.nn.linear import Embedding, Linear
-from engine.nn.losses import CrossEntropyLoss, MSELoss
-from engine.nn.module import Module, Sequential
+from engine.nn.losses import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
+    MSELoss,
+    NLLLoss,
+    SmoothL1Loss,
+)
+from engine.nn.module import Module, Parameter
 from engine.nn.normalization import (
     BatchNorm,
     BatchNorm1d,
@@ -22,14 +61,31 @@ from engine.nn.normalization import (
     LayerNorm,
     RMSNorm,
 )
-from engine.nn.optimizers import SGD, Adam, AdamW
+from engine.nn.optimizers import SGD
+from engine.nn.pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
 
 __all__ = [
+    "ELU",
     "GELU",
     "SGD",
     "Adam",
     "AdamW",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AvgPool1d",
     "AvgPool2d",
+    "AvgPool3d",
+    "BCELoss",
+    "BCEWithLogitsLoss",
     "BatchNorm",
     "BatchNorm1d",
     "BatchNorm2d",
@@ -39,31 +95,54 @@ __all__ = [
     "Conv3d",
     "ConvTranspose1d",
     "ConvTranspose2d",
+    "ConvTranspose3d",
     "CosineAnnealingLR",
     "CrossEntropyLoss",
     "Dropout",
     "Embedding",
     "Flatten",
     "GroupNorm",
+    "Hardswish",
+    "HuberLoss",
+    "Identity",
     "InstanceNorm",
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
+    "KLDivLoss",
+    "L1Loss",
     "LayerNorm",
+    "LeakyReLU",
     "Linear",
+    "LogSoftmax",
     "MSELoss",
+    "MaxPool1d",
     "MaxPool2d",
+    "MaxPool3d",
+    "Mish",
     "Module",
+    "ModuleDict",
+    "ModuleList",
     "MultiHeadAttention",
+    "MultiheadAttention",
+    "NLLLoss",
+    "PReLU",
+    "Parameter",
     "RMSNorm",
     "ReLU",
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SmoothL1Loss",
+    "Softmax",
+    "Softplus",
     "StepLR",
     "Tanh",
+    "functional",
+    "optim",
     "rotary",
     "rotate",
     "safe_load",
     "safe_save",
+    "state",
 ]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
+from engine.nn import initial
+from engine.nn.functional import prelu
 from engine.nn.module import Module
 from engine.tensor import Tensor
 
 
 class ReLU(Module):
     """max(x, 0)."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        pass
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Tensor.relu`."""
@@ -51,32 +56,105 @@ class Sigmoid(Module):
         return x.sigmoid()
 
 
+class LeakyReLU(Module):
+    """x, times a small slope where it is below 0."""
+
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
+        self.negative_slope = negative_slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Tensor.leaky_relu`."""
+        return x.leaky_relu(self.negative_slope)
+
+
+class ELU(Module):
+    """x, or alpha (exp(x) - 1) where it is below 0."""
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = alpha
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Tensor.elu`."""
+        return x.elu(self.alpha)
+
+
+class PReLU(Module):
+    """x, times a learnt slope where it is below 0: one, or one for each channel (axis 1)."""
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+        self.weight = initial.constant((num_parameters,), init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `nn.functional.prelu`."""
+        return prelu(x, self.weight)
+
+
+class Softplus(Module):
+    """log(1 + exp(beta x)) / beta."""
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        self.beta, self.threshold = beta, threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Tensor.softplus`."""
+        return x.softplus(self.beta, self.threshold)
+
+
+class Softmax(Module):
+    """exp(x) over its sum along an axis."""
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Tensor.softmax`."""
+        return x.softmax(self.dim)
+
+
+class LogSoftmax(Module):
+    """The logarithm of softmax along an axis."""
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Tensor.log_softmax`."""
+        return x.log_softmax(self.dim)
+
+
+class Mish(Module):
+    """x · tanh(softplus(x))."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Tensor.mish`."""
+        return x.mish()
+
+
+class Hardswish(Module):
+    """x · relu6(x + 3) / 6."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Tensor.hardswish`."""
+        return x.hardswish()
+
+
+class Identity(Module):
+    """Its argument; what it is made with is not looked at."""
+
+    def __init__(self, *_args: Any, **_options: Any) -> None:
+        pass
+
+    def forward(self, x: Any) -> Any:
+        """x."""
+        return x
+
+
 class Flatten(Module):
-    """All axes but the first made one."""
+    """Axes from `start_dim` to `end_dim` made one: all but the first."""
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        self.start_dim, self.end_dim = start_dim, end_dim
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Tensor.flatten`."""
-        return x.flatten(1)
-
-
-class MaxPool2d(Module):
-    """The greatest of each window of the last two axes; a stride of None is the window's size."""
-
-    def __init__(self, kernel_size: int | Sequence[int], stride: int | Sequence[int] | None = None) -> None:
-        self.kernel_size, self.stride = kernel_size, stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See `Tensor.max_pool2d`."""
-        found: Tensor = x.max_pool2d(self.kernel_size, self.stride)
-        return found
-
-
-class AvgPool2d(Module):
-    """The mean of each window of the last two axes; a stride of None is the window's size."""
-
-    def __init__(self, kernel_size: int | Sequence[int], stride: int | Sequence[int] | None = None) -> None:
-        self.kernel_size, self.stride = kernel_size, stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See `Tensor.avg_pool2d`."""
-        return x.avg_pool2d(self.kernel_size, self.stride)
+        return x.flatten(self.start_dim, self.end_dim)

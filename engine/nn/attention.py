@@ -7,6 +7,7 @@ import numpy as np
 from engine import dtype as dt
 from engine.dtype import DType
 from engine.errors import InvalidGraph
+from engine.nn import initial
 from engine.nn.linear import Linear
 from engine.nn.module import Module
 from engine.tensor import Tensor
@@ -92,3 +93,93 @@ class MultiHeadAttention(Module):
     def _split(self, x: Tensor, heads: int) -> Tensor:
         """(…, n, heads · width) → (…, heads, n, width)."""
         return x.reshape(*x.shape[:-1], heads, self.width).transpose(-3, -2)
+
+
+class MultiheadAttention(Module):
+    """PyTorch's own: query, key and value projected by one weight (3 · embed_dim, embed_dim), of which it gives two.
+
+    Names of the state are PyTorch's. `MultiHeadAttention` is the plainer one.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        batch_first: bool = False,
+        dtype: DType = dt.float32,
+    ) -> None:
+        if num_heads < 1 or embed_dim % num_heads:
+            raise InvalidGraph(f"cannot divide {embed_dim} into {num_heads} heads", "MultiheadAttention")
+        self.embed_dim, self.num_heads, self.dropout, self.batch_first = (
+            embed_dim,
+            num_heads,
+            dropout,
+            batch_first,
+        )
+        shape = (3 * embed_dim, embed_dim)
+        self.in_proj_weight = initial.uniform(shape, initial.glorot_bound(shape), dtype)
+        self.in_proj_bias = initial.constant(shape[:1], 0.0, dtype) if bias else None
+        self.out_proj = Linear(embed_dim, embed_dim, bias, dtype)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """(n, batch, embed_dim), or (batch, n, embed_dim) with `batch_first`, or without a batch: (the same, weights).
+
+        Masks are true (or -inf) where nobody may look; `attn_mask` is (n, m) or one for each head, `key_padding_mask`
+        (batch, m). `is_causal` says that `attn_mask` is the causal one, and makes it if it is not given. The weights
+        (batch, n, m), the mean of all heads' unless told otherwise, are None where they are not needed.
+        """
+        inputs = [query, key, value]
+        alone = query.ndim == 2
+        if alone or not self.batch_first:
+            inputs = [x.unsqueeze(0) if alone else x.transpose(0, 1) for x in inputs]
+        q, k, v = (self._projected(x, place) for place, x in enumerate(inputs))
+        scores = q @ k.mT * (1 / (self.embed_dim // self.num_heads) ** 0.5)
+        scores = _masked(scores, key_padding_mask, attn_mask, is_causal)
+        weights = scores.softmax(-1)
+        seen = weights.dropout(self.dropout, self.trains) @ v
+        found = self.out_proj(seen.transpose(1, 2).reshape(inputs[0].shape))
+        found = found.squeeze(0) if alone else found if self.batch_first else found.transpose(0, 1)
+        if not need_weights:
+            return found, None
+        shown = weights.mean(1) if average_attn_weights else weights
+        return found, shown.squeeze(0) if alone else shown
+
+    def _projected(self, x: Tensor, place: int) -> Tensor:
+        """(batch, n, embed_dim) by the query's, key's or value's third: (batch, heads, n, width)."""
+        first = place * self.embed_dim
+        bias = self.in_proj_bias
+        own = x.linear(
+            self.in_proj_weight[first : first + self.embed_dim],
+            None if bias is None else bias[first : first + self.embed_dim],
+        )
+        return own.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
+
+
+def _masked(scores: Tensor, padding: Tensor | None, mask: Tensor | None, is_causal: bool) -> Tensor:
+    """Scores (batch, heads, n, m) with -inf where a mask is true, and plus a mask of numbers."""
+    batch, heads, n, m = scores.shape
+    if padding is not None and padding.ndim == 1:
+        padding = padding.unsqueeze(0)
+    if mask is None and is_causal:
+        mask = Tensor.ones(n, m, device=scores.device).triu(1).bool()
+    if padding is not None:
+        scores = _hidden(scores, padding.reshape(batch, 1, 1, m))
+    if mask is not None:
+        scores = _hidden(scores, mask.reshape(batch, heads, n, m) if mask.ndim == 3 else mask)
+    return scores
+
+
+def _hidden(scores: Tensor, mask: Tensor) -> Tensor:
+    return scores.masked_fill(mask, float("-inf")) if mask.dtype is dt.bool_ else scores + mask

@@ -41,6 +41,11 @@ def safe_save(
     tensors: Mapping[str, Tensor], path: str | PathLike[str], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write the tensors (computing those that are not yet) and, in the file's head, some words about them."""
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise InvalidGraph(
+                f"{name!r} is {type(tensor).__name__}: only Tensors by name are saved", "safe_save"
+            )
     if tensors:
         first, *others = tensors.values()
         first.realize(*others)
@@ -50,6 +55,8 @@ def safe_save(
 
 def safe_load(path: str | PathLike[str], device: str | None = None) -> Checkpoint:
     """The tensors of a file by name. InvalidGraph if it is no safetensors file or has a dtype the engine has not."""
+    if Path(path).is_dir():
+        raise InvalidGraph(f"{path} is a folder: name the .safetensors file in it", "safe_load")
     return Checkpoint(Path(path), device)
 
 

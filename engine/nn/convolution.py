@@ -8,12 +8,13 @@ from typing import Any
 from engine import dtype as dt
 from engine.dtype import DType
 from engine.errors import InvalidGraph
-from engine.functions.convolution import Padding
+from engine.functions.convolution import Padding, per_axis
 from engine.nn import initial
 from engine.nn.module import Module
 from engine.tensor import Tensor
 
 Size = int | Sequence[int]
+_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 def _sizes(value: Size, axes: int) -> tuple[int, ...]:
@@ -52,11 +53,32 @@ class _Forward(_Convolution):
         dilation: Size = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
         dtype: DType = dt.float32,
     ) -> None:
+        initial.check_sizes(in_channels=in_channels, out_channels=out_channels)
         inputs = _of_a_group(in_channels, out_channels, groups)
         super().__init__((out_channels, inputs, *_sizes(kernel_size, self.AXES)), out_channels, bias, dtype)
         self._geometry: tuple[Any, ...] = (stride, padding, dilation, groups)
+        self.in_channels, self.out_channels, self.padding_mode = in_channels, out_channels, padding_mode
+        if padding_mode not in _MODES:
+            raise InvalidGraph(f"{padding_mode!r} is not one of {', '.join(_MODES)}", "padding_mode")
+
+    def _padded(self, x: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+        """x with the padding of a mode other than zeros round it, and the geometry that is left then."""
+        stride, padding, dilation, groups = self._geometry
+        if self.padding_mode == "zeros" or padding == "valid":
+            return x, self._geometry
+        reach = [
+            d * (k - 1)
+            for d, k in zip(per_axis(dilation, self.AXES, "dilation"), self.weight.shape[2:], strict=True)
+        ]
+        if padding == "same":
+            widths = [(n // 2, n - n // 2) for n in reach]
+        else:
+            widths = [(n, n) for n in per_axis(padding, self.AXES, "padding", 0)]
+        around = [(0, 0)] * (x.ndim - self.AXES)
+        return x.pad([*around, *widths], self.padding_mode), (stride, 0, dilation, groups)
 
 
 class Conv1d(_Forward):
@@ -66,7 +88,8 @@ class Conv1d(_Forward):
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Tensor.conv1d`."""
-        return x.conv1d(self.weight, self.bias, *self._geometry)
+        padded, geometry = self._padded(x)
+        return padded.conv1d(self.weight, self.bias, *geometry)
 
 
 class Conv2d(_Forward):
@@ -76,7 +99,8 @@ class Conv2d(_Forward):
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Tensor.conv2d`."""
-        return x.conv2d(self.weight, self.bias, *self._geometry)
+        padded, geometry = self._padded(x)
+        return padded.conv2d(self.weight, self.bias, *geometry)
 
 
 class Conv3d(_Forward):
@@ -86,7 +110,8 @@ class Conv3d(_Forward):
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Tensor.conv3d`."""
-        return x.conv3d(self.weight, self.bias, *self._geometry)
+        padded, geometry = self._padded(x)
+        return padded.conv3d(self.weight, self.bias, *geometry)
 
 
 class _Transposed(_Convolution):
@@ -105,6 +130,7 @@ class _Transposed(_Convolution):
         dilation: Size = 1,
         dtype: DType = dt.float32,
     ) -> None:
+        initial.check_sizes(in_channels=in_channels, out_channels=out_channels)
         outputs = _of_a_group(out_channels, in_channels, groups)
         super().__init__((in_channels, outputs, *_sizes(kernel_size, self.AXES)), out_channels, bias, dtype)
         self._geometry: tuple[Any, ...] = (stride, padding, output_padding, groups, dilation)
@@ -128,3 +154,13 @@ class ConvTranspose2d(_Transposed):
     def forward(self, x: Tensor) -> Tensor:
         """See `Tensor.conv_transpose2d`."""
         return x.conv_transpose2d(self.weight, self.bias, *self._geometry)
+
+
+class ConvTranspose3d(_Transposed):
+    """(batch, in, …) of three axes → (batch, out, …): the transpose of Conv3d, weight (in, out / groups, k, k, k)."""
+
+    AXES = 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Tensor.conv_transpose3d`."""
+        return x.conv_transpose3d(self.weight, self.bias, *self._geometry)

@@ -17,7 +17,7 @@ class Dropout(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Of x's shape and dtype."""
-        if not self.training or self.p == 0:
+        if not self.trains or self.p == 0:
             return x
         if self.p == 1:
             return x * 0

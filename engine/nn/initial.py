@@ -8,7 +8,15 @@ from math import prod, sqrt
 from engine import dtype as dt
 from engine.autograd import no_grad
 from engine.dtype import DType
+from engine.errors import InvalidGraph
 from engine.tensor import Tensor
+
+
+def check_sizes(**sizes: int) -> None:
+    """InvalidGraph, with the argument's name, for a size that is no whole number from 0 on."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise InvalidGraph(f"{size!r} must be a whole number, 0 or more", name)
 
 
 @no_grad()

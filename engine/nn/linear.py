@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from engine import build
 from engine import dtype as dt
+from engine.autograd import no_grad
 from engine.dtype import DType
 from engine.errors import InvalidGraph
 from engine.nn import initial
+from engine.nn.functional import embedding
 from engine.nn.module import Module
 from engine.tensor import Tensor
-from engine.tensor.known import check_places
 
 
 class Linear(Module):
@@ -18,7 +18,9 @@ class Linear(Module):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, dtype: DType = dt.float32
     ) -> None:
+        initial.check_sizes(in_features=in_features, out_features=out_features)
         shape = (out_features, in_features)
+        self.in_features, self.out_features = in_features, out_features
         bound = initial.fan_in_bound(shape)
         self.weight = initial.uniform(shape, bound, dtype)
         self.bias = initial.uniform(shape[:1], bound, dtype) if bias else None
@@ -29,17 +31,28 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """Integers (…) → rows (…, embedding_dim) of weight (num_embeddings, embedding_dim); zeros where there is none."""
+    """Integers (…) → rows (…, embedding_dim) of weight (num_embeddings, embedding_dim).
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, dtype: DType = dt.float32) -> None:
+    The row `padding_idx` starts as zeros and gets no gradient.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        dtype: DType = dt.float32,
+    ) -> None:
+        initial.check_sizes(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            raise InvalidGraph(f"{padding_idx} is not one of the {num_embeddings} rows", "padding_idx")
+        self.num_embeddings, self.embedding_dim, self.padding_idx = num_embeddings, embedding_dim, padding_idx
         self.weight = initial.normal((num_embeddings, embedding_dim), dtype=dtype)
+        if padding_idx is not None:
+            with no_grad():
+                self.weight[padding_idx] = 0
+                self.weight.realize()
 
     def forward(self, index: Tensor) -> Tensor:
-        """InvalidGraph if the index is not of integers."""
-        width = self.weight.shape[1]
-        rows = index.reshape(-1, 1).expand(index.numel(), width)
-        if not index.dtype.is_int:
-            raise InvalidGraph(f"takes integers, not {index.dtype.name}", "Embedding")
-        check_places(index.node, 0, self.weight.shape[0], "Embedding")
-        found = build.gather(self.weight.node, rows.node, 0)
-        return Tensor._of(found, self.weight.device).reshape(*index.shape, width)
+        """IndexError for a row that is known not to be there (one not computed yet is zeros); see nn.functional."""
+        return embedding(index, self.weight, self.padding_idx)

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
+import numpy as np
+
 from engine.autograd import no_grad
 from engine.errors import InvalidGraph
 from engine.tensor import Tensor
+
+
+def Parameter(data: Any, requires_grad: bool = True) -> Tensor:  # noqa: N802: PyTorch's name
+    """A tensor of its own, with the values of `data`, that an optimizer may step."""
+    found = data.detach() if isinstance(data, Tensor) else Tensor(data)
+    found.requires_grad = requires_grad
+    return found
 
 
 class Module:
@@ -19,6 +28,7 @@ class Module:
     """
 
     training = True
+    _frozen: frozenset[str] = frozenset()  # names of what `requires_grad_(False)` has frozen
 
     def forward(self, *inputs: Any) -> Any:
         """What the module computes."""
@@ -45,7 +55,64 @@ class Module:
 
     def modules(self) -> list[Module]:
         """This module and those it is made of."""
-        return [found for _, found in _walk(self) if isinstance(found, Module)]
+        return [found for _, found in self.named_modules()]
+
+    def named_modules(self) -> list[tuple[str, Module]]:
+        """This module ("") and those it is made of, by name."""
+        return [(name, found) for name, found in _walk(self) if isinstance(found, Module)]
+
+    def named_children(self) -> list[tuple[str, Module]]:
+        """The modules right below this one, by name."""
+        return [(name, found) for name, found in self.named_modules() if name and "." not in name]
+
+    def children(self) -> list[Module]:
+        """The modules right below this one."""
+        return [found for _, found in self.named_children()]
+
+    def named_buffers(self) -> list[tuple[str, Tensor]]:
+        """The tensors of the state that are no parameters, by name."""
+        return [(name, found) for name, found in self.state_dict().items() if not found.requires_grad]
+
+    def buffers(self) -> list[Tensor]:
+        """The tensors of the state that are no parameters."""
+        return [found for _, found in self.named_buffers()]
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """An attribute that is part of the state (if it is `persistent`) and no parameter."""
+        setattr(self, name, tensor)
+        if not persistent:
+            self._passing = {*getattr(self, "_passing", ()), name}
+
+    def register_parameter(self, name: str, parameter: Tensor | None) -> None:
+        """An attribute that is a parameter."""
+        setattr(self, name, parameter)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """An attribute that is a module."""
+        setattr(self, name, module)
+
+    def apply(self, function: Callable[[Module], Any]) -> Self:
+        """Call a function with every module, this one last; returns it."""
+        for module in reversed(self.modules()):
+            function(module)
+        return self
+
+    def requires_grad_(self, wanted: bool = True) -> Self:
+        """Freeze all parameters (they are no parameters then), or let those frozen so be some again; returns it."""
+        for module in self.modules():
+            state = module.state_dict()
+            frozen = module._frozen
+            for name in frozen if wanted else ():
+                state[name].requires_grad = True
+            module._frozen = frozenset() if wanted else frozen | dict(module.named_parameters()).keys()
+        for parameter in () if wanted else self.parameters():
+            parameter.requires_grad = False
+        return self
+
+    @property
+    def trains(self) -> bool:
+        """Does it train now: as `Tensor.train` says, or else by `train()` and `eval()`?"""
+        return self.training if Tensor.training is None else Tensor.training
 
     def train(self, mode: bool = True) -> Self:
         """Have Dropout drop and BatchNorm take statistics from here on (or not); returns the module."""
@@ -62,19 +129,44 @@ class Module:
         for tensor in self.parameters():
             tensor.grad = None
 
-    @no_grad()
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Give the tensors of the state the values of those names (Tensors or arrays), cast to their dtypes.
 
         All or nothing: InvalidGraph names what is missing, what is unexpected (both only if `strict`) and which
         shapes differ.
         """
-        own = self.state_dict()
-        problems = _mismatches(own, state) + (_differences(own, state) if strict else [])
-        if problems:
-            raise InvalidGraph("; ".join(problems), "load_state_dict")
-        for name in own.keys() & state.keys():
-            own[name].assign(_tensor(state[name], own[name].device).cast(own[name].dtype))
+        load(self.state_dict(), state, strict)
+
+
+def tensors_of(root: Any) -> dict[str, Tensor]:
+    """Every tensor that an object holds, also within lists, tuples, dicts and objects, by the way there with dots."""
+    return {name: found for name, found in _walk(root, objects=True) if isinstance(found, Tensor)}
+
+
+def modules_of(root: Any) -> list[Module]:
+    """The modules that an object holds, itself among them if it is one."""
+    return [found for _, found in _walk(root, objects=True) if isinstance(found, Module)]
+
+
+@no_grad()
+def load(own: Mapping[str, Tensor], state: Mapping[str, Any], strict: bool) -> None:
+    """Give tensors the values of the same names; see `Module.load_state_dict`."""
+    if not isinstance(state, Mapping):
+        raise InvalidGraph(f"takes tensors by name (safe_load gives them), not {state!r}", "load_state_dict")
+    problems = _strangers(own, state) + _mismatches(own, state)
+    problems += _differences(own, state) if strict else []
+    if problems:
+        raise InvalidGraph("; ".join(problems), "load_state_dict")
+    for name in own.keys() & state.keys():
+        own[name].assign(_tensor(state[name], own[name].device).cast(own[name].dtype))
+
+
+def _strangers(own: Mapping[str, Tensor], state: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} is {type(state[name]).__name__}, not a Tensor or an array"
+        for name in own
+        if name in state and not isinstance(state[name], Tensor | np.ndarray | np.generic)
+    ]
 
 
 def _tensor(value: Any, device: str) -> Tensor:
@@ -92,53 +184,38 @@ def _mismatches(own: Mapping[str, Tensor], state: Mapping[str, Any]) -> list[str
     return [
         f"{name} has shape {tuple(state[name].shape)}, the model's is {tensor.shape}"
         for name, tensor in own.items()
-        if name in state and tuple(state[name].shape) != tensor.shape
+        if name in state and tuple(getattr(state[name], "shape", tensor.shape)) != tensor.shape
     ]
 
 
-def _walk(root: Module) -> list[tuple[str, Module | Tensor]]:
-    """Every module and tensor below `root`, and itself, by name: depth first, in the order of the attributes."""
+def _walk(root: Any, *, objects: bool = False) -> list[tuple[str, Module | Tensor]]:
+    """Every module and tensor below `root`, and itself, by name: depth first, in the order of the attributes.
+
+    With `objects` also those that other objects hold; each of these is looked into once.
+    """
     found: list[tuple[str, Module | Tensor]] = []
     stack: list[tuple[str, Any]] = [("", root)]
+    seen: set[int] = set()
     while stack:
         name, value = stack.pop()
         if isinstance(value, Module | Tensor):
             found.append((name, value))
         prefix = f"{name}." if name else ""
-        stack.extend((prefix + key, child) for key, child in reversed(_children(value)))
+        children = _children(value)
+        if objects and children is None and id(value) not in seen and not isinstance(value, Tensor | type):
+            seen.add(id(value))
+            children = list(getattr(value, "__dict__", {}).items())
+        stack.extend((prefix + key, child) for key, child in reversed(children or []))
     return found
 
 
-def _children(value: Any) -> list[tuple[str, Any]]:
+def _children(value: Any) -> list[tuple[str, Any]] | None:
+    """What a module, list, tuple or dict holds, by name; None of anything else."""
     if isinstance(value, Module):
-        return [(key, child) for key, child in vars(value).items() if not key.startswith("_")]
+        left_out = getattr(value, "_passing", ())
+        return [(k, child) for k, child in vars(value).items() if not k.startswith("_") and k not in left_out]
     if isinstance(value, list | tuple):
         return [(str(i), child) for i, child in enumerate(value)]
     if isinstance(value, dict):
         return [(str(key), child) for key, child in value.items()]
-    return []
-
-
-class Sequential(Module):
-    """One layer after the other; a layer is a Module or any function of a tensor."""
-
-    def __init__(self, *layers: Callable[[Any], Any]) -> None:
-        for number, layer in enumerate(layers):
-            setattr(self, str(number), layer)
-
-    @property
-    def layers(self) -> list[Callable[[Any], Any]]:
-        """The layers in order."""
-        return [layer for name, layer in vars(self).items() if name.isdigit()]
-
-    def forward(self, x: Any) -> Any:
-        """The last layer's result."""
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __getitem__(self, number: int) -> Callable[[Any], Any]:
-        return self.layers[number]
+    return None

@@ -6,6 +6,7 @@ Statistics of 16-bit floats are taken in float32, and the result is cast back.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ class _Affine(Module):
     """A scale and a shift for each of some numbers, ones and zeros at first; None each where not wanted."""
 
     def __init__(self, shape: Sequence[int], scale: bool, shift: bool, dtype: DType) -> None:
+        initial.check_sizes(**{f"size {i} of {type(self).__name__}": n for i, n in enumerate(shape)})
         self.weight = initial.constant(shape, 1.0, dtype) if scale else None
         self.bias = initial.constant(shape, 0.0, dtype) if shift else None
 
@@ -30,32 +32,41 @@ class _Affine(Module):
 class BatchNorm(_Affine):
     """(batch, channels, …): each channel by its mean and variance over the batch and all other axes.
 
-    In training the running statistics move towards the batch's by `momentum` (the variance unbiased); they are what
-    is used after `eval()`. Without `track_running_stats` the batch's are used always.
+    In training the running statistics move towards the batch's by `momentum` (the variance unbiased), or with None
+    are the mean of all batches'; they are what is used after `eval()`. Without `track_running_stats` the batch's are
+    used always.
     """
+
+    NDIM: tuple[int, ...] = ()  # the numbers of axes that it takes; any from 2 on if there are none
 
     def __init__(
         self,
         num_features: int,
         eps: float = 1e-5,
-        momentum: float = 0.1,
+        momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
         dtype: DType = dt.float32,
     ) -> None:
         super().__init__((num_features,), affine, affine, dtype)
-        self.eps, self.momentum = eps, momentum
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
         shape = (num_features,) if track_running_stats else None
         self.running_mean = Tensor.zeros(*shape, dtype=dtype).realize() if shape else None
         self.running_var = Tensor.ones(*shape, dtype=dtype).realize() if shape else None
         self.num_batches_tracked = Tensor(np.array(0, np.int64)) if shape else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of x's shape and dtype. InvalidGraph if there is no axis for channels, or one value a channel to train on."""
-        if x.ndim < 2:
-            raise InvalidGraph(f"takes (batch, channels, …), not {x.shape}", "BatchNorm")
+        """Of x's shape and dtype. InvalidGraph for other axes or channels, or one value a channel to train on."""
+        name = type(self).__name__
+        if x.ndim < 2 or (self.NDIM and x.ndim not in self.NDIM):
+            axes = " or ".join(map(str, self.NDIM)) or "2 or more"
+            raise InvalidGraph(f"takes (batch, channels, …) of {axes} axes, not {x.shape}", name)
+        if x.shape[1] != self.num_features:
+            raise InvalidGraph(
+                f"is for {self.num_features} channels (axis 1), x has the shape {x.shape}", name
+            )
         mean, variance = self.running_mean, self.running_var
-        if self.training or mean is None or variance is None:
+        if self.trains or mean is None or variance is None:
             mean, variance = x.batch_statistics()
             self._track(mean, variance, x.numel() // max(x.shape[1], 1))
         return x.batch_norm(mean, variance, self.weight, self.bias, self.eps)
@@ -64,20 +75,36 @@ class BatchNorm(_Affine):
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
-        if self.training and count < 2:
+        self.num_batches_tracked.assign(self.num_batches_tracked + 1)
+        share: Any = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+        if self.trains and count < 2:
             raise InvalidGraph("needs more than one value a channel to train on", "BatchNorm")
         for running, batch in (
             (self.running_mean, mean),
             (self.running_var, variance * (count / (count - 1))),
         ):
-            moved = running * (1 - self.momentum) + batch * self.momentum
+            moved = running * (1 - share) + batch * share
             running.assign(moved.cast(running.dtype))
-        self.num_batches_tracked.assign(self.num_batches_tracked + 1)
         for tensor in (self.running_mean, self.running_var, self.num_batches_tracked):
             carry(tensor)
 
 
-BatchNorm1d = BatchNorm2d = BatchNorm3d = BatchNorm
+class BatchNorm1d(BatchNorm):
+    """BatchNorm of (batch, channels) or (batch, channels, n)."""
+
+    NDIM = (2, 3)
+
+
+class BatchNorm2d(BatchNorm):
+    """BatchNorm of (batch, channels, h, w)."""
+
+    NDIM = (4,)
+
+
+class BatchNorm3d(BatchNorm):
+    """BatchNorm of (batch, channels, d, h, w)."""
+
+    NDIM = (5,)
 
 
 class LayerNorm(_Affine):
@@ -133,7 +160,7 @@ class GroupNorm(_Affine):
         affine: bool = True,
         dtype: DType = dt.float32,
     ) -> None:
-        if num_channels % num_groups:
+        if num_groups < 1 or num_channels % num_groups:
             raise InvalidGraph(f"{num_channels} channels are not {num_groups} equal groups", "GroupNorm")
         super().__init__((num_channels,), affine, affine, dtype)
         self.num_groups, self.eps = num_groups, eps
@@ -150,10 +177,15 @@ class InstanceNorm(_Affine):
         self, num_features: int, eps: float = 1e-5, affine: bool = False, dtype: DType = dt.float32
     ) -> None:
         super().__init__((num_features,), affine, affine, dtype)
-        self.eps = eps
+        self.num_features, self.eps = num_features, eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of x's shape and dtype. InvalidGraph without an axis to average over."""
+        """Of x's shape and dtype. InvalidGraph for other channels, and without an axis to average over."""
+        if x.ndim < 2 or x.shape[1] != self.num_features:
+            raise InvalidGraph(
+                f"is for {self.num_features} channels (axis 1), x has the shape {x.shape}",
+                type(self).__name__,
+            )
         return x.instance_norm(self.weight, self.bias, self.eps)
 
 

@@ -1,4 +1,4 @@
-"""SGD, Adam and AdamW: PyTorch's formulas, in the order PyTorch computes them.
+"""What steps parameters, and SGD: PyTorch's formulas, in the order PyTorch computes them.
 
 What changes from step to step (learning rate, number of steps) is kept in tensors: kernels do not depend on its
 value, and a replayed step goes on counting.
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from math import inf, log
+from math import inf
 from typing import Any
 
 import numpy as np
 
-from engine import dtype as dt
 from engine.autograd import no_grad
 from engine.errors import InvalidGraph
 from engine.tensor import Tensor
@@ -30,7 +29,7 @@ class Group:
         for name, value in options.items():
             _check_option(name, value)
         self._options = dict(options)
-        self.rate = _number(float(options["lr"]), device)
+        self.rate = number(float(options["lr"]), device)
 
     def __getitem__(self, name: str) -> Any:
         return self.params if name == "params" else self._options[name]
@@ -40,8 +39,13 @@ class Group:
             raise KeyError(f"no option {name!r}; there are {', '.join(self._options)}")
         _check_option(name, value)
         if name == "lr" and value != self._options["lr"]:
-            self.rate.assign(_number(float(value), self.rate.device)).realize()
+            self.rate.assign(number(float(value), self.rate.device)).realize()
         self._options[name] = value
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All options but the parameters."""
+        return dict(self._options)
 
     @property
     def lr(self) -> float:
@@ -66,7 +70,7 @@ class Optimizer(ABC):
         ]
         self.state: dict[Tensor, dict[str, Tensor]] = {}
 
-    def zero_grad(self) -> None:
+    def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
         for group in self.param_groups:
             for parameter in group.params:
@@ -84,6 +88,50 @@ class Optimizer(ABC):
         changed += carried(self.device)
         if changed:
             changed[0].realize(*changed[1:])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the steps so far have left, as PyTorch keeps it: tensors by the number of their parameter, options.
+
+        The tensors are the optimizer's own, which its next step changes: clone() what is to be kept.
+        """
+        numbers = self._numbers()
+        state = {numbers[p]: {**held, **self._counted(p)} for p, held in self.state.items()}
+        groups = [
+            {**group.options, "params": [numbers[parameter] for parameter in group.params]}
+            for group in self.param_groups
+        ]
+        return {"state": state, "param_groups": groups}
+
+    @no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave (its tensors are copied). InvalidGraph where the parameters are others."""
+        groups = state["param_groups"]
+        own, given = ([len(group["params"]) for group in all_] for all_ in (self.param_groups, groups))
+        if own != given:
+            raise InvalidGraph(f"groups of {given} parameters do not fit those of {own}", "load_state_dict")
+        for group, options in zip(self.param_groups, groups, strict=True):
+            for name, value in options.items():
+                if name != "params":
+                    group[name] = tuple(value) if isinstance(value, list) else value
+        order = [number for group in groups for number in group["params"]]
+        mine = {given: parameter for parameter, place in self._numbers().items() for given in [order[place]]}
+        self.state = {}
+        for number, held in state["state"].items():
+            parameter = mine[int(number)]
+            for name, value in held.items():
+                self._take(parameter, name, _copied(value, parameter, name))
+
+    def _numbers(self) -> dict[Tensor, int]:
+        """The parameters, numbered through all groups."""
+        return {p: number for number, p in enumerate(p for group in self.param_groups for p in group.params)}
+
+    def _counted(self, parameter: Tensor) -> dict[str, Tensor]:
+        """What is known of a parameter besides its state."""
+        return {}
+
+    def _take(self, parameter: Tensor, name: str, value: Tensor) -> None:
+        """Put back what `state_dict` gave of a parameter."""
+        self.state.setdefault(parameter, {})[name] = value
 
     def _begin(self) -> list[Tensor]:
         """What every step changes, whatever has gradients."""
@@ -135,12 +183,22 @@ def _checked(groups: list[Mapping[str, Any]], defaults: Mapping[str, Any]) -> st
     return str(devices.pop())
 
 
-def _number(value: float, device: str) -> Tensor:
+def _copied(value: Any, parameter: Tensor, name: str) -> Tensor:
+    """A tensor of its own for a parameter's state. InvalidGraph where it has another shape."""
+    found = Tensor(value.numpy() if isinstance(value, Tensor) else np.asarray(value), device=parameter.device)
+    if name != "step" and found.shape != parameter.shape:
+        raise InvalidGraph(
+            f"{name} has the shape {found.shape}, its parameter {parameter.shape}", "load_state_dict"
+        )
+    return found
+
+
+def number(value: float, device: str) -> Tensor:
     """A tensor of one float64 in memory of its own."""
     return Tensor(np.array(value, np.float64), device=device)
 
 
-def _decayed(group: Group, parameter: Tensor, gradient: Tensor) -> Tensor:
+def decayed(group: Group, parameter: Tensor, gradient: Tensor) -> Tensor:
     """The gradient with weight decay as a penalty: gradient + decay · parameter."""
     decay = group["weight_decay"]
     return gradient + parameter * decay if decay else gradient
@@ -164,7 +222,7 @@ class SGD(Optimizer):
         super().__init__(parameters, options | {"weight_decay": weight_decay, "nesterov": nesterov})
 
     def _update(self, group: Group, parameter: Tensor, gradient: Tensor) -> None:
-        gradient = _decayed(group, parameter, gradient)
+        gradient = decayed(group, parameter, gradient)
         if group["momentum"]:
             gradient = self._with_momentum(group, parameter, gradient)
         parameter.assign(parameter - gradient * group.rate.cast(parameter.dtype))
@@ -178,67 +236,3 @@ class SGD(Optimizer):
             state["momentum_buffer"] = gradient.detach()
         moved = state["momentum_buffer"]
         return gradient + moved * group["momentum"] if group["nesterov"] else moved
-
-
-class Adam(Optimizer):
-    """Steps by running means of the gradient and of its square, both corrected for starting from 0.
-
-    Source: Kingma and Ba, "Adam: a method for stochastic optimization" (2015). Weight decay is a penalty on the
-    gradient. Steps are counted for all parameters together.
-    """
-
-    def __init__(
-        self,
-        parameters: Parameters,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(parameters, options)
-        self._steps = _number(0.0, self.device)
-
-    def _begin(self) -> list[Tensor]:
-        self._steps.assign(self._steps + 1)
-        return [self._steps]
-
-    def _update(self, group: Group, parameter: Tensor, gradient: Tensor) -> None:
-        self._move(group, parameter, parameter, _decayed(group, parameter, gradient))
-
-    def _move(self, group: Group, parameter: Tensor, start: Tensor, gradient: Tensor) -> None:
-        """`start` less the step, assigned to the parameter."""
-        (beta1, beta2), dtype = group["betas"], parameter.dtype
-        mean, square = self._zeros(parameter, "exp_avg"), self._zeros(parameter, "exp_avg_sq")
-        mean.assign(mean + (gradient - mean) * (1 - beta1))
-        square.assign(square * beta2 + gradient * gradient * (1 - beta2))
-        size = (group.rate / self._correction(beta1)).cast(dtype)
-        spread = square.sqrt() / self._correction(beta2).sqrt().cast(dtype) + group["eps"]
-        parameter.assign(start - mean / spread * size)
-
-    def _correction(self, beta: float) -> Tensor:
-        """1 - beta ** steps."""
-        return (
-            1 - (self._steps * log(beta)).exp() if beta else Tensor.ones(dtype=dt.float64, device=self.device)
-        )
-
-
-class AdamW(Adam):
-    """Adam whose weight decay shrinks the parameter by 1 - lr · decay before the step.
-
-    Source: Loshchilov and Hutter, "Decoupled weight decay regularization" (2019).
-    """
-
-    def __init__(
-        self,
-        parameters: Parameters,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-    ) -> None:
-        super().__init__(parameters, lr, betas, eps, weight_decay)
-
-    def _update(self, group: Group, parameter: Tensor, gradient: Tensor) -> None:
-        kept = (1 - group.rate * group["weight_decay"]).cast(parameter.dtype)
-        self._move(group, parameter, parameter * kept, gradient)

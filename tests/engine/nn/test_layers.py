@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from engine import dtype as dt
-from engine import nn
+from engine import jit, nn
 from engine.errors import InvalidGraph
-from engine.jit import jit
 from engine.nn.module import Module
 from engine.tensor import Tensor
 

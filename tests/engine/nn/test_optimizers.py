@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from engine import dtype as dt
-from engine import nn
+from engine import jit, nn
 from engine.autograd import no_grad
 from engine.errors import InvalidGraph
-from engine.jit import jit
 from engine.nn.optimizers import Optimizer
 from engine.tensor import Tensor
 

@@ -1,0 +1,122 @@
+"""PyTorch's functions: the methods of Tensor, taken by name, and what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.errors import InvalidGraph
+from engine.tensor import Tensor
+from engine.tensor.known import check_places
+
+# What is the same as a method; its first argument is the tensor.
+relu, relu6, leaky_relu, elu, selu = (
+    Tensor.relu,
+    Tensor.relu6,
+    Tensor.leaky_relu,
+    Tensor.elu,
+    Tensor.selu,
+)
+sigmoid, logsigmoid, tanh, softplus, softsign = (
+    Tensor.sigmoid,
+    Tensor.logsigmoid,
+    Tensor.tanh,
+    Tensor.softplus,
+    Tensor.softsign,
+)
+silu, mish, gelu, glu = Tensor.silu, Tensor.mish, Tensor.gelu, Tensor.glu
+hardtanh, hardsigmoid, hardswish = Tensor.hardtanh, Tensor.hardsigmoid, Tensor.hardswish
+softshrink, hardshrink = Tensor.softshrink, Tensor.hardshrink
+softmax, log_softmax = Tensor.softmax, Tensor.log_softmax
+linear, pad, one_hot, interpolate = Tensor.linear, Tensor.pad, Tensor.one_hot, Tensor.interpolate
+conv1d, conv2d, conv3d = Tensor.conv1d, Tensor.conv2d, Tensor.conv3d
+conv_transpose1d, conv_transpose2d, conv_transpose3d = (
+    Tensor.conv_transpose1d,
+    Tensor.conv_transpose2d,
+    Tensor.conv_transpose3d,
+)
+max_pool1d, max_pool2d, max_pool3d = Tensor.max_pool1d, Tensor.max_pool2d, Tensor.max_pool3d
+avg_pool1d, avg_pool2d, avg_pool3d = Tensor.avg_pool1d, Tensor.avg_pool2d, Tensor.avg_pool3d
+adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = (
+    Tensor.adaptive_avg_pool1d,
+    Tensor.adaptive_avg_pool2d,
+    Tensor.adaptive_avg_pool3d,
+)
+cross_entropy, nll_loss = Tensor.cross_entropy, Tensor.nll_loss
+mse_loss, l1_loss, smooth_l1_loss, huber_loss = (
+    Tensor.mse_loss,
+    Tensor.l1_loss,
+    Tensor.smooth_l1_loss,
+    Tensor.huber_loss,
+)
+kl_div = Tensor.kl_div
+binary_cross_entropy = Tensor.binary_cross_entropy
+binary_cross_entropy_with_logits = Tensor.binary_cross_entropy_with_logits
+dropout, scaled_dot_product_attention = Tensor.dropout, Tensor.scaled_dot_product_attention
+group_norm, rms_norm = Tensor.group_norm, Tensor.rms_norm
+layer_norm = Tensor.layer_norm
+
+
+def softmin(x: Tensor, dim: int = -1) -> Tensor:
+    """`softmax` of -x."""
+    return (-x).softmax(dim)
+
+
+def normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """x over its p-norm along an axis, which counts as `eps` at least."""
+    return x / x.norm(p, dim, True).clamp(min=eps)
+
+
+def cosine_similarity(x: Tensor, other: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """The cosine of the angle between two tensors along an axis; norms count as `eps` at least."""
+    sizes = [one.norm(2, dim).clamp(min=eps) for one in (x, other)]
+    return (x * other).sum(dim) / (sizes[0] * sizes[1])
+
+
+def prelu(x: Tensor, weight: Tensor) -> Tensor:
+    """x where it is above 0, else x times the weight of its channel (axis 1), or the only one."""
+    shape = [weight.numel() if i == 1 else 1 for i in range(max(x.ndim, 1))]
+    slope = weight.reshape(shape) if weight.numel() > 1 else weight
+    return (x > 0).where(x, x * slope)
+
+
+def embedding(index: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
+    """Integers (…) → rows (…, width) of a weight (rows, width); the row `padding_idx` gets no gradient.
+
+    IndexError for a place that is known and does not exist; one that has yet to be computed gives zeros, as the
+    index is not looked at then. InvalidGraph if it is not of integers.
+    """
+    if not index.dtype.is_int:
+        raise InvalidGraph(f"takes integers, not {index.dtype.name}", "Embedding")
+    rows, width = weight.shape
+    check_places(index.node, 0, rows, "Embedding")
+    found = weight.gather(0, index.reshape(-1, 1).expand(index.numel(), width)).reshape(*index.shape, width)
+    if padding_idx is None:
+        return found
+    row = padding_idx % rows
+    return (index == row).unsqueeze(-1).where(found.detach(), found)
+
+
+def batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(batch, channels, …): each channel by the running statistics, or in training by the batch's.
+
+    The running ones stay as they are: nn.BatchNorm keeps them.
+    """
+    if training or running_mean is None or running_var is None:
+        running_mean, running_var = x.batch_statistics()
+    return x.batch_norm(running_mean, running_var, weight, bias, eps)
+
+
+def unfold(x: Tensor, kernel_size: int | Sequence[int], stride: int | Sequence[int] = 1) -> Tensor:
+    """(batch, channels, h, w) → (batch, channels · k · k, windows): each window of the last two axes as a column."""
+    sizes, steps = ((n, n) if isinstance(n, int) else tuple(n) for n in (kernel_size, stride))
+    seen = x.unfold(2, sizes[0], steps[0]).unfold(3, sizes[1], steps[1])
+    batch, channels, rows, columns = seen.shape[:4]
+    return seen.permute(0, 1, 4, 5, 2, 3).reshape(batch, channels * sizes[0] * sizes[1], rows * columns)
