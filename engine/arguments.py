@@ -16,7 +16,7 @@ from engine.dtype import DType
 from engine.errors import InvalidGraph
 from engine.ir import UOp
 from engine.realize import Array, hold
-from engine.shapes import Shape
+from engine.shapes import Shape, counted
 from engine.sizes import Size, is_number, is_open
 
 P = ParamSpec("P")
@@ -59,7 +59,7 @@ def sizes(values: tuple[Any, ...]) -> Shape:
     shape = integers(values, "shape")
     if any(n < 0 for n in shape):
         raise InvalidGraph(f"{shape} has a negative size", "shape")
-    return shape
+    return shape if any(map(is_open, shape)) else counted(shape, "shape")
 
 
 def inferred(shape: Shape, old: Shape) -> Shape:
@@ -82,6 +82,25 @@ def takes_dim(method: Callable[P, R]) -> Callable[P, R]:
         return method(*args, **kwargs)
 
     return renamed
+
+
+def takes_unbiased(method: Callable[P, R]) -> Callable[P, R]:
+    """`method` with PyTorch's `unbiased` for a `correction` of 1 or 0; a bool first is that, as it is no axis."""
+
+    @wraps(method)
+    def corrected(*args: P.args, **kwargs: P.kwargs) -> R:
+        given: list[Any] = list(args)
+        for place in (1, 2):
+            if len(given) > place and isinstance(given[place], bool):
+                kwargs["unbiased"] = given.pop(place)
+                if len(given) > place:  # keepdim stands behind it
+                    kwargs["keepdim"] = given.pop(place)
+                break
+        if "unbiased" in kwargs:
+            kwargs["correction"] = int(bool(kwargs.pop("unbiased")))
+        return method(*given, **kwargs)
+
+    return corrected
 
 
 def axis_of(axis: int, ndim: int) -> int:

@@ -15,9 +15,9 @@ import numpy as np
 from engine import dtype as dt
 from engine import keccak
 from engine.errors import InvalidGraph
-from engine.jit import Jit, jit
 from engine.keccak import SPONGES, Sponge
 from engine.tensor import Tensor
+from engine.tracing import Jit, jit
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Bytes: TypeAlias = bytes | bytearray | memoryview

@@ -16,7 +16,7 @@ from engine.errors import InvalidGraph
 from engine.ir import UOp, toposort
 from engine.kernel import Kernel
 from engine.ops import Op
-from engine.shapes import Shape, shape_of
+from engine.shapes import Shape, counted, shape_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -62,7 +62,7 @@ def program(name: str, shape: Sequence[int], dtype: str | DType = dt.float32) ->
         raise InvalidGraph(f"{list(shape)} must be sizes of 0 or more", "shape")
     if axes is not None and len(shape) != axes:
         raise InvalidGraph(f"program {name} takes {axes} sizes, got {len(shape)}", "shape")
-    return Kernel(build(tuple(shape), _number_type(dtype)))
+    return Kernel(build(counted(tuple(shape), "shape"), _number_type(dtype)))
 
 
 def _number_type(dtype: str | DType) -> DType:

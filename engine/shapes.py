@@ -92,10 +92,17 @@ def _permute(old: Shape, axes: tuple[int, ...]) -> Shape:
     return tuple(old[axis] for axis in axes)
 
 
+def counted(shape: Shape, field: str) -> Shape:
+    """`shape`; InvalidGraph where its elements cannot be numbered by an int64."""
+    if prod(shape) >= 1 << 63:
+        raise InvalidGraph(f"{shape} has 2**63 elements or more, which no index can tell apart", field)
+    return shape
+
+
 def _expand(old: Shape, new: Shape) -> Shape:
     if len(old) != len(new) or any(a not in (1, b) or b < 0 for a, b in zip(old, new, strict=False)):
         raise InvalidGraph(f"cannot expand {old} to {new}: only axes of size 1 grow", "EXPAND")
-    return tuple(new)
+    return counted(tuple(new), "EXPAND")
 
 
 def _reduce(old: Shape, axes: tuple[int, ...]) -> Shape:

@@ -151,7 +151,9 @@ def floor_divide(a: Term, b: Term) -> UOp:
     wide, by = wider(x), wider(y)
     rest = elementwise(Op.FMOD, wide, by)
     quotient = elementwise(Op.DIV, elementwise(Op.SUB, wide, rest), by)  # a whole number but for rounding
-    down = nearest(where(_falls_below(rest, by), subtract(quotient, 1), quotient))
+    quotient = where(_falls_below(rest, by), subtract(quotient, 1), quotient)
+    down = floor(quotient)
+    down = where(less(0.5, subtract(quotient, down)), add(down, 1), down)
     plain = elementwise(Op.DIV, wide, by)
     zero = where(sign_bit(plain), -0.0, like(0.0, plain))
     found = cast(where(equal(by, 0), plain, where(equal(down, 0), zero, down)), x.dtype)
@@ -285,6 +287,18 @@ def maximum(a: Term, b: Term) -> UOp:
     """The greater; NaN where either is NaN. Of bools, a | b."""
     x, y = together(a, b)
     return elementwise(Op.OR if x.dtype is dt.bool_ else Op.MAX, x, y)
+
+
+def greater_number(a: Term, b: Term) -> UOp:
+    """The greater; where one is NaN the other."""
+    x, y = together(a, b)
+    return where(logical_or(less_or_equal(y, x), is_nan(y)), x, y) if x.dtype.is_float else maximum(x, y)
+
+
+def lesser_number(a: Term, b: Term) -> UOp:
+    """The lesser; where one is NaN the other."""
+    x, y = together(a, b)
+    return where(logical_or(less_or_equal(x, y), is_nan(y)), x, y) if x.dtype.is_float else minimum(x, y)
 
 
 def minimum(a: Term, b: Term) -> UOp:

@@ -12,6 +12,7 @@ from engine.functions.arithmetic import (
     add,
     as_float,
     divide,
+    equal,
     less,
     logical_and,
     logical_or,
@@ -23,7 +24,7 @@ from engine.functions.arithmetic import (
     where,
     wider,
 )
-from engine.functions.mathematics import clamp, logarithm
+from engine.functions.mathematics import clamp, exp, logarithm
 from engine.functions.reduction import mean, one_hot_chosen, total
 from engine.functions.softmax import log_softmax
 from engine.ir import UOp
@@ -64,6 +65,19 @@ def smooth_error(x: UOp, target: UOp, how: str, beta: float) -> UOp:
         return reduced(size, how)
     near = divide(multiply(multiply(size, size), 0.5), beta)
     return reduced(where(less(size, beta), near, subtract(size, 0.5 * beta)), how)
+
+
+def divergence(x: UOp, target: UOp, how: str, is_logarithm: bool) -> UOp:
+    """Kullback and Leibler's: target (log target - x), 0 where the target is; x is a logarithm, the target perhaps."""
+    logs, t = _alike(x, target, "kl_div")
+    if is_logarithm:
+        losses = multiply(exp(t), subtract(t, logs))
+    else:
+        none = equal(t, 0.0)
+        losses = where(none, 0.0, multiply(t, subtract(logarithm(where(none, 1.0, t)), logs)))
+    if how == "batchmean":
+        return divide(total(losses), float(shape_of(x)[0]))
+    return reduced(losses, how)
 
 
 def binary_cross_entropy(x: UOp, target: UOp, weight: UOp | None, how: str) -> UOp:

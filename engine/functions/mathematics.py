@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from math import factorial, log, pi
+from math import factorial, log, pi, sqrt
 from typing import Concatenate, ParamSpec
 
 from engine import dtype as dt
@@ -181,6 +181,15 @@ def expm1(x: UOp) -> UOp:
     return where(small, of_small, subtract(elementwise(Op.EXP, x), 1.0))
 
 
+@in_float
+def log_odds(x: UOp) -> UOp:
+    """log(x / (1 - x)); NaN outside of 0 to 1."""
+    rest = subtract(1.0, x)
+    inside = less(-1.0, elementwise(Op.SQRT, multiply(x, rest)))  # a root is NaN or not below 0
+    found = where(inside, elementwise(Op.LOG, divide(x, rest)), float("nan"))
+    return slope(found, (x, where(inside, divide(1.0, absolute(multiply(x, rest))), float("nan"))))
+
+
 # ---------------------------------------------------------------------------------- circle and hyperbola
 
 
@@ -276,6 +285,23 @@ _ERFC_FAR = (
 
 
 @in_float
+def erfc(x: UOp) -> UOp:
+    """1 - erf(x), right where that is small."""
+    far = less(1.0, absolute(x))
+    away = where(far, minimum(absolute(x), 30.0), 1.0)
+    t = divide(subtract(away, 5.0), add(away, 3.0))
+    tail = divide(chebyshev(t, _ERFC_FAR[: _terms(x, 12, 20)]), away)
+    # exp(-x²) by a part of x whose square is exact, and the rest: rounding x² costs digits of large x.
+    front = multiply(floor(multiply(away, 16.0)), 1 / 16)
+    rest = multiply(subtract(away, front), add(away, front))
+    fall = multiply(*(elementwise(Op.EXP, negate(part)) for part in (multiply(front, front), rest)))
+    of_far = multiply(tail, fall)
+    of_far = where(less(x, 0.0), subtract(2.0, of_far), of_far)
+    found = where(is_nan(x), x, where(far, of_far, subtract(1.0, erf(_clear(x, less(absolute(x), 1.5))))))
+    return slope(found, (x, multiply(elementwise(Op.EXP, negate(multiply(x, x))), -2.0 / sqrt(pi))))
+
+
+@in_float
 def erf(x: UOp) -> UOp:
     """The error function: 2/√π times the integral of exp(-t²) from 0 to x."""
     size = _sized(x)
@@ -365,6 +391,13 @@ def hypotenuse(a: Term, b: Term) -> UOp:
     ratio = divide(where(equal(long, float("inf")), 0.0, short), safe)
     found = multiply(long, elementwise(Op.SQRT, add(multiply(ratio, ratio), 1.0)))
     return where(is_infinite(x), x, where(is_infinite(y), y, found))
+
+
+def times_logarithm(x: UOp, y: UOp) -> UOp:
+    """x log y; 0 where x is, unless y is NaN."""
+    logs = logarithm(y)
+    found = where(logical_and(equal(x, 0), equal(y, y)), 0.0, multiply(x, logs))
+    return slope(found, (x, logs), (y, divide(x, y)))
 
 
 def log_add_exp(a: Term, b: Term) -> UOp:

@@ -105,6 +105,20 @@ def first_extreme(op: Op, x: UOp, axes: tuple[int, ...]) -> tuple[UOp, UOp]:
     return cast(found, x.dtype), cast(first(logical_or(equal(number, best), is_nan(number))), dt.int64)
 
 
+def chosen_extreme(op: Op, x: UOp, axis: int, keepdim: bool) -> tuple[UOp, UOp]:
+    """(the extreme along one axis, its first int64 place). ValueError over no elements."""
+    shape = shape_of(x)
+    place = axis_of(axis, max(1, len(shape)))
+    if not shape:
+        return x, const(0, dt.int64)
+    _refuse_nothing(x, place, op.value.lower())
+    found, first = first_extreme(op, x, (place,))
+    if keepdim:
+        return found, first
+    left = (*shape[:place], *shape[place + 1 :])
+    return build.reshape(found, left), build.reshape(first, left)
+
+
 def mean(x: UOp, axis: Axes = None, keepdim: bool = False, dtype: DType | None = None) -> UOp:
     """The mean, a float (of integers and bool float32); of nothing NaN."""
     number = as_float(x if dtype is None else cast(x, dtype))

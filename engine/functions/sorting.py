@@ -28,7 +28,7 @@ from engine.functions.arithmetic import (
     where,
 )
 from engine.functions.movement import move_axes, part
-from engine.functions.reduction import any_of, reduce
+from engine.functions.reduction import reduce
 from engine.ir import UOp
 from engine.ops import Op
 from engine.shapes import shape_of
@@ -66,17 +66,45 @@ def topk(x: UOp, k: int, axis: int, largest: bool) -> tuple[UOp, UOp]:
     return build.gather(x, at, place), at
 
 
-def median(x: UOp, axis: int, keepdim: bool) -> UOp:
-    """The middle element of an axis, of two the lesser; NaN where there is one. ValueError of no elements."""
+def ranked(x: UOp, axis: int, rank: int, keepdim: bool, name: str) -> tuple[UOp, UOp]:
+    """(the element of an axis that as many are less than as `rank` says, its int64 place). InvalidGraph if there is none."""
     shape = shape_of(x)
+    if not shape:
+        axis_of(axis, 1)
+        return x, const(0, dt.int64)
     place = axis_of(axis, len(shape))
-    n = shape[place]
-    if not n:
+    if not 0 <= rank < shape[place]:
+        raise InvalidGraph(f"axis {axis} of {shape} has no element number {rank + 1}", name)
+    at = part(argsort(x, place, False), place, rank, rank + 1)
+    return _without_axis((build.gather(x, at, place), at), place, keepdim)
+
+
+def median(x: UOp, axis: int, keepdim: bool) -> tuple[UOp, UOp]:
+    """(the middle element of an axis, of two the lesser, its int64 place); the first NaN where there is one.
+
+    ValueError of no elements.
+    """
+    shape = shape_of(x)
+    if not shape:
+        return ranked(x, axis, 0, keepdim, "median")
+    place = axis_of(axis, len(shape))
+    if not shape[place]:
         raise ValueError(f"median over no elements: shape {shape}, axis {axis}")
-    middle = part(sort(x, place, False)[0], place, (n - 1) // 2, (n - 1) // 2 + 1)
+    middle, at = ranked(x, place, (shape[place] - 1) // 2, True, "median")
     if x.dtype.is_float:
-        middle = where(any_of(is_nan(x), place, True), float("nan"), middle)
-    return middle if keepdim else build.reshape(middle, (*shape[:place], *shape[place + 1 :]))
+        numbers = iota_along(shape, place)
+        first = reduce(Op.MIN, where(is_nan(x), numbers, shape[place]), place, True)
+        no_number = less(first, shape[place])
+        middle, at = where(no_number, float("nan"), middle), where(no_number, first, at)
+    return _without_axis((middle, at), place, keepdim)
+
+
+def _without_axis(found: tuple[UOp, UOp], axis: int, keepdim: bool) -> tuple[UOp, UOp]:
+    if keepdim:
+        return found
+    shape = shape_of(found[0])
+    values, places = (build.reshape(node, (*shape[:axis], *shape[axis + 1 :])) for node in found)
+    return values, places
 
 
 # --------------------------------------------------------------------------------------------------- keys

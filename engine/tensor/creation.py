@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Any, Self
 
 import numpy as np
@@ -17,8 +18,6 @@ from engine.functions import linear
 from engine.functions.arithmetic import add, equal, multiply
 from engine.sizes import fixed, is_open
 from engine.tensor.value import Value
-
-EXACT = 1 << 24  # whole numbers up to here are float32 (and the sums of them below are made without rounding)
 
 
 class Creation(Value):
@@ -83,18 +82,22 @@ class Creation(Value):
         device: str | None = None,
     ) -> Self:
         """start, start + step, … before stop; with one number, 0 … before it. int64 unless a float is given."""
-        first, last = (0, start) if stop is None else (start, stop)
+        first: float = 0 if stop is None else start
+        last: Any = start if stop is None else stop
         if step == 0:
             raise ValueError("step must not be 0")
         wanted = dtype or python_type(first + last + step)
         if is_open(last) and (first, step) == (0, 1):
-            return cls._of(build.cast(build.iota(last), wanted), canonical(device))  # type: ignore[arg-type]
-        count = len(np.arange(first, fixed(last), step))
-        whole = all(number == int(number) for number in (first, step))
-        if whole and max(abs(first), abs(first + count * step)) <= EXACT:
+            return cls._of(build.cast(build.iota(last), wanted), canonical(device))
+        last = fixed(last)
+        if all(isinstance(number, int) for number in (first, last, step)):
+            count = len(range(int(first), int(last), int(step)))
             steps = add(multiply(build.iota(count), int(step)), int(first))
-            return cls._of(build.cast(steps, wanted), canonical(device))
-        return cls(np.arange(first, last, step).tolist(), wanted, device)
+        else:
+            count = max(0, ceil((last - first) / step))
+            apart = first + step - first  # as NumPy steps, which this rounds as
+            steps = add(multiply(build.cast(build.iota(count), dt.float64), apart), float(first))
+        return cls._of(build.cast(steps, wanted), canonical(device))
 
     @classmethod
     def linspace(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from math import pi
 from typing import Self
 
 from engine import build
-from engine.functions import arithmetic, mathematics
+from engine.functions import area, arithmetic, mathematics
+from engine.shapes import shape_of
 from engine.tensor.value import Operand, Value
 
 
@@ -39,6 +41,32 @@ class Elementwise(Value):
         return self._new(mathematics.clamp(self._node, low, high))
 
     clip = clamp
+
+    def clamp_min(self, min: Operand) -> Self:
+        """Held from below."""
+        return self.clamp(min=min)
+
+    def clamp_max(self, max: Operand) -> Self:
+        """Held from above."""
+        return self.clamp(max=max)
+
+    def fmax(self, other: Operand) -> Self:
+        """The greater of the two; of a number and NaN the number."""
+        return self._with(arithmetic.greater_number, other)
+
+    def fmin(self, other: Operand) -> Self:
+        """The lesser of the two; of a number and NaN the number."""
+        return self._with(arithmetic.lesser_number, other)
+
+    def addcmul(self, tensor1: Value, tensor2: Value, value: float = 1) -> Self:
+        """self + value · tensor1 · tensor2."""
+        product = arithmetic.multiply(self._operand(tensor1), self._operand(tensor2))
+        return self._new(arithmetic.add(self._node, arithmetic.multiply(product, value)))
+
+    def addcdiv(self, tensor1: Value, tensor2: Value, value: float = 1) -> Self:
+        """self + value · tensor1 / tensor2."""
+        quotient = arithmetic.divide(self._operand(tensor1), self._operand(tensor2))
+        return self._new(arithmetic.add(self._node, arithmetic.multiply(quotient, value)))
 
     def lerp(self, end: Operand, weight: Operand) -> Self:
         """self + weight (end - self)."""
@@ -140,6 +168,28 @@ class Elementwise(Value):
         """The error function."""
         return self._new(mathematics.erf(self._node))
 
+    def erfc(self) -> Self:
+        """1 - erf(x), right where that is small."""
+        return self._new(mathematics.erfc(self._node))
+
+    def logit(self, eps: float | None = None) -> Self:
+        """log(x / (1 - x)): what the sigmoid undoes; x is held `eps` away from 0 and 1."""
+        x = self._node if eps is None else mathematics.clamp(self._node, eps, 1.0 - eps)
+        return self._new(mathematics.log_odds(x))
+
+    def xlogy(self, other: Operand) -> Self:
+        """x · log(other); 0 where x is 0, unless other is NaN."""
+        x, y = map(arithmetic.as_float, arithmetic.together(self._node, self._operand(other)))
+        return self._new(mathematics.times_logarithm(x, y))
+
+    def deg2rad(self) -> Self:
+        """Degrees as radians."""
+        return self._new(arithmetic.multiply(arithmetic.as_float(self._node), pi / 180))
+
+    def rad2deg(self) -> Self:
+        """Radians as degrees."""
+        return self._new(arithmetic.multiply(arithmetic.as_float(self._node), 180 / pi))
+
     # -- angles ---------------------------------------------------------------------------------------------
 
     def sin(self) -> Self:
@@ -182,6 +232,21 @@ class Elementwise(Value):
         """The hyperbolic tangent."""
         return self._new(mathematics.tanh(self._node))
 
+    def asinh(self) -> Self:
+        """The number whose hyperbolic sine is x."""
+        return self._new(area.area_sine(self._node))
+
+    def acosh(self) -> Self:
+        """The number from 0 on whose hyperbolic cosine is x; NaN below 1."""
+        return self._new(area.area_cosine(self._node))
+
+    def atanh(self) -> Self:
+        """The number whose hyperbolic tangent is x; infinite at ±1, NaN beyond."""
+        return self._new(area.area_tangent(self._node))
+
+    arcsin, arccos, arctan, arctan2 = asin, acos, atan, atan2
+    arcsinh, arccosh, arctanh = asinh, acosh, atanh
+
     # -- what kind of number --------------------------------------------------------------------------------
 
     def isnan(self) -> Self:
@@ -213,3 +278,20 @@ class Elementwise(Value):
             both = arithmetic.logical_and(arithmetic.is_nan(x), arithmetic.is_nan(y))
             near = arithmetic.logical_or(near, both)
         return self._new(near)
+
+    def allclose(
+        self, other: Operand, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+    ) -> bool:
+        """Is every element `isclose`? Computed now."""
+        near = self.isclose(other, rtol, atol, equal_nan)
+        return bool(near.numpy().all())
+
+    def equal(self, other: Operand) -> bool:
+        """Have both one shape and equal elements? Computed now."""
+        node = self._operand(other)
+        same = shape_of(node) == self.shape
+        return same and bool(self._new(arithmetic.equal(self._node, node)).numpy().all())
+
+    def is_nonzero(self) -> bool:
+        """The one element as a bool, computed now; ValueError unless there is exactly one."""
+        return bool(self.item())

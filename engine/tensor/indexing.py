@@ -105,6 +105,63 @@ class Indexing(Value):
         source, at = self._operand(src), self._index(index, axis, "scatter_reduce")
         return self._new(scattering.scatter_reduce(self._node, axis, at, source, reduce, include_self))
 
+    def _along(self, axis: int, index: Any, name: str) -> tuple[Any, int]:
+        """A 1-d index spread over the other axes, and the axis counted from the front."""
+        place = axis_of(axis, self.ndim)
+        at = self._index(index, place, name)
+        shape = shape_of(at)
+        if len(shape) != 1:
+            raise InvalidGraph(f"index {shape} is not 1-d", name)
+        wanted = (*self.shape[:place], shape[0], *self.shape[place + 1 :])
+        along = tuple(n if i == place else 1 for i, n in enumerate(wanted))
+        return build.expand(build.reshape(at, along), wanted), place
+
+    def _put_along(self, axis: int, index: Any, source: Any, how: str, name: str) -> Self:
+        at, place = self._along(axis, index, name)
+        given = build.broadcast(self._operand(source), shape_of(at))
+        return self._new(scattering.scatter(self._node, place, at, given, how))
+
+    @takes_dim
+    def index_add(self, axis: int, index: Operand, source: Value, alpha: float = 1) -> Self:
+        """This tensor with the slices of `source`, times alpha, added at the places that a 1-d index names."""
+        return self._put_along(axis, index, source if alpha == 1 else source * alpha, "add", "index_add")  # type: ignore[operator]
+
+    @takes_dim
+    def index_copy(self, axis: int, index: Operand, source: Value) -> Self:
+        """This tensor with the slices of `source` at the places that a 1-d index names."""
+        return self._put_along(axis, index, source, "set", "index_copy")
+
+    @takes_dim
+    def index_fill(self, axis: int, index: Operand, value: Operand) -> Self:
+        """This tensor with one value at the places of an axis that a 1-d index names."""
+        return self._put_along(axis, index, value, "set", "index_fill")
+
+    @takes_dim
+    def take_along_dim(self, indices: Operand, axis: int | None = None) -> Self:
+        """`gather` by an index that is broadcast beside the axis; without an axis, of all elements in order."""
+        if axis is None:
+            return self.take(indices)
+        place = axis_of(axis, self.ndim)
+        at = self._index(indices, place, "take_along_dim")
+        both = ([n if i != place else 1 for i, n in enumerate(s)] for s in (self.shape, shape_of(at)))
+        beside = build.broadcast_shape(*map(tuple, both))
+        own, named = (
+            build.broadcast(node, (*beside[:place], shape_of(node)[place], *beside[place + 1 :]))
+            for node in (self._node, at)
+        )
+        return self._new(scattering.gather(own, place, named))
+
+    @takes_dim
+    def select(self, axis: int, index: int) -> Self:
+        """One slice of an axis, which disappears."""
+        place = axis_of(axis, self.ndim)
+        return self[(*[slice(None)] * place, index)]
+
+    def argwhere(self) -> Self:
+        """`nonzero`: a row of places for each element that is not 0; computed now."""
+        found: Self = self.nonzero()
+        return found
+
     def masked_select(self, mask: Value) -> Self:
         """The elements where a mask (broadcast) is true, 1-d in row-major order; the mask is computed now."""
         whole = self._new(movement.expand(self._node, build.broadcast_shape(self.shape, mask.shape)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Self
 
-from engine.functions import loss
+from engine.errors import InvalidGraph
+from engine.functions import arithmetic, loss, movement
 from engine.ir import UOp
 from engine.tensor.known import check_classes
 from engine.tensor.value import Operand, Value
@@ -61,6 +62,24 @@ class Losses(Value):
         """-x at the target's class, from logarithms of probabilities (batch, classes, …) or (classes,)."""
         wanted = self._classes(target, ignore_index, "nll_loss")
         return self._new(loss.nll_loss(self._node, wanted, self._given(weight), ignore_index, reduction))
+
+    def sparse_categorical_crossentropy(
+        self, target: Operand, ignore_index: int = -1, label_smoothing: float = 0.0, reduction: str = "mean"
+    ) -> Self:
+        """tinygrad's `cross_entropy` of numbers of classes: the classes are the last axis."""
+        scores = self._new(movement.move_axes(self._node, (-1,), (1 if self.ndim > 1 else 0,)))
+        return scores.cross_entropy(target, None, ignore_index, reduction, label_smoothing)
+
+    def huber_loss(self, target: Operand, reduction: str = "mean", delta: float = 1.0) -> Self:
+        """Half the square where nearer than delta, else delta (|x - target| - delta / 2)."""
+        if delta <= 0:
+            raise InvalidGraph(f"{delta} must be more than 0", "huber_loss: delta")
+        smooth = loss.smooth_error(self._node, self._operand(target), reduction, delta)
+        return self._new(arithmetic.multiply(smooth, delta))
+
+    def kl_div(self, target: Operand, reduction: str = "mean", log_target: bool = False) -> Self:
+        """target (log target - x), of x that are logarithms; "batchmean" is the sum over the first axis's size."""
+        return self._new(loss.divergence(self._node, self._operand(target), reduction, log_target))
 
     def cross_entropy(
         self,

@@ -102,9 +102,13 @@ class Operators(Value):
         return self._after(arithmetic.less_or_equal, other)
 
     def __eq__(self, other: object) -> Self:  # type: ignore[override]
+        if other is None:
+            return False  # type: ignore[return-value]  # no tensor is None: `x == None` is one answer, not one each
         return self._with(arithmetic.equal, other)
 
     def __ne__(self, other: object) -> Self:  # type: ignore[override]
+        if other is None:
+            return True  # type: ignore[return-value]
         return self._with(arithmetic.not_equal, other)
 
     __hash__ = object.__hash__  # == gives a Tensor, so a tensor is hashed by identity

@@ -89,7 +89,13 @@ class Randomness(Value):
     def randint(
         cls, *shape: Any, low: int = 0, high: int = 10, dtype: DType = dt.int64, **options: Any
     ) -> Self:
-        """Whole numbers from `low` up to, not including, `high`. InvalidGraph if the dtype cannot hold them."""
+        """Whole numbers from `low` up to, not including, `high`. InvalidGraph if the dtype cannot hold them.
+
+        PyTorch's order is taken too: randint(high, (2, 3)) and randint(low, high, (2, 3)).
+        """
+        if 2 <= len(shape) <= 3 and isinstance(shape[-1], tuple | list):
+            *limits, shape = shape
+            low, high = limits if len(limits) == 2 else (0, limits[0])
         return cls._drawn(lambda source: random.integers(source, sizes(shape), low, high, dtype), options)
 
     @classmethod

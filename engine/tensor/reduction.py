@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
-from engine.arguments import Axes, takes_dim
+from engine.arguments import Axes, takes_dim, takes_unbiased
 from engine.dtype import DType
-from engine.functions import reduction, scan
+from engine.functions import arithmetic, reduction, scan
 from engine.ops import Op
+from engine.tensor.chosen import Chosen
 from engine.tensor.value import Value
 
 
@@ -26,17 +27,41 @@ class Reduction(Value):
         """The product; of bool and integers an int64. Of nothing, 1."""
         return self._new(reduction.accumulated(Op.MUL, self._node, axis, keepdim, dtype))
 
+    def max(self, axis: Axes | Value = None, keepdim: bool = False, *, dim: int | None = None) -> Any:
+        """The greatest value, NaN if any is; ValueError of no elements.
+
+        By `axis` the values alone, as NumPy and tinygrad give them; by `dim`, as PyTorch, (values, indices): the
+        first place of each, which alone gets its gradient. Beside another tensor it is `maximum`.
+        """
+        return self._extreme(Op.MAX, axis, keepdim, dim)
+
+    def min(self, axis: Axes | Value = None, keepdim: bool = False, *, dim: int | None = None) -> Any:
+        """The least value, NaN if any is; otherwise as `max`."""
+        return self._extreme(Op.MIN, axis, keepdim, dim)
+
+    def _extreme(self, op: Op, axis: Any, keepdim: bool, dim: int | None) -> Any:
+        if isinstance(axis, Value):
+            return self._with(arithmetic.maximum if op is Op.MAX else arithmetic.minimum, axis)
+        if dim is None:
+            return self._new(reduction.extreme(op, self._node, axis, keepdim))
+        if axis is not None:
+            raise TypeError("axis and dim are two names of one argument")
+        return Chosen(*map(self._new, reduction.chosen_extreme(op, self._node, dim, keepdim)))
+
     @takes_dim
-    def max(self, axis: Axes = None, keepdim: bool = False) -> Self:
-        """The greatest value, NaN if any is; ValueError of no elements. `argmax` has the place."""
+    def amax(self, axis: Axes = None, keepdim: bool = False) -> Self:
+        """The greatest value, NaN if any is; equals share the gradient. ValueError of no elements."""
         return self._new(reduction.extreme(Op.MAX, self._node, axis, keepdim))
 
     @takes_dim
-    def min(self, axis: Axes = None, keepdim: bool = False) -> Self:
-        """The least value, NaN if any is; ValueError of no elements. `argmin` has the place."""
+    def amin(self, axis: Axes = None, keepdim: bool = False) -> Self:
+        """The least value, NaN if any is; equals share the gradient. ValueError of no elements."""
         return self._new(reduction.extreme(Op.MIN, self._node, axis, keepdim))
 
-    amax, amin = max, min
+    @takes_dim
+    def aminmax(self, axis: Axes = None, keepdim: bool = False) -> tuple[Self, Self]:
+        """(`amin`, `amax`)."""
+        return self.amin(axis, keepdim), self.amax(axis, keepdim)
 
     @takes_dim
     def mean(self, axis: Axes = None, keepdim: bool = False, dtype: DType | None = None) -> Self:
@@ -44,20 +69,29 @@ class Reduction(Value):
         return self._new(reduction.mean(self._node, axis, keepdim, dtype))
 
     @takes_dim
+    @takes_unbiased
     def var(self, axis: Axes = None, correction: float = 1, keepdim: bool = False) -> Self:
-        """The variance: squared distances from the mean, over the count less `correction`."""
+        """The variance: squared distances from the mean, over the count less `correction` (`unbiased`: 1 or 0)."""
         return self._new(reduction.variance(self._node, axis, correction, keepdim))
 
     @takes_dim
+    @takes_unbiased
     def std(self, axis: Axes = None, correction: float = 1, keepdim: bool = False) -> Self:
         """The standard deviation: the root of `var`."""
         return self._new(reduction.deviation(self._node, axis, correction, keepdim))
 
     @takes_dim
+    @takes_unbiased
     def var_mean(self, axis: Axes = None, correction: float = 1, keepdim: bool = False) -> tuple[Self, Self]:
         """(`var`, `mean`)."""
         mean = self._new(reduction.mean(self._node, axis, keepdim))
         return self._new(reduction.variance(self._node, axis, correction, keepdim)), mean
+
+    @takes_dim
+    @takes_unbiased
+    def std_mean(self, axis: Axes = None, correction: float = 1, keepdim: bool = False) -> tuple[Self, Self]:
+        """(`std`, `mean`)."""
+        return self.std(axis, correction, keepdim), self.mean(axis, keepdim)
 
     @takes_dim
     def argmax(self, axis: int | None = None, keepdim: bool = False) -> Self:
@@ -105,13 +139,13 @@ class Reduction(Value):
         return self._new(scan.accumulated(Op.MUL, self._node, axis, dtype))
 
     @takes_dim
-    def cummax(self, axis: int = 0) -> tuple[Self, Self]:
+    def cummax(self, axis: int = 0) -> Chosen[Self]:
         """(running maximum, the int64 place of each: the last of equals); NaN from the first NaN on."""
         values, places = scan.running_extreme(Op.MAX, self._node, axis)
-        return self._new(values), self._new(places)
+        return Chosen(self._new(values), self._new(places))
 
     @takes_dim
-    def cummin(self, axis: int = 0) -> tuple[Self, Self]:
+    def cummin(self, axis: int = 0) -> Chosen[Self]:
         """(running minimum, the int64 place of each: the last of equals); NaN from the first NaN on."""
         values, places = scan.running_extreme(Op.MIN, self._node, axis)
-        return self._new(values), self._new(places)
+        return Chosen(self._new(values), self._new(places))

@@ -5,22 +5,25 @@ from __future__ import annotations
 from engine.tensor.activation import Activation
 from engine.tensor.casting import Casting
 from engine.tensor.convolution import Convolution
-from engine.tensor.creation import Creation
+from engine.tensor.copying import Copying
 from engine.tensor.elementwise import Elementwise
 from engine.tensor.indexing import Indexing
+from engine.tensor.inplace import InPlace
 from engine.tensor.linear import Linear
 from engine.tensor.losses import Losses
+from engine.tensor.matrices import Matrices
 from engine.tensor.movement import Movement
 from engine.tensor.normalization import Normalization
 from engine.tensor.operators import Operators
-from engine.tensor.randomness import Randomness
 from engine.tensor.reduction import Reduction
 from engine.tensor.sorting import Sorting
+from engine.tensor.training import Training
 
 
 class Tensor(
-    Creation,
-    Randomness,
+    Copying,
+    InPlace,
+    Training,
     Activation,
     Reduction,
     Casting,
@@ -30,6 +33,7 @@ class Tensor(
     Indexing,
     Linear,
     Sorting,
+    Matrices,
     Convolution,
     Normalization,
     Losses,

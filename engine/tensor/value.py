@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, Self
 
@@ -208,6 +208,8 @@ class Value(Differentiable):
             other = other.item()
         if is_number(other):
             return constant(other, arithmetic.scalar_type(other, self.dtype), ())
+        if not isinstance(other, np.ndarray | Sequence) or isinstance(other, str | bytes):
+            raise TypeError(f"beside a Tensor stands a Tensor, a number or an array, not {other!r}")
         return data_node(other, None)
 
     def _term(self, other: Operand) -> Term:

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from rich.table import Table
 
-from engine import hash
-from engine.jit import jit
+from engine import hash, jit
 from engine.tensor import Tensor
 from tests.bench.racing import Ratio, Times, in_process, race, shown, verdict
 

@@ -20,11 +20,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from engine import compiler
+from engine import compiler, jit
 from engine import dtype as dt
 from engine.autograd import no_grad
 from engine.build import const, elementwise, param
-from engine.jit import jit
 from engine.kernel import Kernel
 from engine.ops import Op
 from engine.opts import Opt, OptKind

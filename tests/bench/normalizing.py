@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from engine.jit import jit
+from engine import jit
 from engine.picks import pick
 from engine.plan import Plan
 from engine.runtime.cpu import empty

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from engine.jit import Jit, jit
 from engine.nested import cells_of
 from engine.sizes import Var
 from engine.tensor import Tensor
+from engine.tracing import Jit, jit
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Function = Callable[..., Any]

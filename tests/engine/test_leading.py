@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import dtypes, nn
+from engine import dtypes, jit, nn
 from engine.autograd import no_grad
 from engine.device.compiled import Kernels
-from engine.jit import jit
 from engine.runtime.replay import Replay
 from engine.sizes import Var
 from engine.tensor import Tensor

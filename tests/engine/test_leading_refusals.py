@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine import nn
+from engine import jit, nn
 from engine.errors import CaptureError, InvalidGraph
-from engine.jit import jit
 from engine.sizes import Var
 from engine.tensor import Tensor
 from tests.engine.leading import Function, rows

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from engine import dtype as dt
+from engine import jit
 from engine.build import const, fold
 from engine.device import get
 from engine.device.null import Null, Report
 from engine.device.protocol import Absent
 from engine.errors import DeviceError
 from engine.ir import UOp
-from engine.jit import jit
 from engine.ops import Op
 from engine.options import Options
 from engine.programs import program

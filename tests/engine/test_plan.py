@@ -17,7 +17,6 @@ from engine.build import param
 from engine.device.cpu import Cpu
 from engine.errors import DeviceError
 from engine.ir import UOp, substitute, toposort
-from engine.jit import Jit, jit
 from engine.kernel import Kernel
 from engine.nested import cells_of
 from engine.ops import Op
@@ -25,6 +24,7 @@ from engine.options import Options, current
 from engine.runtime.replay import Replay
 from engine.runtime.workers import Threading
 from engine.tensor import Tensor
+from engine.tracing import Jit, jit
 from tests.graphs import random_graph
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from engine import dtype as dt
+from engine import jit
 from engine.build import const
 from engine.device import canonical
 from engine.dtype import DType
 from engine.errors import DeviceError, InvalidGraph
 from engine.generator import Generator
-from engine.jit import jit
 from engine.order import order
 from engine.random import threefry
 from engine.tensor import Tensor

@@ -7,9 +7,9 @@ from threading import Thread
 
 import pytest
 
+from engine import jit
 from engine.device import get
 from engine.device.cpu import Cpu
-from engine.jit import jit
 from engine.options import Options
 from engine.profile import Recording, record
 from engine.programs import program, random_inputs

@@ -12,6 +12,7 @@ from engine import dtype as dt
 from engine import nn
 from engine.errors import InvalidGraph
 from engine.nn.optimizers import Optimizer
+from engine.programs import program
 from engine.tensor import Tensor
 
 X = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -108,3 +109,29 @@ def test_an_option_is_looked_at_also_when_it_is_set_later() -> None:
     with pytest.raises(InvalidGraph, match="lr: -2"):
         found.param_groups[0]["lr"] = -2
     assert found.param_groups[0].lr == 1e-3
+
+
+def test_none_equals_no_tensor_and_words_stand_beside_none() -> None:
+    x = Tensor(X)
+    assert (x == None) is False  # noqa: E711
+    assert (x != None) is True  # noqa: E711
+    for wrong in (lambda: x + "a", lambda: "a" * x, lambda: x.maximum({}), lambda: x < None):
+        with pytest.raises(TypeError, match="beside a Tensor stands a Tensor, a number or an array, not"):
+            wrong()
+
+
+def test_a_long_range_costs_nothing_until_it_is_read() -> None:
+    assert Tensor.arange(1 << 40)[1 << 39].item() == 1 << 39
+    assert Tensor.arange(1 << 40, 0, -3)[-2:].tolist() == list(range(1 << 40, 0, -3)[-2:])
+    assert Tensor.arange(0, 1e12, 0.5, dtype=dt.float64)[123_456_789_012].item() == 61728394506.0
+
+
+def test_more_elements_than_can_be_numbered_are_an_error() -> None:
+    with pytest.raises(
+        InvalidGraph, match=r"shape: \(1099511627776, 1099511627776\) has 2\*\*63 elements or more"
+    ):
+        Tensor.zeros(1 << 40, 1 << 40)
+    with pytest.raises(InvalidGraph, match=r"EXPAND: .* has 2"):
+        Tensor(X).reshape(3, 4, 1).expand(3, 4, 1 << 60)
+    with pytest.raises(InvalidGraph, match=r"shape: .* has 2"):
+        program("gemm", [99999999999, 99999999, 9])

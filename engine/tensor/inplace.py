@@ -1,0 +1,77 @@
+"""PyTorch's methods that end in "_": this tensor takes the result. As with `assign`, no other tensor changes.
+
+A leaf that requires gradients is changed under no_grad() only. A view of another tensor is refused, as changing it
+would not change what it views: write base[…] = value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+from engine import build
+from engine.errors import InvalidGraph
+from engine.tensor.randomness import Randomness
+from engine.tensor.value import Operand
+
+
+def _in_place(name: str) -> Callable[..., Any]:
+    """The method of that name, whose result this tensor takes."""
+
+    def changed(self: InPlace, *args: Any, **options: Any) -> Any:
+        return self._become(getattr(self, name)(*args, **options), f"{name}_")
+
+    changed.__name__ = f"{name}_"
+    changed.__doc__ = f"`{name}`, whose result this tensor takes; returns it."
+    return changed
+
+
+class InPlace(Randomness):
+    """Each is the method without the "_", and an assignment."""
+
+    __slots__ = ()
+
+    def _become(self, result: Any, name: str) -> Self:
+        """Take a result, in this tensor's dtype. InvalidGraph for a float in an integer, and for another shape."""
+        if result.dtype.is_float and not self.dtype.is_float:
+            raise InvalidGraph(
+                f"the result is {result.dtype.name}, which {self.dtype.name} cannot take: cast this tensor before",
+                name,
+            )
+        return self.assign(result.cast(self.dtype))
+
+    def zero_(self) -> Self:
+        """All elements 0."""
+        return self.fill_(0)
+
+    def fill_(self, value: Operand) -> Self:
+        """All elements one value."""
+        node = build.broadcast(build.cast(self._operand(value), self.dtype), self.shape)
+        return self.assign(self._new(node))
+
+    def copy_(self, source: Operand) -> Self:
+        """The elements of another tensor, broadcast and cast."""
+        return self.fill_(source)
+
+    def normal_(self, mean: float = 0.0, std: float = 1.0, **options: Any) -> Self:
+        """Normal random numbers."""
+        made = {"device": self.device, **options}
+        return self.assign(type(self).normal(*self.shape, mean=mean, std=std, dtype=self.dtype, **made))
+
+    def uniform_(self, low: float = 0.0, high: float = 1.0, **options: Any) -> Self:
+        """Uniform random numbers."""
+        made = {"device": self.device, **options}
+        return self.assign(type(self).uniform(*self.shape, low=low, high=high, dtype=self.dtype, **made))
+
+    abs_, neg_, sqrt_, rsqrt_ = map(_in_place, ("abs", "neg", "sqrt", "rsqrt"))
+    exp_, log_, sin_, cos_ = map(_in_place, ("exp", "log", "sin", "cos"))
+    tanh_, sigmoid_, relu_, reciprocal_ = map(_in_place, ("tanh", "sigmoid", "relu", "reciprocal"))
+    floor_, ceil_, round_, trunc_ = map(_in_place, ("floor", "ceil", "round", "trunc"))
+    add_, sub_, mul_, div_ = map(_in_place, ("add", "sub", "mul", "div"))
+    pow_, remainder_, floor_divide_, fmod_ = map(_in_place, ("pow", "remainder", "floor_divide", "fmod"))
+    clamp_, clip_, lerp_, square_ = map(_in_place, ("clamp", "clip", "lerp", "square"))
+    addcmul_, addcdiv_, masked_fill_ = map(_in_place, ("addcmul", "addcdiv", "masked_fill"))
+    scatter_, scatter_add_, scatter_reduce_ = map(_in_place, ("scatter", "scatter_add", "scatter_reduce"))
+    index_add_, index_copy_, index_fill_ = map(_in_place, ("index_add", "index_copy", "index_fill"))
+    tril_, triu_, bernoulli_ = map(_in_place, ("tril", "triu", "bernoulli"))
+    logical_and_, logical_or_, logical_not_ = map(_in_place, ("logical_and", "logical_or", "logical_not"))
