@@ -5,9 +5,21 @@ from __future__ import annotations
 from math import pi, sqrt
 
 from engine.arguments import axis_of
-from engine.build import elementwise, shrink
+from engine.build import cast, elementwise, shrink
+from engine.build import slope as declared
 from engine.errors import InvalidGraph
-from engine.functions.arithmetic import add, divide, less, logical_or, multiply, negate, subtract, where
+from engine.functions.arithmetic import (
+    add,
+    divide,
+    less,
+    like,
+    logical_and,
+    logical_or,
+    multiply,
+    negate,
+    subtract,
+    where,
+)
 from engine.functions.mathematics import clamp, erf, expm1, in_float, log1p, tanh
 from engine.ir import UOp
 from engine.ops import Op
@@ -24,7 +36,17 @@ def relu(x: UOp) -> UOp:
 
 def relu6(x: UOp) -> UOp:
     """relu, and 6 above 6."""
-    return clamp(relu(x), None, 6)
+    return between(relu(x), 0, 6)
+
+
+def between(x: UOp, low: float, high: float) -> UOp:
+    """`clamp` to two numbers, with the slope 0 also right at them, as PyTorch's hard functions have it."""
+    found = clamp(x, low, high)
+    if not found.dtype.is_float:
+        return found
+    number = cast(x, found.dtype)
+    inside = logical_and(less(low, number), less(number, high))
+    return declared(found, (number, where(inside, like(1.0, number), 0.0)))
 
 
 def leaky_relu(x: UOp, slope: float) -> UOp:
@@ -103,13 +125,15 @@ def softsign(x: UOp) -> UOp:
 @in_float
 def hard_sigmoid(x: UOp) -> UOp:
     """x / 6 + 1/2 held between 0 and 1."""
-    return divide(clamp(add(x, 3.0), 0.0, 6.0), 6.0)
+    return divide(between(add(x, 3.0), 0.0, 6.0), 6.0)
 
 
 @in_float
 def hard_swish(x: UOp) -> UOp:
     """x times `hard_sigmoid` of x."""
-    return multiply(x, hard_sigmoid(x))
+    found = multiply(x, hard_sigmoid(x))
+    middle = add(divide(x, 3.0), 0.5)
+    return declared(found, (x, where(less(-3.0, x), where(less(x, 3.0), middle, 1.0), 0.0)))
 
 
 @in_float

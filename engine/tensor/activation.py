@@ -6,7 +6,7 @@ from typing import Self
 
 from engine.arguments import takes_dim
 from engine.errors import InvalidGraph
-from engine.functions import activation, mathematics, softmax
+from engine.functions import activation, softmax
 from engine.tensor.value import Value
 
 
@@ -73,7 +73,7 @@ class Activation(Value):
 
     def hardtanh(self, min_val: float = -1.0, max_val: float = 1.0) -> Self:
         """x held between two limits."""
-        return self._new(mathematics.clamp(self._node, min_val, max_val))
+        return self._new(activation.between(self._node, min_val, max_val))
 
     def hardsigmoid(self) -> Self:
         """x / 6 + 1/2 held between 0 and 1."""

@@ -152,3 +152,14 @@ def test_a_pool_says_where_its_maxima_lie() -> None:
     assert places.tolist() == [[[4, 1, 7], [4, 10, 7]]]
     padded, places = x.max_pool2d(3, 2, 1, return_indices=True)
     assert (padded.tolist(), places.tolist()) == ([[[7, 9], [7, 9]]], [[[4, 7], [4, 7]]])
+
+
+def test_the_corners_of_hard_functions_have_pytorchs_slopes() -> None:
+    corners = [-3.0, -1.0, 0.0, 1.0, 3.0, 6.0]
+    assert gradients(lambda x: x.relu6(), corners) == [[0.0, 0.0, 0.0, 1.0, 1.0, 0.0]]
+    assert gradients(lambda x: x.hardtanh(), corners) == [[0.0, 0.0, 1.0, 0.0, 0.0, 0.0]]
+    (slopes,) = gradients(lambda x: x.hardsigmoid(), corners)
+    np.testing.assert_allclose(slopes, [0, 1 / 6, 1 / 6, 1 / 6, 0, 0], rtol=1e-6)
+    (slopes,) = gradients(lambda x: x.hardswish(), corners)
+    np.testing.assert_allclose(slopes, [0, 1 / 6, 0.5, 5 / 6, 1, 1], rtol=1e-6)
+    assert gradients(lambda x: x.clamp(-1, 1), corners) == [[0.0, 1.0, 1.0, 1.0, 0.0, 0.0]]

@@ -120,7 +120,7 @@ def test_bias_words_for_padding_and_images_without_a_batch() -> None:
         (lambda x, w: x.max_pool2d(99), "do not fit"),
         (lambda x, w: x.adaptive_avg_pool2d((1, 2, 3)), "2 sizes"),
         (lambda x, w: x.interpolate(), "takes a size or"),
-        (lambda x, w: x.interpolate(3, mode="linear"), "not nearest or bilinear"),
+        (lambda x, w: x.interpolate(3, mode="linear"), "is not one of nearest, "),
         (lambda x, w: x[0, 0].interpolate(3), "1 to 3 axes"),
     ],
 )
@@ -207,3 +207,33 @@ def test_resizing(size: int) -> None:
     wanted = np.stack([[np.interp(corners, np.arange(5), row) for row in image] for image in x])
     same(Tensor(x).interpolate(size, mode="linear", align_corners=True), wanted, 1e-5)
     assert Tensor(x).interpolate(scale_factor=1.5).shape == (2, 3, 7)
+
+
+def _keys(distance: float) -> float:
+    d = abs(distance)
+    if d <= 1:
+        return 1.25 * d**3 - 2.25 * d**2 + 1
+    return -0.75 * d**3 + 3.75 * d**2 - 6 * d + 3 if d < 2 else 0.0
+
+
+@pytest.mark.parametrize(("n", "m"), [(5, 9), (7, 3), (4, 4), (6, 1)])
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_bicubic_weighs_the_four_next_by_keyss_curve(n: int, m: int, align_corners: bool) -> None:
+    step = ((n - 1) / (m - 1) if m > 1 else 0.0) if align_corners else n / m
+    matrix = np.zeros((m, n))
+    for i in range(m):
+        at = i * step if align_corners else (i + 0.5) * step - 0.5
+        for k in range(int(np.floor(at)) - 1, int(np.floor(at)) + 3):
+            matrix[i, min(max(k, 0), n - 1)] += _keys(at - k)
+    x = normal(2, 3, n, n)
+    got = Tensor(x).interpolate((m, m), mode="bicubic", align_corners=align_corners)
+    same(got, np.einsum("ia,jb,xyab->xyij", matrix, matrix, x).astype(np.float32), rtol=1e-4, atol=1e-5)
+
+
+def test_areas_and_exact_neighbours() -> None:
+    x = normal(2, 3, 5, 8)
+    equal(Tensor(x).interpolate((2, 3), mode="area"), Tensor(x).adaptive_avg_pool2d((2, 3)).numpy())
+    rows, columns = ((np.arange(m) * 2 + 1) * n // (2 * m) for m, n in ((3, 5), (11, 8)))
+    equal(Tensor(x).interpolate((3, 11), mode="nearest-exact"), x[:, :, rows][..., columns])
+    with pytest.raises(InvalidGraph, match="align_corners is for modes between elements"):
+        Tensor(x).interpolate((3, 3), align_corners=True)
