@@ -124,7 +124,6 @@ class Telemetry:
         self.marked: dict[str, Mark] = {}  # to be told, so that the next process knows them
         self._over: dict[str, float] = {}
         self._known: dict[str, str] = {}  # labels of GPUs by PCI address
-        self._uuids: dict[str, str] = {}
         self._outages: dict[str, Window] = {}
         self._outage_ended = float("-inf")
         self._pids = {"telemetry": os.getpid(), "agent": os.getppid()}
@@ -256,8 +255,7 @@ class Telemetry:
         samples: list[Sample] = []
         for collector in self.collectors:
             samples += collector.samples()
-        self._learn(samples)
-        samples += self._standing(samples)
+        samples += self._standing(self._learn(samples))
         for collector in self.collectors:
             samples += collector.about()
         samples += self._metered()
@@ -265,25 +263,27 @@ class Telemetry:
         samples += self._own()
         return render(samples)
 
-    def _learn(self, samples: Iterable[Sample]) -> None:
+    def _learn(self, samples: Iterable[Sample]) -> set[str]:
+        """Who is who; returns the labels of the GPUs that answer now."""
+        answering = set()
         for sample in samples:
             if sample.name == "fleet_gpu_info":
                 pairs = dict(part.split('="', 1) for part in sample.labels.rstrip('"').split('",'))
                 own = labels(gpu=pairs["gpu"], uuid=pairs["uuid"])
                 self._known[pairs["pci_address"]] = own
-                self._uuids[pairs["pci_address"]] = pairs["uuid"]
+                answering.add(own)
+        return answering
 
-    def _standing(self, samples: Iterable[Sample]) -> list[Sample]:
+    def _standing(self, answering: set[str]) -> list[Sample]:
         """Which GPUs answer, of those that the bus shows and that have somebody to answer through."""
         if self._bus is None:
             return []
-        answering = {sample.labels for sample in samples if sample.name == "fleet_gpu_power_watts"}
         readings = Readings()
         for gpu in self._bus.found:
             own = self._known.get(gpu.pci_address) or labels(gpu=gpu.gpu, uuid="")
             if gpu.driver in gpus.ANSWERING:
                 readings.add("fleet_gpu_up", own, int(own in answering))
-        return readings.samples + gpus.states(self._bus.found, self._uuids)
+        return readings.samples + gpus.states(self._bus.found, self._known)
 
     def _metered(self) -> list[Sample]:
         readings, now = Readings(), clock()

@@ -25,6 +25,10 @@ class Failed(OSError):
     """A tool that is missing, took too long or said too much."""
 
 
+class Missing(Failed):
+    """A tool that is not installed."""
+
+
 Run = Callable[[Sequence[str], float], Said]
 
 
@@ -40,6 +44,8 @@ def run(command: Sequence[str], timeout_s: float) -> Said:
             env={"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LC_ALL": "C"},
             start_new_session=True,
         )
+    except FileNotFoundError as error:
+        raise Missing(f"{command[0]} is not installed") from error
     except OSError as error:
         raise Failed(f"{command[0]}: {error.strerror}") from error
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fleet.agents.probes import nvme, smartctl
 from fleet.agents.probes.blocks import VIRTUAL, Drive, drives
-from fleet.agents.probes.commands import Failed, Run, run
+from fleet.agents.probes.commands import Failed, Missing, Run, run
 from fleet.agents.probes.files import Files
 from fleet.agents.samples import Readings, Sample
 
@@ -22,6 +22,7 @@ class Drives:
         self._run = command
         self._known: dict[str, Drive] = {}
         self._here: set[str] = set()
+        self._turns: dict[str, int] = {}  # which tool is next, by drive
 
     def parts(self) -> Sequence[str]:
         """Drives, by serial where they have one."""
@@ -32,24 +33,34 @@ class Drives:
         return tuple(self._known)
 
     def read(self, part: str) -> list[Sample]:
-        """What the best of the tools says."""
+        """What the best of the tools says that answers. Only one is started: another has its turn at the next call."""
         drive = self._known[part]
         state = self._files.said(f"sys/class/nvme/{drive.device}/state")
         if part not in self._here or state in ("dead", "deleting"):
             return _up(drive, up=False)
-        try:
-            return smartctl.samples(drive.labels, smartctl.read(self._run, drive.device))
-        except Failed as failure:
-            problem = failure
-        if drive.device.startswith("nvme"):
+        tools = [_smartctl, _nvme] if drive.device.startswith("nvme") else [_smartctl]
+        turn = self._turns.get(part, 0) % len(tools)
+        problems: list[Failed] = []
+        for tool in tools[turn:] + tools[:turn]:
             try:
-                log = nvme.read(self._run, drive.device)
-                return nvme.samples(drive.labels, log) + _up(drive, up=True)
-            except Failed as failure:
-                problem = failure
+                return tool(self._run, drive)
+            except Missing as missing:
+                problems.append(missing)
+            except Failed as failed:
+                problems.append(failed)
+                self._turns[part] = turn + 1
+                break
         if state == "live":  # nobody may ask it, but the kernel talks to it
             return _up(drive, up=True)
-        raise problem
+        raise problems[-1]
+
+
+def _smartctl(command: Run, drive: Drive) -> list[Sample]:
+    return smartctl.samples(drive.labels, smartctl.read(command, drive.device))
+
+
+def _nvme(command: Run, drive: Drive) -> list[Sample]:
+    return nvme.samples(drive.labels, nvme.read(command, drive.device)) + _up(drive, up=True)
 
 
 def _up(drive: Drive, *, up: bool) -> list[Sample]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -59,12 +59,12 @@ class Gpus:
         return readings.samples
 
 
-def states(found: Sequence[Gpu], uuids: dict[str, str]) -> list[Sample]:
-    """The driver's state of each; `uuids` by PCI address, of those that have said theirs."""
+def states(found: Sequence[Gpu], known: Mapping[str, str]) -> list[Sample]:
+    """The driver's state of each; `known` has the labels of those that have said who they are, by PCI address."""
     readings = Readings()
     for gpu in found:
-        text = labels(gpu=gpu.gpu, uuid=uuids.get(gpu.pci_address, ""))
-        readings.state("fleet_gpu_driver_state", text, "state", STATES, gpu.state)
+        own = known.get(gpu.pci_address) or labels(gpu=gpu.gpu, uuid="")
+        readings.state("fleet_gpu_driver_state", own, "state", STATES, gpu.state)
     return readings.samples
 
 

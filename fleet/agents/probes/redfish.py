@@ -28,14 +28,18 @@ class Redfish:
 
     def __init__(self, bmc: Bmc, command: Run = run) -> None:
         self._bmc = bmc
+        self._chassis: tuple[str, ...] = ()
         self._run = command
 
     def parts(self) -> Sequence[str]:
-        """Paths of the chassis. Raises Failed."""
+        """Paths of the chassis, asked for once. Raises Failed."""
+        if self._chassis:
+            return self._chassis
         listed = self._get("/redfish/v1/Chassis").get("Members", [])
-        return tuple(
+        self._chassis = tuple(
             str(each["@odata.id"]) for each in listed if isinstance(each, dict) and "@odata.id" in each
         )
+        return self._chassis
 
     def read(self, part: str) -> list[Sample]:
         """The chassis' power. Raises Failed."""

@@ -168,7 +168,7 @@ def test_a_gpu_without_a_driver_is_a_state(tmp_path: Path) -> None:
     box.write(tmp_path, {"proc/77/maps": "7f00-7f01 rw-s 0 00:00 1 /sys/devices/x/0000:43:00.0/resource0"})
     probe.read("pci")
     assert [gpu.state for gpu in probe.found] == ["kernel", "userspace", "userspace"]
-    found = states(probe.found, {"0000:03:00.0": "abc"})
+    found = states(probe.found, {"0000:03:00.0": 'gpu="0",uuid="abc"'})
     assert value(found, "gpu_driver_state", uuid="abc", state="kernel") == 1
     assert value(found, "gpu_driver_state", gpu="1", uuid="", state="kernel") == 0
 

@@ -16,7 +16,7 @@ def test_a_tool_says_its_status_and_output() -> None:
 
 
 def test_a_tool_that_is_not_there_is_named() -> None:
-    with pytest.raises(Failed, match="no-such-tool: No such file"):
+    with pytest.raises(Failed, match="no-such-tool is not installed"):
         run(("no-such-tool",), 1.0)
 
 

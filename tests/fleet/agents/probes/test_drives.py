@@ -91,6 +91,19 @@ def test_the_best_tool_that_answers_is_used(tmp_path: Path) -> None:
     assert tools.ran == ["smartctl -j -a /dev/nvme0", "nvme smart-log -o json /dev/nvme0"]
 
 
+def test_one_tool_a_minute_is_started_and_the_other_has_its_turn(tmp_path: Path) -> None:
+    drive(tmp_path, 0, "EX0001")
+    tools = Tools({"smartctl": (2, b""), "nvme": (0, recorded("nvme-smart-log.json"))})
+    probe = Drives(tmp_path, tools)
+    probe.parts()
+    assert [each.name for each in probe.read("EX0001")] == ["fleet_drive_up"], (
+        "this minute only the kernel's word"
+    )
+    assert value(probe.read("EX0001"), "drive_temperature_celsius") == 33
+    assert value(probe.read("EX0001"), "drive_temperature_celsius") == 33
+    assert [line.split()[0] for line in tools.ran] == ["smartctl", "nvme", "nvme"]
+
+
 def test_a_drive_is_known_by_its_serial_and_missed_when_it_is_gone(tmp_path: Path) -> None:
     drive(tmp_path, 0, "EX0001")
     drive(tmp_path, 1, "EX0002")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fleet.agents.probes.commands import Failed, Said
+from fleet.agents.probes.commands import Missing, Said
 
 RECORDED = Path(__file__).parents[3] / "recorded"
 
@@ -28,4 +28,4 @@ class Tools:
         for beginning, (status, output) in self.by_beginning.items():
             if line.startswith(beginning):
                 return Said(status, output, "" if output else "it says why")
-        raise Failed(f"{command[0]}: No such file or directory")
+        raise Missing(f"{command[0]} is not installed")
