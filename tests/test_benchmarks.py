@@ -32,7 +32,12 @@ TINY = {
     "telemetry": "--seconds 1",
     "keccak": "--bytes 8192 --messages 1,8 --seconds 0.02",
 }
-OTHERS = {"launch", "latency", "profiler"}  # have no smaller form
+OTHERS = {
+    "launch",
+    "latency",
+    "profiler",
+    "logins",
+}  # have no smaller form; logins also needs root and an sshd
 
 
 def test_a_ratio_above_one_means_that_ours_is_faster() -> None:
