@@ -27,12 +27,14 @@ export const token = {
   clear: () => sessionStorage.removeItem(KEY),
 };
 
-/** GET `path`; the response, or ApiError. */
-export async function request(path, { signal, headers = {} } = {}) {
+/** Ask for `path` (GET unless said otherwise); the response, or ApiError. */
+export async function request(path, { signal, headers = {}, method = "GET", body } = {}) {
   if (!token.get()) throw new ApiError(401, "Signed out.");
   let response;
   try {
     response = await fetch(path, {
+      method,
+      body,
       headers: { Authorization: `Bearer ${token.get()}`, ...headers },
       cache: "no-store",
       credentials: "omit",
@@ -57,6 +59,12 @@ async function problem(response) {
 
 /** GET JSON. */
 export const get = async (path, options) => (await request(path, options)).json();
+
+/** Send JSON; the answer's. */
+export async function send(method, path, document) {
+  const headers = { "Content-Type": "application/json" };
+  return (await request(path, { method, headers, body: JSON.stringify(document) })).json();
+}
 
 /** GET text. */
 export const text = async (path, options) => (await request(path, options)).text();

@@ -12,6 +12,7 @@ const TONES = {
   running: "ok", leased: "ok", cancelling: "warn", draining: "warn", drained: "warn", late: "warn",
   queued: "idle", blocked: "idle", paused: "idle", cancelled: "idle", slow: "idle", retired: "idle", enrolled: "idle",
   failed: "bad", unreachable: "bad", lost: "bad", wrong: "bad", out_of_bounds: "bad", crashed: "bad", hung: "bad",
+  active: "good", requested: "warn", revoking: "warn", revoked: "idle", denied: "bad", expired: "idle",
   illegal: "idle", compile_failed: "warn", skipped: "idle",
 };
 
