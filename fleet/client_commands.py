@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import base64
 import codecs
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import httpx
 
-from fleet.agents.protocol import blob_address
-from fleet.client_wire import TIMEOUT_S, Connection, Unreachable, given, new_key, refusal
+from fleet.agents.protocol import PART_BYTES, DataFile, DataList, blob_address
+from fleet.client_wire import TIMEOUT_S, ApiError, Connection, Unreachable, given, new_key, refusal
 from fleet.resources import Job, LogPieces
 
 LOG_WAIT_S = 20.0  # how long a request for more of a log is parked
@@ -56,13 +56,15 @@ class CommandCalls(Connection):
         executable: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         secrets: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | None = None,
         artifacts: Sequence[str] = (),
         grace_s: float | None = None,
         threads: int | None = None,
         **options: Any,
     ) -> Job:
         """Queue a command: a program with its arguments, or a script. `files`: path in its folder → content; those whose
-        paths are in `executable` may be run; `secrets`: variable → name of a secret. `options` are those of `submit_job`. Files are uploaded first."""
+        paths are in `executable` may be run; `secrets`: variable → name of a secret; `data`: folder in data/ →
+        data set. `options` are those of `submit_job`. Files are uploaded first."""
         spec = {
             "kind": "command",
             "argv": None if argv is None else list(argv),
@@ -72,6 +74,7 @@ class CommandCalls(Connection):
             ],
             "env": dict(env or {}),
             "secrets": dict(secrets or {}),
+            "data": dict(data or {}),
             "artifacts": list(artifacts),
             "grace_s": grace_s,
             "threads": threads,
@@ -95,6 +98,37 @@ class CommandCalls(Connection):
         spec = given(kind="command", argv=None if argv is None else list(argv), script=script, env=env)
         body = {"spec": spec, "rank": rank, **given(timeout_s=timeout_s)}
         return self._post(Job, f"/v1/jobs/{job_id}/exec", body, idempotency_key or new_key())
+
+    def push_data(self, folder: Path, said: Callable[[int, int], None] = lambda done, whole: None) -> str:
+        """Store a folder's files as a data set; returns its address. What is stored already is not sent again. `said` hears
+        how many bytes are there, of how many. ValueError for what cannot be in a data set."""
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        whole, done = sum(path.stat().st_size for path in paths), 0
+        files = []
+        for path in paths:
+            parts = []
+            with path.open("rb") as file:
+                while part := file.read(PART_BYTES):
+                    parts.append(self._stored(part))
+                    done += len(part)
+                    said(done, whole)
+            name = path.relative_to(folder).as_posix()
+            files.append(DataFile(path=name, size=path.stat().st_size, parts=parts))
+        return self.put_blob(DataList(files=files).text())
+
+    def data_list(self, address: str) -> DataList:
+        """What is in a data set. ValueError when the blob lists none."""
+        return DataList.model_validate_json(self.get_blob(address))
+
+    def _stored(self, content: bytes) -> str:
+        address = blob_address(content)
+        try:
+            self._send("HEAD", f"/v1/blobs/{address}", repeatable=True)
+        except ApiError as error:
+            if error.status != httpx.codes.NOT_FOUND:
+                raise
+            return self.put_blob(content)
+        return address
 
     def _file(self, path: str, content: Content, executable: bool) -> dict[str, Any]:
         if isinstance(content, Path):

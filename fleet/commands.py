@@ -27,6 +27,13 @@ def check(session: Session, spec: CommandSpec, tenant: str) -> None:
                 f"spec.files[{place}].blob",
                 f"there is no blob {file.blob}: upload it first, with PUT /v1/blobs/{file.blob}",
             )
+    listed = set(session.scalars(select(Blob.address).where(Blob.address.in_(spec.data.values()))))
+    for folder, address in spec.data.items():
+        if address not in listed:
+            raise InvalidSpec(
+                f"spec.data.{folder}",
+                f"there is no data set {address}: push it first, with tinyfleet data push",
+            )
     names = select(StoredSecret.name).where(StoredSecret.tenant == tenant)
     kept = set(session.scalars(names.where(StoredSecret.name.in_(spec.secrets.values()))))
     for variable, name in spec.secrets.items():

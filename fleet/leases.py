@@ -183,7 +183,20 @@ def _report(session: Session, node: Node, said: AttemptReport, attempt: Attempt 
         ending = Ending(said.outcome, said.error, said.elapsed_s, said.result, said.artifacts)
         end(session, attempt, ending, now)
         return True
-    return said.state == "running" and _note_running(session, attempt, said, now)
+    if said.state == "starting":
+        _note_starting(session, attempt, said, now)
+        return False
+    return _note_running(session, attempt, said, now)
+
+
+def _note_starting(session: Session, attempt: Attempt, said: AttemptReport, now: float) -> None:
+    """Data sets that are staged take as long as they take: while they grow, the attempt counts as just leased."""
+    if (
+        attempt.state == AttemptState.LEASED
+        and said.progress is not None
+        and said.progress != attempt.progress
+    ):
+        amend(session, "attempt", attempt, {"progress": said.progress, "state_at": now})
 
 
 def _note_running(session: Session, attempt: Attempt, said: AttemptReport, now: float) -> bool:

@@ -45,6 +45,7 @@ class Waiting:
     runs_s: float | None = None  # how long the likes of it have run; None when none has
     expected_at: float | None = None  # the start that it was first told
     planned: tuple[int, ...] = ()  # the nodes that were kept for it when it was last looked at
+    near: tuple[tuple[int, int], ...] = ()  # (node, bytes of what it reads that the node keeps)
 
     @property
     def likely_s(self) -> float:

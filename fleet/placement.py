@@ -222,7 +222,7 @@ def _preferred(job: Waiting, fitting: list[Spot]) -> list[Spot]:
 
 
 def _placed(job: Waiting, free: Sequence[Spot], stay: Stay, floor: Pass) -> Placement:
-    chosen = _as_planned(job, free) or _choose(free, job.needs)
+    chosen = _as_planned(job, free) or _choose(_nearest(job, free), job.needs)
     first, *others = [spot.take(stay) for spot in chosen]
     seats = (first, *others)
     gpus = sum(len(seat.gpu_ids) for seat in seats)
@@ -244,6 +244,18 @@ def _as_planned(job: Waiting, free: Sequence[Spot]) -> Sequence[Spot]:
     """The nodes that were kept for the job, if they are free: those after it in order have planned on others."""
     kept = [spot for spot in free if spot.node.id in job.planned]
     return kept if len(kept) == job.needs.ranks else []
+
+
+def _nearest(job: Waiting, free: Sequence[Spot]) -> Sequence[Spot]:
+    """Those of the free nodes that keep the most of what the job reads; of a gang any that keep some, if they suffice.
+
+    A preference only: nobody waits for a node that is near.
+    """
+    kept = dict(job.near)
+    most = max((kept.get(spot.node.id, 0) for spot in free), default=0)
+    least = most if job.needs.ranks == 1 else 1
+    near = [spot for spot in free if kept.get(spot.node.id, 0) >= least]
+    return near if most and len(near) >= job.needs.ranks else free
 
 
 def _slots(spot: Spot, seat: Seat) -> int:

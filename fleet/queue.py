@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, load_only
 
-from fleet import run_times, wishes
+from fleet import datasets, run_times, wishes
+from fleet.agents.protocol import JobKind
 from fleet.lifecycle import JobState
 from fleet.models import Attempt, Job, Lease, LeaseGpu, Search
 from fleet.order import AGEING_S, Overdue, Waiting
@@ -63,8 +64,16 @@ def waiting(session: Session, now: float) -> tuple[Waiting, ...]:
     nodes, gpus = _avoid(session, tried), _avoid_gpus(session, tried)
     none: frozenset[int] = frozenset()
     ran = run_times.known(session, (run_times.of(job) for job, _ in heads))
+    near = datasets.nearness(session, [job.id for job, _ in heads if job.kind == JobKind.COMMAND])
     return tuple(
-        view(job, asked_at, nodes.get(job.id, none), gpus.get(job.id, none), ran.get(run_times.of(job)))
+        view(
+            job,
+            asked_at,
+            nodes.get(job.id, none),
+            gpus.get(job.id, none),
+            ran.get(run_times.of(job)),
+            near.get(job.id, ()),
+        )
         for job, asked_at in heads
     )
 
@@ -75,6 +84,7 @@ def view(
     avoid: frozenset[int] = frozenset(),
     avoid_gpus: frozenset[int] = frozenset(),
     ran: run_times.Known | None = None,
+    near: tuple[tuple[int, int], ...] = (),
 ) -> Waiting:
     """A queued job as placement looks at it."""
     return Waiting(
@@ -100,6 +110,7 @@ def view(
         runs_s=ran.mean_s if ran is not None else None,
         expected_at=job.expected_at,
         planned=tuple(job.planned or ()),
+        near=near,
     )
 
 

@@ -106,6 +106,9 @@ class Node(Resource):
         default_factory=list, description="round attempts; a node that lacks some is trusted with less"
     )
     labels: dict[str, str] = Field(default_factory=dict, description="as an operator put them on")
+    data_sets: dict[Hash, int] = Field(
+        default_factory=dict, description="the data sets that it keeps, and their bytes"
+    )
     rack: str = ""
     enrolled_at: Timestamp
     last_seen_at: Timestamp | None = None

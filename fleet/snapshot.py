@@ -63,7 +63,7 @@ def _attempts(session: Session) -> tuple[AttemptView, ...]:
             Attempt.node_id,
             Node.name,
             Attempt.state,
-            Lease.granted_at,
+            case((Attempt.state == AttemptState.LEASED, Attempt.state_at), else_=Lease.granted_at),
             renewed_at,
             Job.timeout_s,
             Attempt.started_at,

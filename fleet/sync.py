@@ -7,7 +7,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, or_, select, update
 from sqlalchemy.orm import Session, load_only
 
-from fleet import access_nodes, dialects, events, identities, leases, nodes, trust, updates
+from fleet import access_nodes, datasets, dialects, events, identities, leases, nodes, trust, updates
 from fleet.agents.protocol import ArrayIndex, AttemptSpec, Desired, Gang, Observed, Peer
 from fleet.errors import NotPermitted, StaleWrite
 from fleet.lifecycle import DESIRED, AttemptState, NodeEvent, NodeState
@@ -41,6 +41,8 @@ def record(session: Session, node_id: int, observed: Observed, now: float) -> bo
     changed |= leases.miss(session, node, listed, observed.generation, now)
     _settle(session, node, observed)
     changed |= access_nodes.record(session, node, observed.access, now)
+    if observed.data is not None:
+        datasets.note(session, node_id, observed.data, now)
     return rebooted or observed.inventory is not None or changed or updated
 
 

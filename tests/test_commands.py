@@ -181,3 +181,30 @@ def test_secrets_reach_the_command_and_no_log(run: Run, client: Client, fleet: F
         path for path in fleet.folder.rglob("*") if path.is_file() and b"canary-4711" in path.read_bytes()
     ]
     assert written == []
+
+
+def test_a_data_set_is_pushed_once_and_draws_the_next_command_to_the_node_that_keeps_it(
+    run: Run, client: Client, fleet: Fleet, tmp_path: Path
+) -> None:
+    (tmp_path / "images" / "deep").mkdir(parents=True)
+    (tmp_path / "images" / "deep" / "one.txt").write_text("a picture\n")
+    address = run("data", "push", "images").stdout.decode().strip()
+    assert json.loads(run("data", "show", address, "--json").stdout)["files"][0]["path"] == "deep/one.txt"
+    fleet.start_agent("tiny0")
+    script = ("--data", f"images={address}", "--", "cat", "data/images/deep/one.txt")
+    first = run("run", "--json", "--node", "tiny0", *script)
+    assert json.loads(first.stdout)["ran_on"] == "tiny0"
+    assert b"a picture\n" in first.stderr
+    until(
+        lambda: address in client.node(_id(client, "tiny0")).data_sets,
+        "the node says that it keeps it",
+    )
+    for _ in range(3):
+        assert json.loads(run("run", "--json", *script).stdout)["ran_on"] == "tiny0"
+    refused = run("run", "--data", f"images={'0' * 64}", "--", "true")
+    assert refused.returncode == 3
+    assert b"spec.data.images" in refused.stderr
+
+
+def _id(client: Client, name: str) -> int:
+    return next(node.id for node in client.nodes().items if node.name == name)

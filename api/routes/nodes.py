@@ -14,7 +14,7 @@ from api.deps import Parts, PartsDep, Reading, Writing
 from api.pages import PageDep, RowId, next_cursor
 from api.routing import Router
 from api.schemas import Request, problems
-from fleet import labels, leases, models, nodes, places, trust
+from fleet import datasets, labels, leases, models, nodes, places, trust
 from fleet.db import Session, now
 from fleet.lifecycle import NodeState
 from fleet.resources import Device, Node, Page, Wall
@@ -106,7 +106,7 @@ def _node_resources(session: Session, rows: Sequence[models.Node], parts: Parts)
         places.of(session, ids),
         labels.of(session, ids),
     )
-    gpus = leases.held_gpus(session, held)
+    gpus, data = leases.held_gpus(session, held), datasets.kept(session, ids)
     return [
         _node(
             row,
@@ -116,7 +116,7 @@ def _node_resources(session: Session, rows: Sequence[models.Node], parts: Parts)
             held,
             gpus,
             contact,
-        )
+        ).model_copy(update={"data_sets": dict(data.get(row.id, {}))})
         for row, contact in zip(rows, contacts, strict=True)
     ]
 

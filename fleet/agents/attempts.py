@@ -39,6 +39,9 @@ ASSIGNMENT, STATE, STOP, PROGRESS, RESULT, LOG, KEPT = (
 )
 
 
+DATA = "data"  # beside the attempts: the node's data sets (agents.datasets)
+
+
 @dataclass(frozen=True, order=True)
 class Key:
     """Which attempt, under which fence. The same attempt under a newer fence is another one."""

@@ -16,8 +16,10 @@ from typing import Annotated
 import typer
 
 from fleet.agents.access import AccessKeeper, keeper
+from fleet.agents.attempts import DATA
 from fleet.agents.authorities import pin, pinned
 from fleet.agents.client import ControlPlane, Refused, Rejected, Unreachable
+from fleet.agents.datasets import DataSets
 from fleet.agents.doctor import Finding, examine, usable
 from fleet.agents.enrolment import check_can_join, identity
 from fleet.agents.hints import Hints
@@ -28,6 +30,7 @@ from fleet.agents.keys import BadKey, Signer
 from fleet.agents.protocol import Inventory
 from fleet.agents.runner import Runner
 from fleet.agents.settings import Settings, SettingsError, settings
+from fleet.agents.staging import Stager
 from fleet.agents.starter import Starter
 from fleet.agents.transfers import Transfers
 from fleet.agents.updates import Updates
@@ -128,7 +131,7 @@ def _serve(told: Settings, journal: Journal, hints: Hints) -> None:
         signer = Signer(told.state)
         who = identity(told, journal, signer, here, stop.wait)
         if who is not None and not stop.is_set():
-            runner = Runner(told.state, starter, told.limits, told.start_s)
+            runner = Runner(told.state, starter, told.limits, told.start_s, data_sets(told))
             _work(told, journal, hints, here, who, signer, runner, stop)
     _log.info("stopped; attempts that run go on until their lease ends")
 
@@ -154,12 +157,20 @@ def _work(
 ) -> None:
     _log.info("node %d, %s, at %s", who.node_id, who.name, told.server)
     with ControlPlane(told.server, signer, pinned(told.state)) as control:
-        transfers = Transfers(control, runner, told.state / "blobs", told.blob_cache_bytes, hints.hint)
+        stager = Stager(control, runner, data_sets(told), hints.hint)
+        transfers = Transfers(
+            control, runner, told.state / "blobs", told.blob_cache_bytes, hints.hint, stager
+        )
         access = keeper(os.environ, hints.hint)
         updates = Updates(control, told.state, here.agent_version, hints.hint) if here.updatable else None
-        link = Link(control, journal, here, who.node_id, access, updates)
+        link = Link(control, journal, here, who.node_id, access, updates, stager.kept)
         with _instruments(told, control, hints, here) as instruments, _kept(access), _kept(updates):
             Worker(link, journal, runner, transfers, hints, stop, instruments, access, updates).run()
+
+
+def data_sets(told: Settings) -> DataSets:
+    """The node's cache of them."""
+    return DataSets(told.state / DATA, told.data_bytes)
 
 
 @contextmanager

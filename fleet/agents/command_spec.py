@@ -20,6 +20,7 @@ _PLAIN = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}"
 ArtifactName = Annotated[str, Field(min_length=1, max_length=255, pattern=rf"^{_PLAIN}(/{_PLAIN}){{0,15}}$")]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 Text = Annotated[str, Field(max_length=32_768, pattern=r"^[^\x00]*$")]
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 RESERVED = "TINYFLEET_"  # variables that the agent sets
@@ -53,6 +54,9 @@ class CommandSpec(Wire):
     script: Annotated[str, Field(min_length=1, max_length=256 * 1024, pattern=r"^[^\x00]*$")] | None = None
     files: list[InputFile] = Field(default_factory=list, max_length=1024)
     env: dict[Variable, Text] = Field(default_factory=dict, max_length=256)
+    data: dict[FolderName, Hash] = Field(
+        default_factory=dict, max_length=16, description="folder in data/ → data set that is there, read-only"
+    )
     secrets: dict[Variable, SecretName] = Field(
         default_factory=dict, max_length=64, description="variable → name of a secret of the tenant's"
     )

@@ -27,6 +27,10 @@ from fleet.agents.command_spec import ArtifactName
 from fleet.agents.command_spec import CommandSpec as CommandSpec
 from fleet.agents.command_spec import InputFile as InputFile
 from fleet.agents.command_spec import Inside as Inside
+from fleet.agents.data_spec import PART_BYTES as PART_BYTES
+from fleet.agents.data_spec import CachedData as CachedData
+from fleet.agents.data_spec import DataFile as DataFile
+from fleet.agents.data_spec import DataList as DataList
 from fleet.agents.gang_spec import ArrayIndex as ArrayIndex
 from fleet.agents.gang_spec import Gang as Gang
 from fleet.agents.gang_spec import Peer as Peer
@@ -395,6 +399,9 @@ class Observed(Wire):
         None  # with the first sync of a boot, and when it changed; None: nothing to say
     )
     update: UpdateReport | None = None
+    data: list[CachedData] | None = Field(
+        default=None, max_length=10_000, description="the data sets that are kept here, when that has changed"
+    )
     wait_s: StrictFloat = Field(
         default=0.0, ge=0, le=60, description="park until there is a newer generation"
     )

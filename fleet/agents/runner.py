@@ -6,12 +6,14 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from fleet.agents.attempts import PROGRESS, RESULT, STOP, Assignment, Key, Limits, State
+from fleet.agents.datasets import DataSets
 from fleet.agents.durable import read_json, write_json
 from fleet.agents.plan import Local
 from fleet.agents.processes import alive, clock, kernel_boot, kill, leftovers, send
@@ -53,9 +55,12 @@ class Attempt:
 class Runner:
     """The attempts of one state directory."""
 
-    def __init__(self, state: Path, starter: Starter, limits: Limits, start_s: float) -> None:
+    def __init__(
+        self, state: Path, starter: Starter, limits: Limits, start_s: float, data: DataSets | None = None
+    ) -> None:
         self._directory = state / "attempts"
         self._directory.mkdir(mode=0o700, exist_ok=True)
+        self._data = data
         self._starter = starter
         self._limits = limits
         self._start_s = start_s
@@ -132,8 +137,24 @@ class Runner:
         if Assignment.load(directory) is None:
             _lay_out(directory)
             Assignment(spec, self._limits).save(directory)
-        if not missing_inputs(directory, spec) and not self.lacks_secrets(key, spec):
+        if missing_inputs(directory, spec) or self.lacks_secrets(key, spec):
+            return
+        if self._has_data(directory, spec):
             self._ask(key, directory)
+
+    def _has_data(self, directory: Path, spec: AttemptSpec) -> bool:
+        """Whether the data sets are here; then they are in the attempt's folder too, under the names that it gives them."""
+        if not data_of(spec):
+            return True
+        if self._data is None or not all(self._data.has(address) for address in data_of(spec)):
+            return False
+        for name, address in getattr(spec.spec, "data", {}).items():
+            self._data.use(address, time.time())
+            place = directory / "work" / "data" / name
+            place.parent.mkdir(mode=0o700, exist_ok=True)
+            if not place.is_symlink():
+                place.symlink_to(self._data.path(address))
+        return True
 
     def lacks_secrets(self, key: Key, spec: AttemptSpec) -> bool:
         """Whether the attempt needs secrets that are not here: they are in no file, and gone with the agent."""
@@ -200,6 +221,11 @@ def remove(directory: Path) -> None:
     except (OSError, RecursionError):
         subprocess.run(["chmod", "-R", "u+rwX", "--", str(directory)], check=False, stderr=subprocess.DEVNULL)
         subprocess.run(["rm", "-rf", "--", str(directory)], check=False, stderr=subprocess.DEVNULL)
+
+
+def data_of(spec: AttemptSpec) -> list[str]:
+    """The data sets that the attempt reads, each once."""
+    return list(dict.fromkeys(getattr(spec.spec, "data", {}).values()))
 
 
 def missing_inputs(directory: Path, spec: AttemptSpec) -> list[str]:

@@ -33,6 +33,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     start_s: float = 30.0
     blob_cache_bytes: int = 1 << 30
+    data_bytes: int = 64 << 30
     walls: str = "all"
     telemetry: bool = True
     metrics_listen: str = ""
@@ -55,7 +56,7 @@ def settings(
     """Settings from options, where given, and TINYFLEET_URL, TINYFLEET_STATE, TINYFLEET_NODE_NAME otherwise.
 
     TINYFLEET_START_S is how long an attempt may take to start before it counts as failed by the machine;
-    TINYFLEET_WALLS which walls are meant; TINYFLEET_MEMORY_BYTES and TINYFLEET_PROCESSES what an attempt may use;
+    TINYFLEET_DATA_BYTES is how much of data sets is kept; TINYFLEET_WALLS which walls are meant; TINYFLEET_MEMORY_BYTES and TINYFLEET_PROCESSES what an attempt may use;
     TINYFLEET_TELEMETRY=off that nothing is measured; TINYFLEET_METRICS_LISTEN where /metrics is served beside the push;
     TINYFLEET_TELEMETRY_CONFIG the file that names BMCs and PDUs.
     """
@@ -72,6 +73,7 @@ def settings(
         ca_sha256=_fingerprint(ca_sha256 or environ.get("TINYFLEET_CA_SHA256", "")),
         start_s=_seconds(environ, "TINYFLEET_START_S", 30.0),
         limits=_limits(environ),
+        data_bytes=_count(environ, "TINYFLEET_DATA_BYTES", Settings.data_bytes),
         walls=_walls(walls or environ.get("TINYFLEET_WALLS") or "all"),
         telemetry=_switch(environ, "TINYFLEET_TELEMETRY"),
         metrics_listen=_address(metrics_listen or environ.get("TINYFLEET_METRICS_LISTEN", "")),

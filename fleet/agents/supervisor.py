@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fleet.agents.attempts import LOG, PROGRESS, RESULT, STOP, Assignment, Host, State
+from fleet.agents.attempts import DATA, LOG, PROGRESS, RESULT, STOP, Assignment, Host, State
 from fleet.agents.durable import write_json
 from fleet.agents.hints import hint
 from fleet.agents.journal import lease_left
@@ -89,7 +89,7 @@ class _Supervisor:
         self.host: Host | None = None
         self.work = directory / "work"
         self.cell = cell
-        self.policy = _policy(assignment)
+        self.policy = _policy(assignment, directory)
         self.epilogs = [gpu.Epilog(number, gpu.used_bytes(number)) for number in self.policy.gpus]
         self.room = Room(directory / "work", self.limits.folder_bytes, self.limits.folder_files)
         self.log = CappedLog(directory / LOG, self.limits.log_bytes)
@@ -158,7 +158,7 @@ class _Supervisor:
         self.host = Host.of(self.directory, self.assignment)
         if self.host is not None:
             self.work = self.host.directory / "work"
-            self.policy = _policy(self.host.assignment)
+            self.policy = _policy(self.host.assignment, self.directory)
             self.cell.visit(self.host.traces())
 
     def _fork(self, execute: Execute) -> None:
@@ -358,9 +358,13 @@ class _Supervisor:
         return replace(end, error="; ".join([end.error, *(f"kernel: {line}" for line in lines[-3:])]))
 
 
-def _policy(assignment: Assignment) -> Policy:
+def _policy(assignment: Assignment, directory: Path) -> Policy:
     attempt = assignment.attempt
-    return policy(attempt.spec.kind, attempt.device, assignment.limits.ceilings, attempt.gpus)
+    found = policy(attempt.spec.kind, attempt.device, assignment.limits.ceilings, attempt.gpus)
+    data: dict[str, str] = getattr(attempt.spec, "data", {})
+    return replace(
+        found, readable=tuple(directory.parent.parent / DATA / address for address in data.values())
+    )
 
 
 def _grace(assignment: Assignment) -> float:

@@ -19,6 +19,7 @@ from fleet.agents.durable import write_bytes
 from fleet.agents.logs import read_piece
 from fleet.agents.protocol import Outcome, blob_address
 from fleet.agents.runner import Attempt, Runner, Shipped, missing_inputs
+from fleet.agents.staging import Stager
 from fleet.agents.walls import calls
 
 _CHUNK = 256 * 1024
@@ -46,7 +47,9 @@ class Transfers:
         cache: Path,
         cache_bytes: int,
         changed: Callable[[], None],
+        stager: Stager | None = None,
     ) -> None:
+        self._stager = stager
         self._control = control
         self._runner = runner
         self._cache = cache
@@ -61,11 +64,15 @@ class Transfers:
 
     def begin(self) -> None:
         """Start moving."""
+        if self._stager is not None:
+            self._stager.begin()
         self._thread.start()
 
     def show(self, attempts: Sequence[Attempt]) -> None:
         """These are the attempts now; look at them if any has something to move."""
         self._attempts = attempts
+        if self._stager is not None:
+            self._stager.show(attempts)
         if any(self._pending(attempt) for attempt in attempts):
             self._look.set()
 
@@ -89,6 +96,8 @@ class Transfers:
     def close(self) -> None:
         """Stop after the transfer in hand, which is given a moment."""
         self._closing.set()
+        if self._stager is not None:
+            self._stager.close()
         self._look.set()
         self._thread.join(timeout=1.0)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,15 @@ from fleet.agents.instruments import Instruments
 from fleet.agents.journal import Journal
 from fleet.agents.plan import plan
 from fleet.agents.processes import clock
-from fleet.agents.protocol import AttemptReport, Desired, Inventory, Observed, Outcome, UpdateReport
+from fleet.agents.protocol import (
+    AttemptReport,
+    CachedData,
+    Desired,
+    Inventory,
+    Observed,
+    Outcome,
+    UpdateReport,
+)
 from fleet.agents.runner import Attempt, Runner, Shipped, report
 from fleet.agents.transfers import Transfers
 from fleet.agents.updates import Updates
@@ -58,8 +66,11 @@ class Link:
         node_id: int = 0,
         access: AccessKeeper | None = None,
         updates: Updates | None = None,
+        data: Callable[[], list[CachedData]] = list,
     ) -> None:
         self._control = control
+        self._data = data
+        self._data_said: list[CachedData] | None = None  # what a sync has carried last
         self._updates = updates
         self._update_said: UpdateReport | None = None
         self._node_id = node_id
@@ -106,6 +117,8 @@ class Link:
                 return pause
             if self._updates is not None and self._updates.report() != self._update_said:
                 return pause
+            if self._data() != (self._data_said or []):
+                return pause
             if _progress(self._reports) != self._said.progress:
                 return max(pause, self._said.at + _PROGRESS_EVERY_S - clock())
             return None
@@ -137,6 +150,7 @@ class Link:
             sequence = self._journal.next_sequence()
             self._said = _Said(sequence, _facts(self._reports), _progress(self._reports), clock())
             access = None if self._access is None else self._access.report()
+            data = self._data()
             self._update_said = None if self._updates is None else self._updates.report()
             return Observed(
                 boot_id=self._journal.boot_id,
@@ -146,6 +160,7 @@ class Link:
                 attempts=self._reports,
                 access=None if access == self._access_said else access,
                 update=self._update_said,
+                data=None if data == self._data_said else data,
                 wait_s=wait_s,
             )
 
@@ -180,6 +195,8 @@ class Link:
         with self._guard:
             if observed.access is not None:
                 self._access_said = observed.access
+            if observed.data is not None:
+                self._data_said = observed.data
             if self._failures:
                 _log.info("the control plane answers again")
             self._failures = 0

@@ -10,6 +10,7 @@ from fleet.cli import (
     collecting,
     commands,
     crons,
+    data,
     jobs,
     kernels,
     keys,
@@ -29,6 +30,7 @@ app.add_typer(nodes.app, name="nodes")
 app.add_typer(racks.app, name="racks")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(arrays.app, name="arrays")
+app.add_typer(data.app, name="data")
 app.add_typer(crons.app, name="crons")
 app.add_typer(searches.app, name="searches")
 app.add_typer(kernels.app, name="kernels")

@@ -48,6 +48,10 @@ def run(
         list[str] | None,
         typer.Option("--secret", "-s", metavar="NAME[=SECRET]", help="A variable with a kept secret in it."),
     ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="NAME=DATA-SET", help="A data set, read-only in data/NAME."),
+    ] = None,
     artifact: Annotated[
         list[str] | None,
         typer.Option("--artifact", "-a", metavar="GLOB", help="Keep these files too: *, ?, **; quote it."),
@@ -92,6 +96,7 @@ def run(
             executable=[path for path, local in files.items() if local.stat().st_mode & 0o100],
             env=dict(_variable(each) for each in env or []),
             secrets=dict(_secret(each) for each in secret or []),
+            data=dict(_data_set(each) for each in data or []),
             artifacts=artifact or [],
             grace_s=grace_s,
             threads=threads,
@@ -181,6 +186,13 @@ def _local(given: str) -> tuple[str, Path]:
     if not path and (found.is_absolute() or ".." in found.parts):
         path = found.name
     return path or found.as_posix(), found
+
+
+def _data_set(given: str) -> tuple[str, str]:
+    name, sign, address = given.partition("=")
+    if not sign:
+        raise Usage(f"--data {given}: give a name and a data set, as images=1f3a…; see: tinyfleet data push")
+    return name, address
 
 
 def _secret(given: str) -> tuple[str, str]:

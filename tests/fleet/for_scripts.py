@@ -31,6 +31,8 @@ FOR_SCRIPTS = (
     "logs 5",
     "artifacts 5",
     "jobs cancel 3",
+    f"data push {ROOT / 'infra' / 'systemd'}",
+    "data show DATA-SET",
     "jobs list",
     "jobs clone 1",
     "jobs retry 1",

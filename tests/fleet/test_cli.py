@@ -399,14 +399,10 @@ def test_every_verb_prints_one_json_document(
     bearer = {"Authorization": f"Bearer {secret}"}
     httpx.post(f"{client.base_url}/v1/agents/enroll", json=asked, headers=bearer).raise_for_status()
     printed = {}
+    meant = {"NOOP.json": str(spec), "ALICE.pub": str(public), "BATCH.json": str(batch)}
+    meant["DATA-SET"] = client.push_data(ROOT / "infra" / "systemd")
     for line in FOR_SCRIPTS:
-        result = run(
-            *line.replace("NOOP.json", str(spec))
-            .replace("BATCH.json", str(batch))
-            .replace("ALICE.pub", str(public))
-            .split(),
-            "--json",
-        )
+        result = run(*(meant.get(word, word) for word in line.split()), "--json")
         assert result.exit_code == 0, (line, result.output)
         printed[line] = json.loads(result.stdout)
     assert printed["jobs logs 2"] == {"job_id": 2, "log": ""}

@@ -149,6 +149,7 @@ class Cell:
         rules += [Rule(path.parent, LIST) for path in code() if path.name == "engine"]
         rules += [Rule(Path(path), READ | LIST) for path in (*_READABLE, *_FILES)]
         rules += [Rule(Path(path), READ | WRITE | landlock.TRUNCATE) for path in _DEVICES]
+        rules += [Rule(path, READ | LIST | run) for path in self._policy.readable]
         if self._policy.gpus:
             paths = dict.fromkeys(path for number in self._policy.gpus for path in gpu.nodes(number))
             rules += [Rule(path, READ | WRITE | IOCTL) for path in paths]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 WALLS = ("landlock", "seccomp", "uid", "rights", "limits", "cgroup", "memory", "namespaces")
@@ -32,6 +33,7 @@ class Policy:
     programs: bool  # execute them
     gpus: tuple[int, ...] = ()  # which ones it may open
     ceilings: Ceilings = Ceilings()
+    readable: tuple[Path, ...] = ()  # folders of the node's beside its own
 
 
 def policy(kind: str, device: str, ceilings: Ceilings, gpus: Iterable[str] = ()) -> Policy:

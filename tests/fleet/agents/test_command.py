@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fleet.agents.protocol import AttemptReport, Outcome, blob_address
+from fleet.agents.protocol import AttemptReport, DataFile, DataList, Outcome, blob_address
 from tests.fleet.agents.conftest import Node, gone, until
 
 pytestmark = pytest.mark.slow
@@ -265,3 +265,55 @@ def test_a_guest_of_nobody_fails(node: Node) -> None:
     ended = ran(node, argv=["true"], inside={"attempt_id": 4711, "fence": 1})
     assert ended.outcome is Outcome.FAILED
     assert "attempt 4711, in which it was to run, does not run here" in ended.error
+
+
+# --------------------------------------------------------------------------------------------- data sets
+
+
+def pushed(node: Node, files: dict[str, bytes]) -> str:
+    """A data set that the far end has."""
+    node.far_end.blobs |= {blob_address(content): content for content in files.values()}
+    listed = [
+        DataFile(path=path, size=len(content), parts=[blob_address(content)])
+        for path, content in files.items()
+    ]
+    text = DataList(files=listed).text()
+    node.far_end.blobs[blob_address(text)] = text
+    return blob_address(text)
+
+
+def test_a_data_set_is_staged_once_and_read_by_every_command(node: Node) -> None:
+    address = pushed(node, {"train/a.txt": b"one\n", "train/b.txt": b"two\n"})
+    ended = ran(
+        node, script="cat data/images/train/*.txt; echo x > data/images/train/a.txt", data={"images": address}
+    )
+    assert printed(node, ended) == "one\ntwo\n"
+    assert "cannot create" in printed(node, ended, "e")
+    node.far_end.wait(
+        lambda: any(
+            observed.data and [each.data_set for each in observed.data] == [address]
+            for observed in node.far_end.observed
+        ),
+        "the node says what it keeps",
+    )
+    kept = node.far_end.blobs.pop(blob_address(b"one\n"))  # not asked for again
+    ended = ran(node, script="cat data/again/train/a.txt", data={"again": address})
+    assert printed(node, ended) == "one\n"
+    node.far_end.blobs[blob_address(kept)] = kept
+
+
+@pytest.mark.parametrize(
+    ("content", "outcome", "error"),
+    [(None, Outcome.FAILED, "404"), (b"{}", Outcome.INVALID, "lists no data set")],
+    ids=["gone", "no list"],
+)
+def test_a_data_set_that_cannot_be_had_ends_the_command(
+    node: Node, content: bytes | None, outcome: Outcome, error: str
+) -> None:
+    address = blob_address(b"nothing" if content is None else content)
+    if content is not None:
+        node.far_end.blobs[address] = content
+    ended = ran(node, argv=["true"], data={"images": address})
+    assert ended.outcome is outcome
+    assert f"data set {address}" in ended.error
+    assert error in ended.error
