@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from urllib.parse import quote
 
 import httpx
 
 from fleet.agents.protocol import PART_BYTES, DataFile, DataList, blob_address
 from fleet.client_wire import TIMEOUT_S, ApiError, Connection, Unreachable, given, new_key, refusal
-from fleet.resources import Job, LogPieces
+from fleet.resources import DataSet, DataSetPage, Job, LogPieces
 
 LOG_WAIT_S = 20.0  # how long a request for more of a log is parked
 
@@ -114,7 +115,21 @@ class CommandCalls(Connection):
                     said(done, whole)
             name = path.relative_to(folder).as_posix()
             files.append(DataFile(path=name, size=path.stat().st_size, parts=parts))
-        return self.put_blob(DataList(files=files).text())
+        return self.put_data_set(DataList(files=files)).address
+
+    def put_data_set(self, listed: DataList) -> DataSet:
+        """Keep a data set whose parts are stored already."""
+        address = self.put_blob(listed.text())
+        reply = self._send("PUT", f"/v1/data-sets/{address}", repeatable=True)
+        return DataSet.model_validate_json(reply.content)
+
+    def data_sets(self, after: str = "", limit: int = 50) -> DataSetPage:
+        """The data sets of this tenant."""
+        return self._get(DataSetPage, "/v1/data-sets", {"after": after, "limit": limit})
+
+    def remove_data_set(self, address: str) -> None:
+        """Keep a data set no more."""
+        self._send("DELETE", f"/v1/data-sets/{quote(address, safe='')}", repeatable=True)
 
     def data_list(self, address: str) -> DataList:
         """What is in a data set. ValueError when the blob lists none."""

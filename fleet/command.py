@@ -26,7 +26,7 @@ VERBS: dict[str, dict[str, str]] = {
         "exec": "Run a command inside a job that runs.",
         "logs": "What a job printed, or prints.",
         "artifacts": "What a job left: list, download.",
-        "data": "Data sets that nodes keep for commands: push, show.",
+        "data": "Data sets that nodes keep for commands: push, list, show, remove.",
         "racks": "Racks and where nodes stand: list, put, place.",
         "jobs": "Jobs: submit, batch, list, show, logs, cancel, clone, retry.",
         "arrays": "Up to 100,000 jobs that differ in their index: submit, list, show, cancel.",

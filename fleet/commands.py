@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fleet import blobs, db, events, secrets_kept
+from fleet import blobs, datasets, db, events, secrets_kept
 from fleet.agents.protocol import CommandSpec
 from fleet.errors import InvalidSpec, NotFound, StaleWrite
 from fleet.lifecycle import AttemptState
@@ -27,9 +27,9 @@ def check(session: Session, spec: CommandSpec, tenant: str) -> None:
                 f"spec.files[{place}].blob",
                 f"there is no blob {file.blob}: upload it first, with PUT /v1/blobs/{file.blob}",
             )
-    listed = set(session.scalars(select(Blob.address).where(Blob.address.in_(spec.data.values()))))
+    unknown = datasets.missing(session, tenant, spec.data.values()) if spec.data else set()
     for folder, address in spec.data.items():
-        if address not in listed:
+        if address in unknown:
             raise InvalidSpec(
                 f"spec.data.{folder}",
                 f"there is no data set {address}: push it first, with tinyfleet data push",

@@ -1,4 +1,4 @@
-"""The table of the data sets that nodes keep, as they last said."""
+"""The tables of data sets: those that tenants have pushed, and those that nodes keep, as they last said."""
 
 from __future__ import annotations
 
@@ -17,3 +17,16 @@ class NodeData(Table):
     node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id"), primary_key=True)
     data_sets: Mapped[dict[str, Any]]
     said_at: Mapped[float]
+
+
+class StoredDataSet(Table):
+    """A data set of a tenant; `parts` are the blobs of its files, which are kept for as long as it is."""
+
+    __tablename__ = "data_sets"
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name"), primary_key=True)
+    address: Mapped[str] = mapped_column(primary_key=True)
+    files: Mapped[int]
+    bytes: Mapped[int]
+    parts: Mapped[list[Any]]
+    created_by: Mapped[str]
+    created_at: Mapped[float]

@@ -1,14 +1,79 @@
-"""Which node keeps which data sets: said by the nodes, and a reason to place a command there."""
+"""Data sets: those of a tenant, whose blobs stay while they do; and which node keeps which, a reason to place a command there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fleet.agents.protocol import CachedData
-from fleet.models import Job, NodeData
+from fleet import blobs, events, permissions
+from fleet.agents.protocol import CachedData, DataList
+from fleet.errors import InvalidSpec, NotFound
+from fleet.models import Job, NodeData, StoredDataSet
+from fleet.principals import Principal
+
+_AT_ONCE = 500
+
+
+def listed(content: bytes) -> DataList:
+    """What a blob lists. InvalidSpec for one that lists no data set."""
+    try:
+        return DataList.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the blob"
+        raise InvalidSpec("data_set", f"this lists no data set: {where}: {first['msg']}") from error
+
+
+def put(session: Session, address: str, found: DataList, principal: Principal, now: float) -> StoredDataSet:
+    """Keep a data set for the principal's tenant; again it changes nothing. InvalidSpec when a part is not here."""
+    permissions.require(principal, permissions.Permission.UPLOAD)
+    parts = list(dict.fromkeys(part for file in found.files for part in file.parts))
+    for start in range(0, len(parts), _AT_ONCE):
+        batch = parts[start : start + _AT_ONCE]
+        missing = set(batch) - blobs.touch(session, batch, now)
+        if missing:
+            raise InvalidSpec("data_set", f"its part {min(missing)} is not here: upload it first")
+    row = session.get(StoredDataSet, (principal.tenant, address))
+    if row is None:
+        row = StoredDataSet(
+            tenant=principal.tenant,
+            address=address,
+            files=len(found.files),
+            bytes=found.size,
+            parts=parts,
+            created_by=str(principal),
+            created_at=now,
+        )
+        session.add(row)
+        session.flush()
+        events.audit(session, principal, "data.put", f"data:{address}", {"bytes": row.bytes}, now)
+    return row
+
+
+def page(session: Session, tenant: str, after: str = "", limit: int = 50) -> Sequence[StoredDataSet]:
+    """A tenant's data sets, in order of addresses."""
+    query = select(StoredDataSet).where(StoredDataSet.tenant == tenant, StoredDataSet.address > after)
+    return session.scalars(query.order_by(StoredDataSet.address).limit(limit)).all()
+
+
+def remove(session: Session, address: str, principal: Principal, now: float) -> None:
+    """Keep it no more; its blobs go when nothing else refers to them. NotFound."""
+    permissions.require(principal, permissions.Permission.UPLOAD)
+    row = session.get(StoredDataSet, (principal.tenant, address))
+    if row is None:
+        raise NotFound("data set", address)
+    session.delete(row)
+    events.audit(session, principal, "data.remove", f"data:{address}", {}, now)
+
+
+def missing(session: Session, tenant: str, addresses: Iterable[str]) -> set[str]:
+    """Those of the addresses that are no data sets of the tenant."""
+    asked = set(addresses)
+    known = select(StoredDataSet.address).where(StoredDataSet.tenant == tenant)
+    return asked - set(session.scalars(known.where(StoredDataSet.address.in_(asked))))
 
 
 def note(session: Session, node_id: int, kept: Sequence[CachedData], now: float) -> None:

@@ -152,6 +152,23 @@ class Job(Resource):
     finished_at: Timestamp | None = None
 
 
+class DataSet(Resource):
+    """A folder of files that nodes keep for the commands that read it."""
+
+    address: Hash
+    files: int
+    bytes: int
+    created_by: str
+    created_at: Timestamp
+
+
+class DataSetPage(Resource):
+    """Data sets; `next` is the address to go on after."""
+
+    items: list[DataSet]
+    next: str | None = None
+
+
 class LogPiece(Resource):
     """A chunk of an attempt's log, of one stream."""
 

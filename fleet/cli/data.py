@@ -53,3 +53,30 @@ def show_data(
     for file in listed.files:
         table.add_row(printable(file.path), size(file.size))
     show(listed, table, as_json)
+
+
+@app.command("list")
+def list_data(as_json: AsJson = False, url: Url = None, token_file: TokenFile = None) -> None:
+    """List the data sets."""
+    with connected(url, token_file) as client:
+        page = client.data_sets(limit=200)
+    table = Table("data set", "files", "size", "by")
+    for each in page.items:
+        table.add_row(each.address, str(each.files), size(each.bytes), printable(each.created_by))
+    show(page, table if page.items else Text("No data sets."), as_json)
+
+
+@app.command("remove")
+def remove_data(
+    address: Annotated[str, typer.Argument(metavar="DATA-SET", help="Its address.")],
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Keep a data set no more; its bytes go when nothing else needs them."""
+    with connected(url, token_file) as client:
+        client.remove_data_set(address)
+    if as_json:
+        show({"data_set": address, "removed": True}, "", as_json)
+    else:
+        stderr().print(Text(f"{printable(address)} is kept no more"))

@@ -1,4 +1,4 @@
-"""Which data sets nodes keep."""
+"""Data sets of tenants, and which of them nodes keep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,19 @@ WIDE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """They say so with their next report."""
+    """Nodes say what they keep with their next report."""
+    op.create_table(
+        "data_sets",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("address", sa.String(), nullable=False),
+        sa.Column("files", WIDE, nullable=False),
+        sa.Column("bytes", WIDE, nullable=False),
+        sa.Column("parts", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("created_by", sa.String(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["tenant"], ["tenants.name"], name="fk_data_sets_tenant_tenants"),
+        sa.PrimaryKeyConstraint("tenant", "address", name="pk_data_sets"),
+    )
     op.create_table(
         "node_data",
         sa.Column("node_id", WIDE, nullable=False),

@@ -44,6 +44,7 @@ MATRIX = {
         "GET /v1/crons/{cron_id}/series",
         "GET /v1/jobs/{job_id}/logs/stream",
         "GET /v1/jobs/{job_id}/log-chunks",
+        "GET /v1/data-sets",
         "GET /v1/searches",
         "GET /v1/searches/{search_id}",
         "GET /v1/searches/{search_id}/rounds",
@@ -74,6 +75,8 @@ MATRIX = {
     },
     Permission.UPLOAD: {
         "PUT /v1/blobs/{hash}",
+        "PUT /v1/data-sets/{data_set}",
+        "DELETE /v1/data-sets/{data_set}",
     },
     Permission.WORK: {
         "POST /v1/jobs",

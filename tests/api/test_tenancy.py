@@ -42,6 +42,7 @@ SHARED = {
     "{hash}",
     "{attempt_id}",
     "{secret}",
+    "{data_set}",
     "{site}",
     "{rack}",
     "{version}",  # of a release, which is everybody's

@@ -33,6 +33,8 @@ FOR_SCRIPTS = (
     "jobs cancel 3",
     f"data push {ROOT / 'infra' / 'systemd'}",
     "data show DATA-SET",
+    "data list",
+    "data remove DATA-SET",
     "jobs list",
     "jobs clone 1",
     "jobs retry 1",

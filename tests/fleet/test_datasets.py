@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from fleet import datasets, db, jobs, leases, reconcile, snapshot
-from fleet.agents.protocol import AttemptReport, CachedData, CommandSpec, JobKind
+from fleet import datasets, db, jobs, leases, reconcile, references, snapshot
+from fleet.agents.protocol import AttemptReport, CachedData, CommandSpec, DataFile, DataList, JobKind
 from fleet.blobs import Blobs
+from fleet.errors import InvalidSpec, NotFound
 from fleet.models import Node
 from fleet.order import Waiting
 from fleet.placement import place
@@ -64,7 +65,9 @@ def test_only_commands_that_read_something_are_near_to_anything(
     session: Session, blobs: Blobs, node: Node, admin: Principal, now: float
 ) -> None:
     datasets.note(session, node.id, [KEPT], now)
-    address = blobs.put(session, b"a list", now)
+    listed = DataList(files=[DataFile(path="a", size=7, parts=[blobs.put(session, b"content", now)])])
+    address = blobs.put(session, listed.text(), now)
+    datasets.put(session, address, listed, admin, now)
     datasets.note(session, node.id, [CachedData(data_set=address, bytes=7)], now)
     reading = jobs.submit(session, CommandSpec(argv=["true"], data={"x": address}), principal=admin, now=now)
     other = jobs.submit(session, CommandSpec(argv=["true"]), principal=admin, now=now)
@@ -102,3 +105,31 @@ def test_an_attempt_that_stages_is_given_time_while_it_gets_on(
     assert not given_up(now + timings.lost_s + 10)
     report(1, now + 2 * timings.lost_s - 2)  # it stands still
     assert given_up(now + 2 * timings.lost_s + 10)
+
+
+def test_a_data_set_needs_its_parts_and_is_its_tenants(
+    session: Session, admin: Principal, now: float
+) -> None:
+    listed = DataList(files=[DataFile(path="a", size=7, parts=["b" * 64])])
+    with pytest.raises(InvalidSpec, match="its part bbbb"):
+        datasets.put(session, "a" * 64, listed, admin, now)
+    with pytest.raises(InvalidSpec, match=r"spec\.data\.x"):
+        jobs.submit(session, CommandSpec(argv=["true"], data={"x": "a" * 64}), principal=admin, now=now)
+    with pytest.raises(InvalidSpec, match=r"files\.0\.path"):
+        datasets.listed(b'{"files": [{"path": "../x", "size": 0}]}')
+
+
+def test_the_parts_of_a_data_set_are_referred_to_while_it_is_kept(
+    session: Session, blobs: Blobs, admin: Principal, now: float
+) -> None:
+    part = blobs.put(session, b"content", now)
+    listed = DataList(files=[DataFile(path="a", size=7, parts=[part])])
+    address = blobs.put(session, listed.text(), now)
+    datasets.put(session, address, listed, admin, now)
+    assert datasets.put(session, address, listed, admin, now).files == 1
+    assert {bytes.fromhex(part), bytes.fromhex(address)} <= references.referenced(session)
+    datasets.remove(session, address, admin, now)
+    session.flush()
+    assert bytes.fromhex(part) not in references.referenced(session)
+    with pytest.raises(NotFound):
+        datasets.remove(session, address, admin, now)
