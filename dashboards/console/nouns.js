@@ -13,7 +13,8 @@ const TONES = {
   queued: "idle", blocked: "idle", paused: "idle", cancelled: "idle", slow: "idle", retired: "idle", enrolled: "idle",
   failed: "bad", unreachable: "bad", lost: "bad", wrong: "bad", out_of_bounds: "bad", crashed: "bad", hung: "bad",
   active: "good", requested: "warn", revoking: "warn", revoked: "idle", denied: "bad", expired: "idle",
-  illegal: "idle", compile_failed: "warn", skipped: "idle",
+  illegal: "idle", compile_failed: "warn", skipped: "idle", waiting: "idle", missed: "warn",
+  failing: "bad", stalled: "bad", regressed: "bad",
 };
 
 /** The tone of a state or outcome: good, ok, warn, bad or idle. */
