@@ -150,6 +150,7 @@ class Meter:
         self._counters: deque[tuple[float, float]] = deque(maxlen=_HISTORY)
         self._checked_from: tuple[float, float, float] | None = None
         self._held_at: float | None = None
+        self._holds = False
 
     def push_counter(self, at: float, joules: float) -> None:
         """The counter's reading. One that falls was reset, by a driver that was loaded again."""
@@ -176,7 +177,7 @@ class Meter:
         """Whether clocks are held down now, once a second."""
         if now and self._held_at is not None and at - self._held_at <= 2 * LONGEST_GAP_S:
             self.held_s += at - self._held_at
-        self._held_at = at
+        self._held_at, self._holds = at, now
 
     def total(self) -> tuple[float, Method] | None:
         """For the exposition; None until it is clear which of both is right."""
@@ -189,7 +190,14 @@ class Meter:
     def mark(self, at: float) -> Mark:
         """The readings at a moment that is not long ago. Between two readings of the counter, power says how it went."""
         integrated = self.ring.at(at)
-        return Mark(at, integrated, self._counter_at(at, integrated), self.held_s)
+        return Mark(at, integrated, self._counter_at(at, integrated), self._held_by(at))
+
+    def _held_by(self, at: float) -> float:
+        """For how long clocks had been held down by then; as they were when last looked at, for a moment."""
+        if not self._holds or self._held_at is None:
+            return self.held_s
+        since = max(-LONGEST_GAP_S, min(at - self._held_at, LONGEST_GAP_S))
+        return max(0.0, self.held_s + since)
 
     def _counter_at(self, at: float, integrated: float | None) -> float | None:
         known = tuple(self._counters)

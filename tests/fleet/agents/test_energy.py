@@ -135,6 +135,8 @@ def test_time_under_throttling_adds_up_while_it_is_watched() -> None:
     meter = Meter()
     for second, held in enumerate([False, True, True, False, True]):
         meter.throttled(second, held)
+    assert meter.mark(4.5).held_s == 3.5, "as it was when last looked at"
+    assert meter.mark(3.5).held_s == 2.5
     meter.throttled(100, True)
     assert meter.held_s == 3
 
