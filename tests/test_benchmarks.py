@@ -30,6 +30,7 @@ TINY = {
     "scaling": "--size 128 --rounds 3",
     "walls": "--rounds 2",
     "telemetry": "--seconds 1",
+    "scraping": "--nodes 4 --seconds 2",
     "keccak": "--bytes 8192 --messages 1,8 --seconds 0.02",
 }
 OTHERS = {

@@ -16,7 +16,7 @@ from fleet.simulation.faults import Active, BadFault, Fault, parse_all
 from fleet.simulation.node import Counts, SimulatedNode
 from fleet.simulation.wire import Wire
 
-THREADS = 6
+THREADS = 16  # requests under way: each waits for the server, not for this process
 LOOK_S = 1.0  # how often the file of faults is looked at
 
 

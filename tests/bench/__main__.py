@@ -42,6 +42,7 @@ BENCHMARKS = (
     Benchmark("latency"),
     Benchmark("walls", "--rounds 40", "--rounds 400"),
     Benchmark("telemetry", "--seconds 30", "--seconds 120"),
+    Benchmark("scraping", "--seconds 20", "--seconds 120"),
     Benchmark("logins", "--rounds 15", "--rounds 50"),
 )
 
