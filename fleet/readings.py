@@ -23,8 +23,9 @@ HOTTEST = "fleet_gpu_temperature_celsius"  # the largest of a GPU's sensors
 # Power of a whole node, the most complete measurement first.
 POWER = "fleet_node_power_watts"
 POWER_SOURCES = ("pdu", "redfish", "ipmi", "bmc")
+UP = "fleet_gpu_up"
 FAULTS = (
-    "fleet_gpu_up",
+    UP,
     "fleet_gpu_driver_state",
     "fleet_gpus_expected",
     "fleet_gpu_xid_last_timestamp_seconds",
@@ -96,6 +97,8 @@ def read(samples: Iterable[Sample]) -> Reading:
         if sample.name == POWER:
             power[sample.label("source")] = sample.value
             continue
+        if sample.name == UP:  # one that is lost says nothing else, and is there to be seen
+            gpus.setdefault(gpu_name(sample), {})
         name = GPU_FIELDS.get(sample.name)
         if name is None and sample.name != HOTTEST:
             continue
