@@ -56,7 +56,7 @@ VERBS: dict[str, dict[str, str]] = {
     },
     "node": {
         "agent": "Run the agent on a node: enroll, take work, report.",
-        "node": "Look at this machine as a node: doctor, rotate-key.",
+        "node": "Look at this machine as a node: doctor, rotate-key, logins.",
     },
     "simulation": {
         "simulate": "A fleet of simulated nodes against a real server, with switchable faults.",

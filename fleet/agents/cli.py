@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,7 +27,10 @@ from fleet.agents.instruments import Instruments, NoInstruments, Process
 from fleet.agents.inventory import inventory
 from fleet.agents.journal import AlreadyRunning, Identity, Journal, Unusable, identity_in
 from fleet.agents.keys import BadKey, Signer
+from fleet.agents.logins_unit import LoginsProblem, turn_off, turn_on
 from fleet.agents.protocol import Inventory
+from fleet.agents.root_access import Where
+from fleet.agents.root_sshd import SshdProblem
 from fleet.agents.runner import Runner
 from fleet.agents.settings import Settings, SettingsError, settings
 from fleet.agents.staging import Stager
@@ -221,6 +224,26 @@ def doctor(
         _print_table(findings)
     if not usable(findings):
         raise typer.Exit(1)
+
+
+@node.command("logins")
+def logins(
+    state: Annotated[Literal["on", "off"], typer.Argument(help="on or off; as root.")],
+    address: Annotated[
+        str, typer.Option(help="The name or address that people connect to; else the host's.")
+    ] = "",
+    folder: Annotated[Path, typer.Option("--root", hidden=True)] = Path("/"),
+) -> None:
+    """Let the fleet give people logins on this installed node, or end that with every account that it made."""
+    try:
+        if os.geteuid() != 0:
+            raise LoginsProblem("run it as root: sudo tinyfleet node logins on")
+        changed = turn_on(folder, address) if state == "on" else turn_off(folder, Where.from_env(os.environ))
+    except (LoginsProblem, SshdProblem, OSError) as error:
+        raise _exit(str(error), _USAGE) from error
+    for path in changed:
+        typer.echo(f"wrote {path}" if path.exists() else f"removed {path}")
+    typer.echo("next: systemctl daemon-reload && systemctl restart tinyfleet-root tinyfleet-agent")
 
 
 @node.command("rotate-key")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.agents.logins_unit import turn_off
 from fleet.agents.root_access import AccessRoot
 from fleet.agents.root_accounts import Accounts
 from fleet.agents.root_logins import Logins
@@ -347,3 +348,14 @@ def test_neither_cron_nor_at_nor_linger_bring_anybody_back(box: Box, root: Acces
             daemon.terminate()
             daemon.wait(10)
         (linger / stays.account).unlink(missing_ok=True)
+
+
+def test_turning_logins_off_closes_every_account_and_gives_sshd_back(box: Box, root: AccessRoot) -> None:
+    alice = box.key("alice")
+    grant = box.grant("alice", alice)
+    root.apply(Logins(grants=(grant,)))
+    assert box.logs_in(grant.account, alice)
+    turn_off(box.folder, box.where)
+    assert not box.logs_in(grant.account, alice)
+    assert not box.where.sshd.drop_in.exists()
+    assert box.logs_in("root", box.folder / "clients" / "admin")
