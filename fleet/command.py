@@ -24,6 +24,7 @@ VERBS: dict[str, dict[str, str]] = {
         "nodes": "The nodes: list, show, label, cordon, uncordon, drain, trust, readmit, retire.",
         "run": "Run a command on a node, follow it, and exit as it does.",
         "exec": "Run a command inside a job that runs.",
+        "ssh": "Log into a node, with a login of yours.",
         "logs": "What a job printed, or prints.",
         "artifacts": "What a job left: list, download.",
         "data": "Data sets that nodes keep for commands: push, list, show, remove.",

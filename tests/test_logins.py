@@ -46,6 +46,47 @@ def test_a_contributor_comes_in_by_three_commands(lab: Lab) -> None:
     assert lab.fleet.node("tiny1").trust == "shared"
 
 
+def test_ssh_by_the_nodes_name_needs_a_login_and_trusts_nothing_on_first_use(lab: Lab) -> None:
+    key = lab.box.key("alice")
+
+    def ssh(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            lab.tinyfleet("ssh", *words),
+            cwd=lab.home,
+            env=lab.environ(),
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+        )
+
+    refused = ssh("tiny1")
+    assert refused.returncode == 2
+    assert "you have no login on tiny1: ask for one with" in refused.stderr
+    with lab.alice() as alice:
+        alice.add_ssh_key(Path(f"{key}.pub").read_text())
+    held = lab.granted(key)
+    done = ssh("-i", str(key), "tiny1", "--", "whoami")
+    assert done.stdout == f"{held.account}\n", done.stderr
+    said = lab.run("ssh", "tiny1")["command"]
+    assert said[-1].startswith(f"{held.account}@")
+    kept = lab.home / ".config" / "tinyfleet" / "nodes" / "tinyfleet-tiny1"
+    lines = kept.read_text().splitlines()
+    assert lines
+    assert all(line.split()[0] == "tinyfleet-tiny1" for line in lines)
+    other = Path(f"{lab.box.key('rogue')}.pub").read_text().split()[:2]
+    kept.write_text(f"tinyfleet-tiny1 {' '.join(other)}\n")
+    rogue = subprocess.run(
+        [said[0], "-F", "none", "-o", "BatchMode=yes", "-i", str(key), *said[1:], "whoami"],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
+    assert rogue.returncode == 255
+    assert "Host key verification failed" in rogue.stderr
+
+
 def test_a_login_works_within_two_seconds_of_the_approval(lab: Lab) -> None:
     key = lab.box.key("alice")
     with lab.alice() as alice, lab.fleet.client() as admin:

@@ -20,6 +20,7 @@ from fleet.cli import (
     scheduling,
     searches,
     secrets,
+    ssh,
     tokens,
     updates,
     webhooks,
@@ -43,6 +44,7 @@ app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(tokens.join_app, name="join-token")
 app.command(context_settings=commands.VERBATIM)(commands.run)
 app.command("exec")(commands.exec_in)
+app.command()(ssh.ssh)
 app.command()(commands.logs)
 app.command()(commands.artifacts)
 app.add_typer(updates.app, name="updates")
