@@ -46,6 +46,8 @@ class Ring:
         """One sample; `at` in seconds, growing."""
         if self._times:
             since = at - self._times[-1]
+            if since <= 0:
+                return  # a thread that was overtaken
             if since <= LONGEST_GAP_S:
                 self.joules += since * (watts + self._watts) / 2
         self._watts = watts

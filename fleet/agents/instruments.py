@@ -139,25 +139,26 @@ class Process:
 
     def _shown(self, attempt: Attempt) -> dict[str, Any] | None:
         """An attempt as the process is told; None for one whose use of its device is not its own."""
-        spec, state = attempt.spec, attempt.state
-        if state is None or not state.started or (spec.device == "cpu" and not spec.exclusive):
+        state, devices = attempt.state, _devices(attempt)
+        if state is None or not state.started or not devices:
             return None
         shown = {
             "key": str(attempt.key),
-            "device": spec.device,
-            "job_id": spec.job_id,
+            "devices": devices,
+            "job_id": attempt.spec.job_id,
             "started": state.started,
         }
         if state.phase == "exited":
             shown["ended"] = state.started + state.elapsed_s
         mark = read_json(attempt.directory / MARK)
-        return shown | ({"mark": mark["mark"]} if mark else {})
+        return shown | ({"marks": mark["marks"]} if mark else {})
 
     def settled(self, attempt: Attempt) -> bool:
         """Known, or not to be known: its device has no meter, or the process does not answer."""
         key = str(attempt.key)
         with self._guard:
-            waits = attempt.spec.device in self._devices and key not in self._energies and key in self._ended
+            metered = self._devices.intersection(_devices(attempt))
+            waits = metered and key not in self._energies and key in self._ended
             return not waits or clock() - self._ended[key] > _PATIENCE_S
 
     def energy(self, attempt: Attempt) -> Energy | None:
@@ -218,7 +219,7 @@ class Process:
         for key, folder in folders.items():
             if folder is not None:
                 with contextlib.suppress(OSError):  # the attempt was forgotten meanwhile
-                    write_json(folder / MARK, {"mark": document["marks"][key]}, durable=False)
+                    write_json(folder / MARK, {"marks": document["marks"][key]}, durable=False)
         if "energy" in document:
             self._hint()
 
@@ -277,6 +278,14 @@ class Process:
             _log.info("metrics are taken again; a summary of the time between is in them")
         self._offline = offline
         self._tell()
+
+
+def _devices(attempt: Attempt) -> list[str]:
+    """Those that are an attempt's alone: what others use too tells nothing of it."""
+    spec = attempt.spec
+    if spec.gpus:
+        return list(spec.gpus)
+    return [spec.device] if spec.device != "cpu" or spec.exclusive else []
 
 
 def _energy(found: dict[str, Any] | None) -> Energy | None:

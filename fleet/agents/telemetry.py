@@ -41,8 +41,8 @@ _HELD = ("fleet_gpu_throttled",)
 class Told(NamedTuple):
     """What the agent says: the interval, whether something is timed here, and its attempts.
 
-    An attempt: key, device, job_id, `started` and, once it is over, `ended`, in seconds of `processes.clock`; `mark`, when an
-    earlier process has made one.
+    An attempt: key, devices, job_id, `started` and, once it is over, `ended`, in seconds of `processes.clock`; `marks` by
+    device, when an earlier process has made them.
     """
 
     every_s: float = 10.0
@@ -120,8 +120,8 @@ class Telemetry:
         self.told = Told()
         self._xids = xids
         self._version = version
-        self._marks: dict[str, Mark] = {}
-        self.marked: dict[str, Mark] = {}  # to be told, so that the next process knows them
+        self._marks: dict[str, dict[str, Mark]] = {}
+        self.marked: dict[str, dict[str, Mark]] = {}  # to be told, so that the next process knows them
         self._over: dict[str, float] = {}
         self._known: dict[str, str] = {}  # labels of GPUs by PCI address
         self._outages: dict[str, Window] = {}
@@ -197,53 +197,66 @@ class Telemetry:
             self._outages = {device: window for device, window in found.items() if window is not None}
             self._outage_ended = at
         self.told = told
-        if any(attempt["device"] == "cpu" for attempt in told.attempts):
+        if any("cpu" in attempt["devices"] for attempt in told.attempts):
             self._count_processors()
         for attempt in told.attempts:
             self._attend(attempt, at)
         keys = {attempt["key"] for attempt in told.attempts}
-        self._marks = {key: mark for key, mark in self._marks.items() if key in keys}
+        self._marks = {key: marks for key, marks in self._marks.items() if key in keys}
         self._over = {key: since for key, since in self._over.items() if key in keys}
 
     def _attend(self, attempt: Mapping[str, Any], at: float) -> None:
-        key, device = attempt["key"], attempt["device"]
-        meter = self.meters.get(device)
-        if meter is not None and key not in self._marks:
-            # One that began before this process did: its device's counter has gone on, what was integrated is lost.
-            before = attempt.get("mark")
-            self._marks[key] = Mark(*before) if before else meter.mark(attempt["started"])
-            self._want(device)
+        key, metered = attempt["key"], [each for each in attempt["devices"] if each in self.meters]
+        if metered and key not in self._marks:
+            # One that began before this process did: its devices' counters have gone on, what was integrated is lost.
+            before = attempt.get("marks", {})
+            self._marks[key] = {device: Mark(*mark) for device, mark in before.items()} or {
+                device: self.meters[device].mark(attempt["started"]) for device in metered
+            }
+            self._want(metered)
             if not before:
-                self.marked[key] = self._marks[key]._replace(integrated=None)
+                self.marked[key] = {
+                    device: mark._replace(integrated=None) for device, mark in self._marks[key].items()
+                }
         if attempt.get("ended") is not None and key not in self._over:
             self._over[key] = at
-            self._want(device)
+            self._want(metered)
 
-    def _want(self, device: str) -> None:
-        for power in self._powers:
-            if power.has(device):
-                power.wanted.add(device)
+    def _want(self, devices: Iterable[str]) -> None:
+        for device in devices:
+            for power in self._powers:
+                if power.has(device):
+                    power.wanted.add(device)
 
     def ended(self) -> dict[str, dict[str, Any] | None]:
-        """Energy of attempts that ended, by key, once its counter has been read since; None where it is not known."""
+        """Energy of attempts that ended, by key, once its counters have been read since; None where it is not known."""
         found: dict[str, dict[str, Any] | None] = {}
         for attempt in self.told.attempts:
-            key, device = attempt["key"], attempt["device"]
+            key, devices = attempt["key"], attempt["devices"]
             since = self._over.get(key)
             if since is None or since == float("inf"):
                 continue
-            waits = any(device in power.wanted for power in self._powers) and device in self.meters
+            waits = any(power.wanted.intersection(devices) for power in self._powers)
             if not waits or clock() - since > _SETTLE_S:
-                found[key] = self._spent(key, device, attempt["ended"])
+                found[key] = self._spent(key, devices, attempt["ended"])
                 self._over[key] = float("inf")
         return found
 
-    def _spent(self, key: str, device: str, ended: float) -> dict[str, Any] | None:
-        meter, begin = self.meters.get(device), self._marks.get(key)
-        if meter is None or begin is None:
-            return None
-        found = spent(begin, meter.mark(ended), meter.believed)
-        return None if found is None else found._asdict()
+    def _spent(self, key: str, devices: Sequence[str], ended: float) -> dict[str, Any] | None:
+        """Of all its devices together; None when it is not known of one of them."""
+        marks, found = self._marks.get(key, {}), []
+        for device in devices:
+            meter, begin = self.meters.get(device), marks.get(device)
+            one = None if meter is None or begin is None else spent(begin, meter.mark(ended), meter.believed)
+            if one is None:
+                return None
+            found.append(one)
+        counted = all(each.method == "counter" for each in found)
+        return {
+            "joules": sum(each.joules for each in found),
+            "method": "counter" if counted else "integrated",
+            "throttled_s": sum(each.throttled_s for each in found),
+        }
 
     @property
     def settling(self) -> bool:
@@ -300,9 +313,10 @@ class Telemetry:
             if total is not None:
                 readings.add("fleet_gpu_energy_joules_total", joined(own, method=total[1]), total[0])
         for attempt in self.told.attempts:
-            own = by_device.get(attempt["device"])
-            if own is not None and attempt.get("ended") is None:
-                readings.add("fleet_job_info", joined(own, job_id=str(attempt["job_id"])), 1)
+            for device in attempt["devices"] if attempt.get("ended") is None else ():
+                if device in by_device:
+                    text = joined(by_device[device], job_id=str(attempt["job_id"]))
+                    readings.add("fleet_job_info", text, 1)
         return readings.samples
 
     def _own(self) -> list[Sample]:

@@ -344,7 +344,7 @@ def process(cuda: Cuda, once: Callable[[], None], gpu: str) -> dict[str, Any]:
     with load(cuda, once):
         time.sleep(15)  # the counter is compared with power first
         before, at = _ticks(child.pid), time.monotonic()
-        attempt = {"key": "1-1", "device": f"gpu{gpu}", "job_id": 1, "started": clock() - 0.2}
+        attempt = {"key": "1-1", "devices": [f"gpu{gpu}"], "job_id": 1, "started": clock() - 0.2}
         tell(attempts=[attempt])
         time.sleep(10)
         ended = clock()

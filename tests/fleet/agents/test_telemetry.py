@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fleet.agents.energy import Meter
 from fleet.agents.processes import clock
 from fleet.agents.sources import sources
 from fleet.agents.telemetry import Telemetry, Told
@@ -77,12 +78,12 @@ def test_a_gpu_that_stops_answering_is_down_and_keeps_its_name(machine: Path) ->
 
 def test_an_attempt_on_a_card_without_a_counter_is_told_integrated_joules(machine: Path) -> None:
     found = telemetry(machine)
-    begun = clock()
+    begun = clock() + 100
     for step in range(101):
         found.meters["gpu0"].ring.push(begun + step / 10, 155.0)
-    attempt = {"key": "1-1", "device": "gpu0", "job_id": 9, "started": begun + 2}
+    attempt = {"key": "1-1", "devices": ["gpu0"], "job_id": 9, "started": begun + 2}
     found.hear(Told(attempts=(attempt,)))
-    assert found.marked["1-1"].counter is None
+    assert found.marked["1-1"]["gpu0"].counter is None
     assert seen(found)["job_info gpu=0 job_id=9"] == 1
     found.hear(Told(attempts=(attempt | {"ended": begun + 8},)))
     tick(found)
@@ -95,7 +96,7 @@ def test_an_attempt_on_a_card_without_a_counter_is_told_integrated_joules(machin
 
 def test_an_attempt_on_a_device_without_a_meter_is_told_nothing_at_once(machine: Path) -> None:
     found = telemetry(machine)
-    attempt = {"key": "1-1", "device": "gpu7", "job_id": 9, "started": clock(), "ended": clock()}
+    attempt = {"key": "1-1", "devices": ["gpu7"], "job_id": 9, "started": clock(), "ended": clock()}
     found.hear(Told(attempts=(attempt,)))
     assert found.ended() == {"1-1": None}
 
@@ -104,7 +105,7 @@ def test_one_that_has_the_processors_to_itself_is_told_theirs(machine: Path) -> 
     zone = machine / "sys/class/powercap/intel-rapl:0"
     box.write(zone, {"name": "package-0", "energy_uj": "1000000", "max_energy_range_uj": "262143328850"})
     found = telemetry(machine)
-    attempt = {"key": "1-1", "device": "cpu", "job_id": 9, "started": clock()}
+    attempt = {"key": "1-1", "devices": ["cpu"], "job_id": 9, "started": clock()}
     found.hear(Told(attempts=(attempt,)))
     box.write(zone, {"energy_uj": "31000000"})
     found.hear(Told(attempts=(attempt | {"ended": clock() + 0.5},)))
@@ -118,3 +119,21 @@ def test_the_clocks_offset_is_said_when_it_is_known(machine: Path) -> None:
     assert "agent_clock_offset_seconds" not in seen(found)
     found.hear(Told.of(b'{"every_s": 5, "offset_s": -3.5, "attempts": []}'))
     assert seen(found)["agent_clock_offset_seconds"] == -3.5
+
+
+def test_several_gpus_of_one_attempt_are_added_up_or_not_known(machine: Path) -> None:
+    found = telemetry(machine)
+    begun = clock() + 100  # after what the probe itself has said
+    for name in ("gpu0", "gpu5"):
+        meter = found.meters.setdefault(name, Meter())
+        for step in range(101):
+            meter.ring.push(begun + step / 10, 100.0)
+    told = {"job_id": 9, "started": begun, "ended": begun + 10}
+    both = {"key": "1-1", "devices": ["gpu0", "gpu5"], **told}
+    beyond = {"key": "2-1", "devices": ["gpu0", "gpu6"], **told}
+    found.hear(Told(attempts=(both, beyond)))
+    tick(found)
+    said = found.ended()
+    assert said["1-1"] is not None
+    assert (said["1-1"]["joules"], said["1-1"]["method"]) == (pytest.approx(2000), "integrated")
+    assert said["2-1"] is None
