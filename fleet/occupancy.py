@@ -72,6 +72,7 @@ class Spot:
     holds: list[Hold] = field(default_factory=list)
     keeps: list[Keep] = field(default_factory=list)
     suits: dict[Needs, tuple[DeviceView, ...]] = field(default_factory=dict)
+    full: dict[Needs, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.holds += list(_holds(self.node, self.now + SOON_S))
@@ -81,12 +82,36 @@ class Spot:
 
     def refusal(self, stay: Stay) -> str:
         """Why the stay cannot be as things are planned; empty when it can."""
+        if stay.start == self.now and not stay.avoided:
+            return self._window(stay) or self._held_now(stay) or self._kept(stay)
         return self._window(stay) or self._held(stay) or self._kept(stay)
 
-    def earliest(self, stay: Stay) -> float:
-        """From when on the stay can be, by the ends that are known; inf when no end would do."""
-        starts = (stay.start, *sorted(end for end in self.ends() if stay.start < end < inf))
+    def _held_now(self, stay: Stay) -> str:
+        """Looked at once: in a pass holds are only added."""
+        if stay.needs in self.full:
+            return self.full[stay.needs]
+        found = self._held(stay)
+        if found:
+            self.full[stay.needs] = found
+        return found
+
+    def earliest(self, stay: Stay, before: float = inf) -> float:
+        """From when on the stay can be, by the ends that are known; inf when no end earlier than `before` would do."""
+        first = self._enough_end(stay)
+        later = sorted(end for end in self.ends() if stay.start < end < before and end >= first)
+        starts = (stay.start, *later) if first <= stay.start < before else later
         return next((start for start in starts if not self.refusal(stay.at(start))), inf)
+
+    def _enough_end(self, stay: Stay) -> float:
+        """Before this too much holds the node, whatever it is kept for: a bound that is cheap to have."""
+        if stay.needs.exclusive:
+            return max((hold.end for hold in self.holds), default=0.0)
+        if not stay.needs.gpus:
+            return 0.0
+        until = {gpu: hold.end for hold in self.holds for gpu in hold.gpu_ids}
+        suits = [gpu.id for gpu in self._suitable(stay.needs) if gpu.id not in stay.avoided]
+        free_at = sorted(until.get(gpu, 0.0) for gpu in suits)
+        return free_at[stay.needs.gpus - 1] if len(free_at) >= stay.needs.gpus else inf
 
     def ends(self) -> set[float]:
         """When something ends that is here or planned."""
@@ -223,7 +248,11 @@ class Spot:
 
 def common_start(spots: Sequence[Spot], stay: Stay) -> float:
     """From when on as many of the spots as the stay has ranks can have it at once; inf when no end would do."""
-    alone = sorted(spot.earliest(stay) for spot in spots)
+    alone: list[float] = []  # the earliest of as many as are needed
+    for spot in spots:
+        bound = alone[-1] if len(alone) == stay.needs.ranks else inf
+        if (start := spot.earliest(stay, bound)) < bound:
+            alone = sorted([*alone, start])[: stay.needs.ranks]
     if len(alone) < stay.needs.ranks:
         return inf
     first = alone[stay.needs.ranks - 1]

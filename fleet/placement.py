@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from math import inf
 
 from fleet.occupancy import Seat, Spot, Stay, able, common_start
 from fleet.order import Account, Book, Waiting, book, in_order
-from fleet.requirements import Needs, NodeView, misfits, no_fit, several, suitable
+from fleet.requirements import SHOWN, Needs, NodeView, misfits, no_fit, several, suitable
 
 HOLD_AFTER_S = 2.0
 HOLDS = 8  # planned starts in one pass
@@ -172,7 +173,7 @@ def _place_one(job: Waiting, floor: Pass) -> Placement | Delay:
     free = able(preferred, stay)
     if len(free) >= job.needs.ranks:
         return _placed(job, free, stay, floor)
-    return _delayed(job, preferred, stay, floor)
+    return _delayed(job, preferred, len(free), stay, floor)
 
 
 def _fitting(needs: Needs, floor: Pass) -> Fitting:
@@ -292,8 +293,8 @@ def _idlest(spot: Spot) -> tuple[float, ...]:
 # ---------------------------------------------------------------------------------------------- delayed
 
 
-def _delayed(job: Waiting, preferred: Sequence[Spot], stay: Stay, floor: Pass) -> Delay:
-    reason = _all_busy(preferred, stay)
+def _delayed(job: Waiting, preferred: Sequence[Spot], free: int, stay: Stay, floor: Pass) -> Delay:
+    reason = _all_busy(preferred, free, stay)
     waits = floor.now - job.queued_at >= HOLD_AFTER_S
     victims = [each for each in floor.running if each.priority < job.priority]
     starts_at: float | None = None
@@ -376,10 +377,12 @@ def _lost_s(chosen: Iterable[Running], now: float) -> float:
     return sum(now - each.started_at for each in chosen)
 
 
-def _all_busy(spots: Sequence[Spot], stay: Stay) -> str:
-    busy = [f"{_place(spot, stay)} {spot.refusal(stay)}" for spot in spots]
+def _all_busy(spots: Sequence[Spot], free: int, stay: Stay) -> str:
+    """The first few nodes that cannot take it now, each with why, and how many more there are."""
     whole = "a device" if stay.needs.ranks == 1 else f"{stay.needs.ranks} nodes at once"
-    return f"waits for {whole}: {several([each for each in busy if not each.endswith(' ')])}"
+    refusals = ((spot, spot.refusal(stay)) for spot in spots)
+    busy = (f"{_place(spot, stay)} {refusal}" for spot, refusal in refusals if refusal)
+    return f"waits for {whole}: {several(list(islice(busy, SHOWN)), len(spots) - free)}"
 
 
 def _place(spot: Spot, stay: Stay) -> str:

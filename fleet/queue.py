@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, load_only
@@ -17,6 +18,7 @@ from fleet.agents.protocol import JobKind
 from fleet.lifecycle import JobState
 from fleet.models import Attempt, Job, Lease, LeaseGpu, Search
 from fleet.order import AGEING_S, Overdue, Waiting
+from fleet.requirements import Needs
 
 HEADS = 256  # of each class, at most
 CLASSES = 256  # looked at in one tick
@@ -65,7 +67,7 @@ def waiting(session: Session, now: float) -> tuple[Waiting, ...]:
     none: frozenset[int] = frozenset()
     ran = run_times.known(session, (run_times.of(job) for job, _ in heads))
     near = datasets.nearness(session, [job.id for job, _ in heads if job.kind == JobKind.COMMAND])
-    return tuple(
+    found_views = (
         view(
             job,
             asked_at,
@@ -76,6 +78,8 @@ def waiting(session: Session, now: float) -> tuple[Waiting, ...]:
         )
         for job, asked_at in heads
     )
+    alike: dict[Needs, Needs] = {}  # one object for what is equal: they are compared often
+    return tuple(replace(each, needs=alike.setdefault(each.needs, each.needs)) for each in found_views)
 
 
 def view(

@@ -17,7 +17,7 @@ from fleet.lifecycle import NodeState
 # Measuring kinds: alone on the device, or the timings mean nothing. The others share its slots.
 EXCLUSIVE = frozenset({JobKind.KERNEL, JobKind.MEASURE, JobKind.CONFIRM})
 TRUSTS = ("sealed", "shared", "tainted")  # falling
-_SHOWN = 3  # how many nodes a reason names
+SHOWN = 3  # how many nodes a reason names
 _OLDER = frozenset({"kind", "arch", "target_id", "node_id", "threads"})
 
 
@@ -44,6 +44,14 @@ class Needs:
     rack: str | None = None
     trust: str | None = None  # at least so trusted
     ranks: int = 1  # on so many nodes at once, or on none
+
+    def __hash__(self) -> int:
+        """Worked out once: it is a key in all that placement looks up."""
+        known: int | None = self.__dict__.get("_hash")
+        if known is None:
+            known = hash(tuple(value for name, value in self.__dict__.items() if name != "_hash"))
+            self.__dict__["_hash"] = known
+        return known
 
     @property
     def exclusive(self) -> bool:
@@ -297,7 +305,8 @@ def no_fit(misfits: Sequence[str]) -> str:
     return f"no node fits: {several(misfits)}" if misfits else "no node is enrolled"
 
 
-def several(reasons: Sequence[str]) -> str:
-    """The first few of them."""
-    shown = "; ".join(reasons[:_SHOWN])
-    return f"{shown}; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else shown
+def several(reasons: Sequence[str], count: int | None = None) -> str:
+    """The first few of them; `count` when there are more than are given."""
+    more = (len(reasons) if count is None else count) - SHOWN
+    shown = "; ".join(reasons[:SHOWN])
+    return f"{shown}; and {more} more" if more > 0 else shown

@@ -53,6 +53,9 @@ class World:
     promised: dict[int, float] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     at: float = 0.0
+    seen: list[NodeView] = field(default_factory=list)
+    place: dict[int, int] = field(default_factory=dict)
+    changed: set[int] = field(default_factory=set)
 
     def submit(self, *jobs: Waiting) -> None:
         """Queue jobs."""
@@ -97,6 +100,7 @@ class World:
     # -------------------------------------------------------------------------------------- accounts
 
     def _hold(self, tenant: str, seats: Sequence[Seat], sign: int) -> None:
+        self.changed |= {seat.node_id for seat in seats}
         account = self.accounts.setdefault(tenant, replace(self.limits.get(tenant, Account(tenant))))
         account.held_gpus += sign * sum(len(seat.gpu_ids) for seat in seats)
         account.held_slots += sign * sum(seat.slots for seat in seats)
@@ -118,17 +122,27 @@ class World:
     # ----------------------------------------------------------------------------------------- views
 
     def views(self, now: float) -> list[NodeView]:
-        """The nodes as a snapshot would show them."""
-        gpus: dict[int, float] = {}
-        shares: dict[int, list[tuple[float, int, bool]]] = {}
-        for lease in self.leases.values():
-            for seat in lease.seats:
-                gpus.update(dict.fromkeys(seat.gpu_ids, lease.bound))
-                shares.setdefault(seat.device_id, []).append((lease.bound, seat.slots, seat.exclusive))
-        return [
-            replace(node, devices=tuple(_held(device, gpus, shares) for device in node.devices))
-            for node in self.nodes
-        ]
+        """The nodes as a snapshot would show them; only those that changed are made anew."""
+        if not self.seen:
+            self.seen = list(self.nodes)
+            self.place = {node.id: place for place, node in enumerate(self.nodes)}
+            self.changed |= self.place.keys()
+        if self.changed:
+            gpus: dict[int, float] = {}
+            shares: dict[int, list[tuple[float, int, bool]]] = {}
+            for lease in self.leases.values():
+                for seat in lease.seats:
+                    if seat.node_id in self.changed:
+                        gpus.update(dict.fromkeys(seat.gpu_ids, lease.bound))
+                        shares.setdefault(seat.device_id, []).append(
+                            (lease.bound, seat.slots, seat.exclusive)
+                        )
+            for node_id in self.changed:
+                node = self.nodes[self.place[node_id]]
+                devices = tuple(_held(device, gpus, shares) for device in node.devices)
+                self.seen[self.place[node_id]] = replace(node, devices=devices)
+            self.changed.clear()
+        return list(self.seen)
 
 
 def _held(

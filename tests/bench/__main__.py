@@ -39,6 +39,7 @@ BENCHMARKS = (
     Benchmark("keccak", "--seconds 0.4", "--seconds 3"),
     Benchmark("launch"),
     Benchmark("profiler"),
+    Benchmark("trace"),
     Benchmark("latency"),
     Benchmark("walls", "--rounds 40", "--rounds 400"),
     Benchmark("telemetry", "--seconds 30", "--seconds 120"),
