@@ -50,6 +50,7 @@ from api.routes import (
     trust,
     updates,
     webhooks,
+    windows,
 )
 from api.routes.console import Console
 from api.schemas import MEDIA_TYPE
@@ -88,6 +89,7 @@ ROUTERS = (
     secrets.router,
     places.router,
     scheduling.router,
+    windows.router,
     telemetry.router,
     metrics.router,
     discovery.router,

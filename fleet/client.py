@@ -126,9 +126,9 @@ class Client(AccessCalls, CommandCalls, CronCalls, EventCalls, SchedulingCalls, 
         """Accept work on the node again."""
         return self._post(Node, f"/v1/nodes/{node_id}/uncordon")
 
-    def drain(self, node_id: int) -> Node:
-        """Cordon the node and let what runs there finish."""
-        return self._post(Node, f"/v1/nodes/{node_id}/drain")
+    def drain(self, node_id: int, deadline_s: float | None = None) -> Node:
+        """Cordon the node and let what runs there finish, for so many seconds at most."""
+        return self._post(Node, f"/v1/nodes/{node_id}/drain", _given(deadline_s=deadline_s))
 
     def retire(self, node_id: int) -> Node:
         """Take the node out of the fleet; its identity is refused from now on."""

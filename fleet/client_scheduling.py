@@ -9,7 +9,7 @@ from urllib.parse import quote
 from fleet.agents.protocol import CommandSpec, KernelSpec, NoopSpec
 from fleet.client_wire import Connection, document, given, new_key
 from fleet.resources import Job, Node, Page
-from fleet.scheduling_resources import Array, TenantPage, TenantQuota, Usage, Why
+from fleet.scheduling_resources import Array, TenantPage, TenantQuota, Usage, Why, Window
 
 Spec = NoopSpec | KernelSpec | CommandSpec | Mapping[str, Any]
 
@@ -87,3 +87,30 @@ class SchedulingCalls(Connection):
     def retry_job(self, job_id: int) -> Job:
         """A job that failed or was cancelled, anew."""
         return self._post(Job, f"/v1/jobs/{job_id}/retry", key=new_key())
+
+    # ------------------------------------------------------------------------------------------ windows
+
+    def add_window(
+        self,
+        nodes: Sequence[int | str],
+        ends_at: float,
+        *,
+        tenant: str | None = None,
+        starts_at: float | None = None,
+        reason: str = "",
+        key: str | None = None,
+    ) -> Window:
+        """Keep nodes from then (now) until then (epoch seconds): for a tenant, or without one for maintenance."""
+        kind = "maintenance" if tenant is None else "reservation"
+        body = {"kind": kind, "nodes": list(nodes), "ends_at": float(ends_at), "reason": reason}
+        body |= given(tenant=tenant, starts_at=None if starts_at is None else float(starts_at))
+        return self._post(Window, "/v1/windows", body, key or new_key())
+
+    def windows(self, after: int | None = None, limit: int | None = None) -> Page[Window]:
+        """Windows that are not over."""
+        return self._get(Page[Window], "/v1/windows", given(after=after, limit=limit))
+
+    def cancel_window(self, window_id: int) -> Window:
+        """Keep the nodes no longer."""
+        reply = self._send("DELETE", f"/v1/windows/{window_id}", repeatable=True)
+        return Window.model_validate_json(reply.content)

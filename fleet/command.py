@@ -33,6 +33,7 @@ VERBS: dict[str, dict[str, str]] = {
         "arrays": "Up to 100,000 jobs that differ in their index: submit, list, show, cancel.",
         "why": "Why a job waits, what would have it start, and when it likely will.",
         "usage": "Who held what: GPU-hours by tenant and node.",
+        "windows": "Nodes kept for a tenant or for work on them: reserve, maintain, list, cancel.",
         "tenants": "Tenants: list, quota.",
         "crons": "Jobs that start by the clock: add, list, show, history, run, pause, resume, accept, remove.",
         "searches": "BEAM searches for fast kernels: run, list, show, cancel.",

@@ -182,6 +182,7 @@ def _node(
         labels=frozenset(f"{key}={value}" for key, value in place[1].items()),
         rack=place[0],
         windows=tuple(windows),
+        drain_by=row.drain_by,
         updating=updating,
         protocol=row.protocol,
     )

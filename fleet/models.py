@@ -100,6 +100,7 @@ class Node(Table):
     state_at: Mapped[float]
     generation: Mapped[int] = mapped_column(default=1)
     cordoned: Mapped[bool] = mapped_column(default=False)
+    drain_by: Mapped[float | None]  # while it drains: what runs then makes way
     enrolled_at: Mapped[float]
     last_seen: Mapped[float | None]
     contact: Mapped[str] = mapped_column(default="online")

@@ -282,10 +282,20 @@ def uncordon(session: Session, node_id: int, principal: Principal, now: float) -
     return _wish(session, node_id, principal, "node.uncordon", now, cordoned=False)
 
 
-def drain(session: Session, node_id: int, principal: Principal, now: float) -> Node:
-    """Cordon and let what runs finish; the node is drained when nothing is left."""
+def drain(
+    session: Session, node_id: int, principal: Principal, now: float, deadline_s: float | None = None
+) -> Node:
+    """Cordon and let what runs finish, for `deadline_s` seconds at most: what runs then makes way and is queued again.
+
+    The node is drained when nothing is left. A second drain only sets the deadline anew.
+    """
     permissions.require(principal, permissions.Permission.OPERATE)
-    fire(session, get(session, node_id), NodeEvent.DRAIN, now)
+    node = get(session, node_id)
+    drain_by = None if deadline_s is None else now + deadline_s
+    if node.state == NodeState.DRAINING:
+        amend(session, "node", node, {"drain_by": drain_by})
+    else:
+        fire(session, node, NodeEvent.DRAIN, now, drain_by=drain_by)
     return _wish(session, node_id, principal, "node.drain", now, cordoned=True)
 
 

@@ -77,11 +77,11 @@ class Running:
 
 @dataclass(frozen=True)
 class Preemption:
-    """A running job makes way for one of a higher priority."""
+    """A running job makes way, for one of a higher priority or because its node has to be empty."""
 
     job_id: int
     generation: int
-    for_job: int
+    why: str
 
 
 @dataclass
@@ -347,7 +347,9 @@ def _preempt(
 
 def _make_way(chosen: Sequence[Running], job: Waiting, floor: Pass) -> None:
     leaving = {each.job_id for each in chosen}
-    floor.made.preemptions += [Preemption(each.job_id, each.generation, job.id) for each in chosen]
+    floor.made.preemptions += [
+        Preemption(each.job_id, each.generation, f"makes way for job {job.id}") for each in chosen
+    ]
     floor.running = [each for each in floor.running if each.job_id not in leaving]
 
 

@@ -107,7 +107,7 @@ class Plan:
     confirmations: tuple[ConfirmingStep, ...] = ()
     placements: tuple[Placement, ...] = ()
     delays: tuple[Delay, ...] = ()
-    preemptions: tuple[Preemption, ...] = ()
+    preemptions: tuple[Preemption, ...] = ()  # a job may be there twice: the second is stale
     overdue: tuple[Overdue, ...] = ()
     unblocked: tuple[Unblock, ...] = ()
     made: tuple[Make, ...] = ()
@@ -132,11 +132,30 @@ def plan(snapshot: Snapshot, now: float) -> Plan:
         confirmations=confirming(snapshot.claims, snapshot.nodes),
         placements=tuple(made.placements),
         delays=delays,
-        preemptions=tuple(made.preemptions),
+        preemptions=(*_evictions(snapshot, now), *made.preemptions),
         overdue=snapshot.overdue,
         unblocked=blocking.unblocked(snapshot.blocked),
         made=blocking.made(snapshot.arrays),
     )
+
+
+def _evictions(snapshot: Snapshot, now: float) -> tuple[Preemption, ...]:
+    """Who still runs where nothing may run any more: their nodes' deadlines have passed, or maintenance has begun."""
+    shut = {node.id: why for node in snapshot.nodes if (why := _shut(node, now))}
+    found = {
+        job: next((shut[seat.node_id] for seat in job.seats if seat.node_id in shut), "")
+        for job in snapshot.running
+    }
+    return tuple(Preemption(job.job_id, job.generation, why) for job, why in found.items() if why)
+
+
+def _shut(node: NodeView, now: float) -> str:
+    """Why what runs on a node has to leave it."""
+    if node.state == NodeState.DRAINING and node.drain_by is not None and node.drain_by <= now:
+        return f"node {node.name} was to be drained by now"
+    if any(window.tenant is None and window.start <= now < window.end for window in node.windows):
+        return f"node {node.name} is in maintenance"
+    return ""
 
 
 def _delays(
@@ -145,7 +164,7 @@ def _delays(
     """What is news of those that wait: the reason, where a start is planned, and at first when it likely will be."""
     jobs = {job.id: job for job in queued}
     told = [jobs[delay.job_id] for delay in made]  # in order
-    fresh = [job for job in told[: forecast.AHEAD] if job.expected_at is None]
+    fresh = [job for job in told[: forecast.AHEAD] if job.expected_at is None and not job.reason]
     likely = forecast.starts(told, snapshot.nodes, snapshot.running, now) if fresh else {}
     first = {job.id: likely[job.id] for job in fresh if job.id in likely}
     return tuple(

@@ -143,7 +143,7 @@ def _contact(session: Session, contacted: Contacted, now: float) -> None:
 
 
 def _preempt(session: Session, preemption: Preemption, now: float) -> None:
-    settling.preempt(session, _current(session, preemption), preemption.for_job, now)
+    settling.preempt(session, _current(session, preemption), preemption.why, now)
 
 
 def _give_up(session: Session, late: Overdue, now: float) -> None:

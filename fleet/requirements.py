@@ -159,6 +159,7 @@ class NodeView:
     labels: frozenset[str] = frozenset()
     rack: str = ""
     windows: tuple[Window, ...] = ()
+    drain_by: float | None = None
     updating: bool = False  # it changes its version once it has no attempts
     protocol: int = PROTOCOL_VERSION
 

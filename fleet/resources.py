@@ -110,6 +110,7 @@ class Node(Resource):
         default_factory=dict, description="the data sets that it keeps, and their bytes"
     )
     rack: str = ""
+    drain_by: Timestamp | None = Field(default=None, description="what runs there then makes way")
     enrolled_at: Timestamp
     last_seen_at: Timestamp | None = None
 

@@ -136,3 +136,17 @@ class Array(Resource):
     def finished(self) -> bool:
         """True when all of its jobs have ended."""
         return not self.unmade and set(self.states) <= {"succeeded", "failed", "cancelled"}
+
+
+class Window(Resource):
+    """Nodes that are kept for a tenant (a reservation), or for work on them (maintenance)."""
+
+    id: int
+    kind: str
+    tenant: str | None = None
+    nodes: list[str]
+    starts_at: Timestamp
+    ends_at: Timestamp
+    reason: str = ""
+    created_by: str
+    cancelled_at: Timestamp | None = None

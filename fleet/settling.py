@@ -88,7 +88,7 @@ def _settled(
         known = job.settling or {"event": "fail", "changes": findings(ending)}
         return JobEvent(known["event"]), {"reason": "", **known["changes"]}
     if job.state == JobState.PREEMPTING and (ending.outcome is not Outcome.SUCCEEDED or job.ranks > 1):
-        return JobEvent.RETRY, {"preempted": job.preempted + 1, "reason": "made way for another job"}
+        return JobEvent.RETRY, {"preempted": job.preempted + 1, "reason": f"it was stopped: {job.reason}"}
     if ending.outcome is Outcome.SUCCEEDED:
         return JobEvent.SUCCEED, findings(_of_first(session, job, attempt, ending))
     return _failed(session, job, ending, now)
@@ -147,11 +147,11 @@ def _killed(session: Session, job_id: int) -> int:
 # ------------------------------------------------------------------------------------------- preemption
 
 
-def preempt(session: Session, job: Job, for_job: int, now: float) -> None:
+def preempt(session: Session, job: Job, why: str, now: float) -> None:
     """Have a running job make way; it is queued again when its nodes have stopped it."""
-    jobs.fire(session, job, JobEvent.PREEMPT, now, reason=f"makes way for job {for_job}")
+    jobs.fire(session, job, JobEvent.PREEMPT, now, reason=why)
     jobs.redirect(session, live(session, job.id))
-    events.append(session, "job.preempted", f"job:{job.id}", {"for": for_job}, now)
+    events.append(session, "job.preempted", f"job:{job.id}", {"why": why}, now)
 
 
 def findings(ending: Ending) -> dict[str, Any]:

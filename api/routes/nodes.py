@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import Field
+from pydantic import Field, StrictFloat
 
 from api.auth import Operator, Reader, Truster
 from api.body import StrictRoute
@@ -59,10 +59,28 @@ def uncordon_node(principal: Operator, session: Writing, parts: PartsDep, node_i
     return node_resource(session, row, parts)
 
 
-@router.post("/{node_id}/drain", summary="Drain a node", responses=problems(404, 409))
-def drain_node(principal: Operator, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
-    """Cordons it and lets what runs finish; then it is drained."""
-    row = nodes.drain(session, node_id, principal, now(session))
+class DrainRequest(Request):
+    """How long what runs may go on."""
+
+    deadline_s: StrictFloat | None = Field(
+        default=None,
+        ge=0,
+        le=31_536_000,
+        description="then it makes way and is queued again; null: until it ends",
+    )
+
+
+@router.post("/{node_id}/drain", summary="Drain a node", responses=problems(404, 409, 413, 415))
+def drain_node(
+    principal: Operator,
+    session: Writing,
+    parts: PartsDep,
+    node_id: RowId,
+    request: DrainRequest | None = None,
+) -> Node:
+    """Cordons it and lets what runs finish, for so long at most; then it is drained."""
+    deadline_s = request.deadline_s if request is not None else None
+    row = nodes.drain(session, node_id, principal, now(session), deadline_s)
     return node_resource(session, row, parts)
 
 
@@ -149,6 +167,7 @@ def _node(
         walls=[Wall.model_validate(wall) for wall in node.walls or []],
         rack=place[0],
         labels=place[1],
+        drain_by=node.drain_by,
         enrolled_at=node.enrolled_at,
         last_seen_at=node.last_seen,
     )

@@ -24,6 +24,7 @@ from fleet.cli import (
     tokens,
     updates,
     webhooks,
+    windows,
 )
 
 app = typer.Typer(no_args_is_help=True)
@@ -50,6 +51,7 @@ app.command()(commands.artifacts)
 app.add_typer(updates.app, name="updates")
 app.command()(scheduling.why)
 app.command()(scheduling.usage)
+app.add_typer(windows.app, name="windows")
 app.add_typer(scheduling.tenants_app, name="tenants")
 app.command()(collecting.gc)
 app.command()(tokens.whoami)

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from fleet.cli import tables
 from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, Usage, connected
+from fleet.cli.durations import duration
 from fleet.cli.printing import show, show_page
 from fleet.cli.text import printable
 from fleet.client import Client
@@ -78,11 +79,23 @@ def uncordon_node(
 
 @app.command("drain")
 def drain_node(
-    node: NodeName, as_json: AsJson = False, url: Url = None, token_file: TokenFile = None
+    node: NodeName,
+    deadline_s: Annotated[
+        float | None,
+        typer.Option(
+            "--deadline",
+            parser=duration,
+            metavar="SECONDS",
+            help="What runs then is stopped, and queued again.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Cordon the node and let what runs there finish."""
     with connected(url, token_file) as client:
-        changed = client.drain(find_node(client, node).id)
+        changed = client.drain(find_node(client, node).id, deadline_s)
     show(changed, Text(f"{changed.name} is {changed.state}"), as_json)
 
 

@@ -37,6 +37,7 @@ MATRIX = {
         "GET /v1/arrays",
         "GET /v1/arrays/{array_id}",
         "GET /v1/tenants",
+        "GET /v1/windows",
         "GET /v1/usage",
         "GET /v1/crons",
         "GET /v1/crons/{cron_id}",
@@ -104,6 +105,8 @@ MATRIX = {
         "PUT /v1/nodes/{node_id}/place",
         "PUT /v1/racks/{site}/{rack}",
         "PUT /v1/nodes/{node_id}/labels",
+        "POST /v1/windows",
+        "DELETE /v1/windows/{window_id}",
     },
     Permission.TRUST: {
         "POST /v1/nodes/{node_id}/retire",

@@ -48,6 +48,7 @@ SHARED = {
     "{version}",  # of a release, which is everybody's
     "{file}",
     "{tenant}",
+    "{window_id}",
 }  # machines; kernels, secrets: tests of their own; addresses
 
 

@@ -31,6 +31,10 @@ class Fleet:
             agent.sync(self.now)
         return done
 
+    def tick(self) -> None:
+        """One look of the controllers."""
+        reconcile.tick(self.sessions, self.blobs, self.now)
+
     def look(self, search: Search) -> Search:
         with db.reading(self.sessions) as reader:
             return searches.get(reader, search.id)
