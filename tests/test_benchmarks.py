@@ -29,6 +29,7 @@ TINY = {
     "avx2": "--size 64 --seconds 0.02",
     "scaling": "--size 128 --rounds 3",
     "walls": "--rounds 2",
+    "trace": "--jobs 60 --nodes 8 --days 0.2",
     "telemetry": "--seconds 1",
     "scraping": "--nodes 4 --seconds 2",
     "keccak": "--bytes 8192 --messages 1,8 --seconds 0.02",

@@ -186,6 +186,7 @@ def test_a_batch_is_queued_whole_or_not_at_all(
         assert session.scalar(select(func.count()).select_from(Job)) == 3
 
 
+@pytest.mark.slow
 def test_ten_thousand_jobs_are_one_batch(
     sessions: sessionmaker[Session], admin: Principal, now: float
 ) -> None:

@@ -34,7 +34,11 @@ def keep(two: Fleet, admin: Principal) -> Keep:
     """Keep box1 from so many seconds from now until so many."""
 
     def add(start: float, end: float, tenant: str | None = None, **other: Any) -> NodeWindow:
-        given: dict[str, Any] = {"node_ids": [two.agents[1].node_id], "reason": "", "principal": admin} | other
+        given: dict[str, Any] = {
+            "node_ids": [two.agents[1].node_id],
+            "reason": "",
+            "principal": admin,
+        } | other
         kind = "maintenance" if tenant is None else "reservation"
         with two.sessions.begin() as session:
             return windows.add(
@@ -103,6 +107,7 @@ def test_what_still_runs_when_maintenance_begins_makes_way_and_comes_back(
     begin(two)
     assert look(two, job).reason == "waits for a device: box1 is in maintenance"
     two.now += 60.0
+    begin(two)  # the nodes are heard again
     begin(two)
     assert look(two, job).state == "running"
 
