@@ -46,10 +46,10 @@ class Shape:
 
 
 SHAPES = (
-    Shape("1 GPU", 0.56, (1,), (1,), 1500.0, 1.3),
-    Shape("2 to 4 GPUs", 0.25, (2, 4), (1,), 2.0 * HOUR_S, 1.1),
-    Shape("whole node", 0.15, (8,), (1,), 3.2 * HOUR_S, 1.0),
-    Shape("gang", 0.04, (8,), (2, 2, 4, 8), 4.0 * HOUR_S, 0.8),
+    Shape("1 GPU", 0.68, (1,), (1,), 2400.0, 1.3),
+    Shape("2 to 4 GPUs", 0.20, (2, 4), (1,), 1.6 * HOUR_S, 1.1),
+    Shape("whole node", 0.10, (8,), (1,), 2.2 * HOUR_S, 1.0),
+    Shape("gang", 0.02, (8,), (2, 2, 4, 8), 3.0 * HOUR_S, 0.8),
 )
 
 
@@ -76,7 +76,11 @@ def made_up(count: int, nodes: int, days: float, seed: int = 1) -> Trace:
         tenant = FLOODS if flooded else dice.choices(list(TENANTS), list(TENANTS.values()))[0]
         runs = min(22 * HOUR_S, dice.lognormvariate(math.log(shape.median_s), shape.spread))
         limit = min(DAY_S, max(600.0, runs * dice.uniform(1.2, 4.0)))
-        needs = Needs(JobKind.NOOP, gpus=dice.choice(shape.gpus), ranks=dice.choice(shape.ranks))
+        needs = Needs(
+            JobKind.NOOP,
+            gpus=dice.choice(shape.gpus),
+            ranks=min(dice.choice(shape.ranks), max(2, nodes // 6) if shape.ranks[-1] > 1 else 1),
+        )
         jobs.append(
             Waiting(
                 number,
@@ -171,6 +175,7 @@ class Outcome:
     waits: dict[str, list[float]]
     flooded: float  # mean wait of the other tenants' jobs of the day of the flood, seconds
     fairness: float
+    worst: float  # the mean slowdown of the tenant that is slowed down most
     last_end: float
     seconds: float
 
@@ -202,11 +207,13 @@ def replay(trace: Trace, policy: Policy, tick_s: float = TICK_S) -> Outcome:
     waits: dict[str, list[float]] = {shape.name: [] for shape in SHAPES}
     for job in trace.jobs:
         waits[trace.shapes[job.id]].append(world.started[job.id] - job.asked_at)
+    slowed = slowdowns(trace, world)
     return Outcome(
         used / there,
         waits,
         _flooded(trace, world),
-        fairness(trace, world),
+        fairness(slowed),
+        max(slowed),
         max(world.ended.values()),
         time.monotonic() - begun,
     )
@@ -221,14 +228,18 @@ def _flooded(trace: Trace, world: World) -> float:
     return fmean(found) if found else 0.0
 
 
-def fairness(trace: Trace, world: World) -> float:
-    """Jain's index over the tenants' mean slowdowns: 1 when all are slowed down alike, 1/6 when one of six alone is."""
+def slowdowns(trace: Trace, world: World) -> list[float]:
+    """Of each tenant: how many times longer its jobs took, with their wait, than they ran, on average."""
     slowed: dict[str, list[float]] = {}
     for job in trace.jobs:
         wait, runs = world.started[job.id] - job.asked_at, max(SHORTEST_S, trace.takes_s[job.id])
         slowed.setdefault(job.tenant, []).append((wait + runs) / runs)
-    means = [fmean(each) for each in slowed.values()]
-    return sum(means) ** 2 / (len(means) * sum(mean**2 for mean in means))
+    return [fmean(each) for each in slowed.values()]
+
+
+def fairness(slowed: Sequence[float]) -> float:
+    """Jain's index: 1 when all tenants are slowed down alike, however much; 1/6 when one of six alone is."""
+    return sum(slowed) ** 2 / (len(slowed) * sum(each**2 for each in slowed))
 
 
 def table(trace: Trace, found: dict[str, Outcome]) -> str:
@@ -238,10 +249,11 @@ def table(trace: Trace, found: dict[str, Outcome]) -> str:
     head = (
         f"{len(trace.jobs)} jobs in {trace.days:g} days on {trace.nodes} nodes of {GPUS} GPUs; "
         f"what they ask for is {load / there:.0%} of what there is\n"
-        "wait: median / 95th percentile, minutes; flood: mean wait of the others on the day of the flood, minutes"
+        "wait: median / 95th percentile, minutes; flood: mean wait of the others on the day of the flood, minutes\n"
+        "alike: Jain's index of the tenants' mean slowdowns; worst: of the tenant that is slowed down most"
     )
     names = [shape.name for shape in SHAPES]
-    columns = ["", "used", *names, "flood", "fairness", "last end", "replay"]
+    columns = ["", "used", *names, "flood", "alike", "worst", "last end", "replay"]
     rows = [columns] + [
         [
             name,
@@ -249,6 +261,7 @@ def table(trace: Trace, found: dict[str, Outcome]) -> str:
             *(_waits(each.waits[shape]) for shape in names),
             f"{each.flooded / 60:.0f}",
             f"{each.fairness:.3f}",
+            f"{each.worst:.1f}×",
             f"{each.last_end / DAY_S:.2f} d",
             f"{each.seconds:.0f} s",
         ]
