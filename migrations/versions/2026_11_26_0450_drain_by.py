@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "2026_11_26_0450"
-down_revision = "2026_11_26_0430"
+down_revision = "2026_11_26_0440"
 
 
 def upgrade() -> None:

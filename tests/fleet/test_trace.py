@@ -24,7 +24,7 @@ def test_the_planner_wastes_no_more_than_backfill_and_keeps_a_flood_from_the_oth
     ours, easy, plain = found["ours"], found["backfill"], found["fifo"]
     assert ours.utilization > plain.utilization
     assert ours.utilization > 0.98 * easy.utilization
-    assert ours.flooded < 0.8 * easy.flooded < plain.flooded
+    assert ours.flooded < 0.9 * easy.flooded < plain.flooded
     assert ours.worst < min(easy.worst, plain.worst)
     shown = table(trace, found)
     assert all(name in shown for name in (*policies, "gang", "worst"))
