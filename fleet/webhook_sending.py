@@ -40,12 +40,21 @@ from fleet.webhook_plan import (
 
 log = logging.getLogger(__name__)
 Open = Callable[[], AbstractContextManager[Session]]
-EVENTS_AT_ONCE = 200
 SENT_AT_ONCE = 32
 OF_ONE_WEBHOOK = 4  # in one pass: a slow receiver does not hold up the others
 SENDERS = 16
+PASSES = 20  # in one tick, while each is full
 CLAIMED_S = 120.0  # longer than a try may take
 MOST_DEATHS = 20  # deliveries given up in a row, then the webhook is disabled
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """So many events are looked at in one transaction; so many deliveries of one webhook wait to be sent, then events
+    wait where they are."""
+
+    events: int = 200
+    pending: int = 1000
 
 
 @dataclass(frozen=True)
@@ -71,24 +80,34 @@ class Sender:
         keys: Callable[[], Sequence[str]],
         client: guard.MakeClient = guard.guarded_client,
         draw: Callable[[], float] = random.random,
+        bounds: Bounds | None = None,
     ) -> None:
         self._read = read
         self._write = write
         self._keys = keys
         self._client = client
         self._draw = draw
+        self._bounds = bounds or Bounds()
 
     def tick(self, now: float | None = None) -> int:
-        """One pass; returns how many tries there were. `now`: the database's clock unless given."""
+        """Passes until nothing is due, a bounded number of them; returns how many tries there were. `now`: the
+        database's clock unless given."""
+        tries = 0
+        for _ in range(PASSES):
+            done = self._pass(now)
+            tries += done
+            if done < SENT_AT_ONCE:
+                break
+        return tries
+
+    def _pass(self, now: float | None) -> int:
         with self._read() as session:
             at = db.now(session) if now is None else now
             behind = self._behind(session)
-            due = _due(session, at)
         for webhook_id in behind:
             self._fan_out(webhook_id, at)
-        if behind:
-            with self._read() as session:
-                due = _due(session, at)
+        with self._read() as session:
+            due = _due(session, at)
         claimed = [each for row_id in due if (each := self._claim(row_id, at))]
         if claimed:
             with ThreadPoolExecutor(SENDERS, thread_name_prefix="webhook") as pool:
@@ -110,7 +129,7 @@ class Sender:
         while more:
             try:
                 with self._write() as session:
-                    more = _fan_out_page(session, webhook_id, now)
+                    more = _fan_out_page(session, webhook_id, self._bounds, now)
             except StaleWrite as error:
                 log.info("somebody else was faster: %s", error)
                 return
@@ -167,16 +186,28 @@ class Sender:
             log.info("somebody else has taken over a delivery: %s", error)
 
 
-def _fan_out_page(session: Session, webhook_id: int, now: float) -> bool:
+def _fan_out_page(session: Session, webhook_id: int, bounds: Bounds, now: float) -> bool:
     webhook = session.get_one(Webhook, webhook_id)
-    rows = events.page(session, webhook.cursor, EVENTS_AT_ONCE)
-    if not rows or webhook.disabled_at is not None or webhook.removed_at is not None:
+    if (
+        webhook.disabled_at is not None
+        or webhook.removed_at is not None
+        or _is_full(session, webhook_id, bounds.pending)
+    ):
+        return False
+    rows = events.page(session, webhook.cursor, bounds.events)
+    if not rows:
         return False
     amend(session, "webhook", webhook, {"cursor": rows[-1].id})
     for event in events.visible(session, rows, webhook.tenant):
         if _is_for(webhook, event):
             webhooks.insert_delivery(session, webhook, event, now)
-    return len(rows) == EVENTS_AT_ONCE
+    return len(rows) == bounds.events
+
+
+def _is_full(session: Session, webhook_id: int, most: int) -> bool:
+    """So much is on its way that the events wait where they are: a receiver that is slower than they come."""
+    pending = (Delivery.webhook_id == webhook_id) & (Delivery.state == DeliveryState.PENDING)
+    return len(session.scalars(select(Delivery.id).where(pending).limit(most)).all()) == most
 
 
 def _is_for(webhook: Webhook, event: Event) -> bool:

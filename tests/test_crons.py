@@ -86,6 +86,6 @@ def test_a_command_that_fails_is_told_with_its_last_words(fleet: Fleet, tool: An
     run = tool("crons", "run", "broken")
     failed = ended(fleet, run["id"], cron["id"])
     assert failed.state == "failed"
-    assert "3" in failed.error
+    assert "status 3" in failed.error
     assert tool("crons", "show", "broken")["health"] == "failing"
     assert [each["state"] for each in tool("crons", "history", "broken")["items"]] == ["failed"]

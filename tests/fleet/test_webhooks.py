@@ -18,7 +18,7 @@ from fleet.errors import AlreadyExists, InvalidSpec, InvalidTransition, NotFound
 from fleet.models import Delivery, Event, Webhook
 from fleet.principals import Principal
 from fleet.webhook_plan import PAUSES_S, Shape, sign
-from fleet.webhook_sending import MOST_DEATHS, Sender
+from fleet.webhook_sending import MOST_DEATHS, OF_ONE_WEBHOOK, SENT_AT_ONCE, Bounds, Sender
 from tests.fleet.receiving import PUBLIC, URL, Receiver, receiving
 
 KEYS = [Fernet.generate_key().decode()]
@@ -203,6 +203,7 @@ def test_a_receiver_that_is_gone_or_long_dead_is_sent_nothing_more(post: Post) -
     assert post.later(1) == 1
 
 
+@pytest.mark.slow
 def test_twenty_deaths_in_a_row_disable_it(post: Post) -> None:
     webhook_id, _ = post.add()
     for _ in range(MOST_DEATHS):
@@ -214,15 +215,44 @@ def test_twenty_deaths_in_a_row_disable_it(post: Post) -> None:
     assert "20 deliveries in a row" in post.row(webhook_id).disabled_reason
 
 
-def test_a_slow_webhook_does_not_take_all_the_room(post: Post) -> None:
-    slow, _ = post.add("slow")
+def test_a_busy_webhook_does_not_take_all_the_room(post: Post) -> None:
+    busy, _ = post.add("busy")
     other, _ = post.add("other", kinds=("node.lost",))
     for _ in range(40):
         post.happens()
     post.happens("node.lost")
-    post.later(1)
+    assert post.later(1) == OF_ONE_WEBHOOK + 1
     assert [each.state for each in post.deliveries(other)] == ["delivered"]
-    assert {each.state for each in post.deliveries(slow)} == {"delivered", "pending"}
+    assert {each.state for each in post.deliveries(busy)} == {"delivered", "pending"}
+
+
+@pytest.mark.slow
+def test_passes_follow_each_other_while_they_are_full(post: Post) -> None:
+    for number in range(9):
+        post.add(f"hook{number}")
+    for _ in range(2 * OF_ONE_WEBHOOK):
+        post.happens()
+    assert post.later(1) == 2 * SENT_AT_ONCE + OF_ONE_WEBHOOK  # two full passes, and one that was not
+    assert post.later(1) == OF_ONE_WEBHOOK
+
+
+def test_events_wait_while_too_much_is_on_its_way(post: Post) -> None:
+    post.sender = Sender(
+        partial(db.reading, post.sessions),
+        partial(db.writing, post.sessions),
+        lambda: KEYS,
+        post.receiver.client,
+        bounds=Bounds(events=2, pending=3),
+    )
+    webhook_id, _ = post.add()
+    for _ in range(9):
+        post.happens()
+    post.receiver.answers = [500] * 4
+    post.later(1)
+    assert len(post.deliveries(webhook_id)) < 5
+    for _ in range(8):
+        post.later(60)
+    assert [each.state for each in post.deliveries(webhook_id)] == ["delivered"] * 9
 
 
 def test_a_tenant_is_told_of_its_own_and_of_machines_only(post: Post) -> None:
