@@ -56,7 +56,7 @@ class SimulatedNode:
         self._signer = Signer(state, self._time)
         self._hardware = SimulatedBox(box, name, clock(), load)
         self._exposed = Exposed(self._hardware, f"SIM{name[-8:].upper()}")
-        self._work = Work(name, speed)
+        self._work = Work(name, speed, self._meter)
         self._boot_id = secrets.token_hex(8)
         self._sequence = 0
         self._applied = 0
@@ -67,6 +67,12 @@ class SimulatedNode:
 
     def _time(self) -> float:
         return self._clock() + (self.faults.value(FaultKind.CLOCK_SKEW) or 0.0)
+
+    def _meter(self, gpus: frozenset[str]) -> tuple[float, float]:
+        """Joules that these GPUs have drawn, and for how long any of them was held down."""
+        mine = [gpu for gpu in self._hardware.gpus if f"gpu{gpu.number}" in gpus]
+        held = [sum(gpu.throttle_seconds.values()) for gpu in mine]
+        return sum(gpu.energy_joules for gpu in mine), max(held, default=0.0)
 
     @property
     def due(self) -> float:
@@ -128,7 +134,15 @@ class SimulatedNode:
                 _log.warning("%s: %s (failure %d)", self.name, error, self._failed)
             self.next_sync = self.next_push = now + pause
 
+    def _live(self, now: float) -> dict[int, int]:
+        """Let the hardware live until now; returns the job that holds a GPU, by the GPU's number."""
+        held = self._work.held()
+        jobs = {int(name[3:]): job for name, job in held.items() if name[:3] == "gpu" and name[3:].isdigit()}
+        self._hardware.advance(now, jobs.keys(), self.faults)
+        return jobs
+
     def _sync(self, now: float) -> None:
+        self._live(now)
         lost = {f"gpu{gpu.number}" for gpu in self._hardware.gpus if gpu.lost}
         self._sequence += 1
         observed = Observed(
@@ -153,11 +167,7 @@ class SimulatedNode:
         self.next_sync = now + (min(pause, 0.2) if desired.generation != before else pause)
 
     def _push(self, now: float) -> None:
-        held = self._work.held()
-        jobs = {
-            int(name[3:]): job for name, job in held.items() if name.startswith("gpu") and name[3:].isdigit()
-        }
-        self._hardware.advance(now, jobs.keys(), self.faults)
+        jobs = self._live(now)
         try:
             self._push_s = self._wire.push(self._signer, self._exposed.text(jobs))
         except Refusal as error:

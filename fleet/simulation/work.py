@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fleet.agents.protocol import AttemptReport, AttemptSpec, NoopSpec, Outcome
+from fleet.agents.protocol import AttemptReport, AttemptSpec, Energy, NoopSpec, Outcome
 
 KNOWN = ("noop", "command")
+Meter = tuple[float, float]  # joules drawn and seconds throttled so far
 
 
 @dataclass
@@ -21,14 +22,19 @@ class _Life:
     outcome: Outcome
     error: str = ""
     exited: bool = False
+    meter: Meter = (0.0, 0.0)  # of its GPUs at its start
+    energy: Energy | None = None
 
 
 class Work:
     """The attempts of one node. `speed`: how many seconds of an attempt pass in one of the clock."""
 
-    def __init__(self, seed: str, speed: float) -> None:
+    def __init__(
+        self, seed: str, speed: float, meter: Callable[[frozenset[str]], Meter] = lambda _: (0.0, 0.0)
+    ) -> None:
         self._chance = random.Random(seed)
         self._speed = speed
+        self._meter = meter
         self._lives: dict[tuple[int, int], _Life] = {}
 
     def apply(self, attempts: Iterable[AttemptSpec], settled: Collection[int], now: float) -> None:
@@ -42,13 +48,14 @@ class Work:
         for key, spec in wanted.items():
             if key not in self._lives:
                 self._lives[key] = self._begun(spec, now)
+                self._lives[key].meter = self._meter(gpus_of(spec))
 
     def look(self, now: float, lost_gpus: Collection[str]) -> Sequence[AttemptReport]:
         """Every attempt as it is at `now`; those on GPUs that are lost end with them."""
         for life in self._lives.values():
             if life.exited:
                 continue
-            if not lost_gpus_of(life.spec).isdisjoint(lost_gpus):
+            if not gpus_of(life.spec).isdisjoint(lost_gpus):
                 self._end(life, now, Outcome.DEVICE_WEDGED, "the GPU fell off the bus (XID 79)")
             elif now >= life.ends:
                 self._end(life, life.ends, life.outcome, life.error)
@@ -82,6 +89,12 @@ class Work:
 
     def _end(self, life: _Life, at: float, outcome: Outcome, error: str) -> None:
         life.exited, life.ends, life.outcome, life.error = True, max(at, life.began), outcome, error
+        gpus = gpus_of(life.spec)
+        if gpus:
+            joules, throttled_s = (
+                end - start for end, start in zip(self._meter(gpus), life.meter, strict=True)
+            )
+            life.energy = Energy(joules=joules, method="counter", throttled_s=throttled_s)
 
     def _report(self, life: _Life, now: float) -> AttemptReport:
         until = life.ends if life.exited else now
@@ -93,6 +106,7 @@ class Work:
             elapsed_s=max(0.0, until - life.began) * self._speed,
             result={"simulated": True} if life.exited and life.outcome is Outcome.SUCCEEDED else None,
             error=life.error if life.exited else "",
+            energy=life.energy,
         )
 
 
@@ -101,6 +115,6 @@ def devices_of(spec: AttemptSpec) -> Sequence[str]:
     return (spec.device, *spec.gpus)
 
 
-def lost_gpus_of(spec: AttemptSpec) -> frozenset[str]:
+def gpus_of(spec: AttemptSpec) -> frozenset[str]:
     """Its devices that are GPUs: what it loses with them."""
     return frozenset(name for name in devices_of(spec) if name.startswith("gpu"))
