@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from fleet.client_wire import Connection, given
 from fleet.resources import Page
-from fleet.telemetry_resources import EnergySum, EnergySums, NodeHistory, NodeTelemetry, Place, Rack
+from fleet.telemetry_resources import NodeHistory, NodeTelemetry, Place, Rack
 
 
 class TelemetryCalls(Connection):
@@ -33,7 +33,3 @@ class TelemetryCalls(Connection):
     def node_telemetry(self, node_id: int) -> NodeHistory:
         """A node's last hour."""
         return self._get(NodeHistory, f"/v1/nodes/{node_id}/telemetry")
-
-    def energy(self, by: str = "tenant", days: float = 30.0, limit: int = 50) -> list[EnergySum]:
-        """What ended attempts drew within so many days, by `job`, `tenant` or `node`: the largest sums first."""
-        return self._get(EnergySums, "/v1/energy", {"by": by, "days": days, "limit": limit}).items

@@ -28,7 +28,6 @@ VERBS: dict[str, dict[str, str]] = {
         "logs": "What a job printed, or prints.",
         "artifacts": "What a job left: list, download.",
         "data": "Data sets that nodes keep for commands: push, list, show, remove.",
-        "energy": "What jobs drew, by job, tenant or node.",
         "racks": "Racks and where nodes stand: list, put, place.",
         "jobs": "Jobs: submit, batch, list, show, logs, cancel, clone, retry.",
         "arrays": "Up to 100,000 jobs that differ in their index: submit, list, show, cancel.",

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet import energy, events, jobs, kernels, nodes, run_times, settling, usage
+from fleet import events, jobs, kernels, nodes, run_times, settling, usage
 from fleet.agents.protocol import AnySpec, AttemptReport, KernelSpec, Outcome
 from fleet.errors import NotFound, StaleWrite
 from fleet.firing import amend, fire
@@ -182,7 +182,6 @@ def _report(session: Session, node: Node, said: AttemptReport, attempt: Attempt 
     if said.outcome is not None:
         ending = Ending(said.outcome, said.error, said.elapsed_s, said.result, said.artifacts)
         end(session, attempt, ending, now)
-        energy.record(session, attempt, said.energy, now)
         return True
     if said.state == "starting":
         _note_starting(session, attempt, said, now)

@@ -26,7 +26,6 @@ from fleet.cron_rows import CronPoint as CronPoint
 from fleet.cron_rows import CronRun as CronRun
 from fleet.data_rows import NodeData as NodeData
 from fleet.data_rows import StoredDataSet as StoredDataSet
-from fleet.energy_rows import AttemptEnergy as AttemptEnergy
 from fleet.finding_rows import FindingRow as FindingRow
 from fleet.lifecycle import ATTEMPT, JOB, NODE, SEARCH
 from fleet.place_rows import Place as Place

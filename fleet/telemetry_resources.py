@@ -73,19 +73,3 @@ class NodeHistory(Resource):
     at: list[Timestamp]
     power_watts: list[float | None]
     gpus: dict[str, dict[str, list[float | None]]] = Field(description="by GPU and by name of the value")
-
-
-class EnergySum(Resource):
-    """What the ended attempts of one job, tenant or node drew together."""
-
-    key: str = Field(description="a job's id, or a tenant's or node's name")
-    joules: float
-    integrated_joules: float = Field(description="of them those that no counter gave: integrated from power")
-    throttled_s: float = Field(description="for how long clocks were held down meanwhile")
-    attempts: int
-
-
-class EnergySums(Resource):
-    """Sums of energy, the largest first."""
-
-    items: list[EnergySum]

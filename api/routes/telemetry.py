@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
-
-from fastapi import Query
 
 from api.auth import Reader
 from api.body import StrictRoute
 from api.deps import Parts, PartsDep, Reading
-from api.pages import LONGEST_PAGE, PageDep, RowId, next_cursor
+from api.pages import PageDep, RowId, next_cursor
 from api.routing import Router
 from api.schemas import problems
-from fleet import energy, faults, models, nodes, places
+from fleet import faults, models, nodes, places
 from fleet.db import Session, now
 from fleet.readings import Reading as Measured
 from fleet.resources import Page
 from fleet.telemetry import KEPT_S, Latest
-from fleet.telemetry_resources import EnergySum, EnergySums, Finding, GpuSample, NodeHistory, NodeTelemetry
+from fleet.telemetry_resources import Finding, GpuSample, NodeHistory, NodeTelemetry
 
-DAY_S = 86_400.0
 router = Router(
     prefix="/v1", tags=["telemetry"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
 )
@@ -108,19 +104,3 @@ def _node(
 
 def _gpu(name: str, values: Mapping[str, float]) -> dict[str, object]:
     return {"gpu": name, **values}
-
-
-@router.get("/energy", summary="Who drew how much")
-def list_energy(
-    principal: Reader,
-    session: Reading,
-    by: Annotated[energy.By, Query(description="what is summed by")] = energy.By.TENANT,
-    days: Annotated[
-        float, Query(gt=0, le=3660, description="of attempts that ended within so many days")
-    ] = 30.0,
-    limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE, description="how many sums at most")] = 50,
-) -> EnergySums:
-    """The largest sums first; of everybody for who operates the nodes, else of one's own tenant. Attempts on devices
-    whose energy is not known count for nothing."""
-    found = energy.drawn(session, principal, by, now(session) - days * DAY_S, limit)
-    return EnergySums(items=[EnergySum.model_validate(each) for each in found])

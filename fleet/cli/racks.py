@@ -77,24 +77,3 @@ def place_node(
         changed = client.place_node(found.id, site, rack, nameplate_watts)
     where = f"{printable(found.name)} stands in {printable(changed.rack)} in {printable(changed.site)}"
     show(changed, Text(where), as_json)
-
-
-def energy(
-    by: Annotated[str, typer.Option(help="job, tenant or node.")] = "tenant",
-    days: Annotated[
-        float, typer.Option(min=0.01, max=3660, help="Of attempts that ended within so many days.")
-    ] = 30.0,
-    limit: Limit = 50,
-    as_json: AsJson = False,
-    url: Url = None,
-    token_file: TokenFile = None,
-) -> None:
-    """Show what ended attempts drew, by job, tenant or node."""
-    with connected(url, token_file) as client:
-        found = client.energy(by, days, limit)
-    table = Table(by.upper(), "kWh", "THROTTLED", "ATTEMPTS", box=None)
-    for each in found:
-        table.add_row(
-            printable(each.key), f"{each.joules / 3.6e6:.4g}", f"{each.throttled_s:.0f} s", str(each.attempts)
-        )
-    show({"items": [each.model_dump(mode="json") for each in found]}, table, as_json)

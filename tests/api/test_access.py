@@ -61,7 +61,6 @@ MATRIX = {
         "GET /v1/updates",
         "GET /v1/racks",
         "GET /v1/telemetry",
-        "GET /v1/energy",
         "GET /v1/nodes/{node_id}/telemetry",
         "GET /v1/ssh/hosts",
         "GET /v1/ssh/hosts/{node_id}",
