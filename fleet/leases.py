@@ -180,7 +180,7 @@ def _report(session: Session, node: Node, said: AttemptReport, attempt: Attempt 
             return False  # our answer got lost: it is said again
         return _refuse(session, node, said, f"the attempt has ended as {attempt.outcome}", now)
     if said.outcome is not None:
-        ending = Ending(said.outcome, said.error, said.elapsed_s, said.result, said.artifacts)
+        ending = Ending(said.outcome, said.error, said.elapsed_s, said.result, said.artifacts, said.energy)
         end(session, attempt, ending, now)
         return True
     if said.state == "starting":
@@ -262,11 +262,19 @@ def end(session: Session, attempt: Attempt, ending: Ending, now: float) -> None:
         elapsed_s=ending.elapsed_s,
         result=dict(ending.result) if ending.result is not None else None,
         artifacts=dict(ending.artifacts),
+        **_energy(ending),
     )
     _release(session, attempt, now)
     nodes.redirect(session, attempt.node_id)
     job = jobs.get(session, attempt.job_id)
     settling.settle(session, job, attempt, ending, now)
+
+
+def _energy(ending: Ending) -> dict[str, Any]:
+    said = ending.energy
+    if said is None:
+        return {}
+    return {"joules": said.joules, "energy_method": said.method, "throttled_s": said.throttled_s}
 
 
 def _release(session: Session, attempt: Attempt, now: float) -> None:

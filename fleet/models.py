@@ -234,6 +234,9 @@ class Attempt(Table):
     result: Mapped[dict[str, Any] | None]
     artifacts: Mapped[dict[str, Any]] = mapped_column(default=dict)
     error: Mapped[str] = mapped_column(default="")
+    joules: Mapped[float | None]  # what its GPUs drew; None where they do not say
+    energy_method: Mapped[str | None]
+    throttled_s: Mapped[float | None]
     log_bytes: Mapped[int] = mapped_column(default=0)
     __table_args__ = (
         one_of("state", ATTEMPT.states),

@@ -148,6 +148,8 @@ class Job(Resource):
     artifacts: dict[str, Hash] = Field(default_factory=dict, description="artifact name to blob address")
     error: str = ""
     reason: str = Field(default="", description="why it waits")
+    joules: float | None = Field(default=None, description="of its attempts that ended, where they are known")
+    throttled_s: float | None = None
     created_at: Timestamp
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None
@@ -209,6 +211,9 @@ class Attempt(Resource):
     error: str = ""
     artifacts: dict[str, Hash] = Field(default_factory=dict, description="artifact name to blob address")
     log_bytes: int = 0
+    joules: float | None = Field(default=None, description="what its GPUs drew; null where they do not say")
+    energy_method: str | None = Field(default=None, description="counter (the devices' own) or integrated")
+    throttled_s: float | None = Field(default=None, description="for which their clocks were held down")
     created_at: Timestamp
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None

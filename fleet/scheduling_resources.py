@@ -97,6 +97,10 @@ class UsageRow(Resource):
     gpu_busy_s: float = Field(description="while an attempt ran")
     slot_s: float = Field(description="of CPU slots")
     attempts: int
+    joules: float = Field(
+        default=0.0, description="what the GPUs of attempts that ended drew, where they say"
+    )
+    throttled_s: float = Field(default=0.0, description="for which their clocks were held down meanwhile")
 
 
 class UsageNode(Resource):
@@ -109,6 +113,8 @@ class UsageNode(Resource):
     busy_s: float
     idle_s: float
     quarantined_s: float
+    joules: float = Field(default=0.0, description="of attempts that ended")
+    throttled_s: float = 0.0
 
 
 class Usage(Resource):

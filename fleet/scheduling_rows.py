@@ -86,6 +86,8 @@ class UsageDay(Table):
     gpu_busy_s: Mapped[float] = mapped_column(default=0.0)
     slot_s: Mapped[float] = mapped_column(default=0.0)
     attempts: Mapped[int] = mapped_column(default=0)
+    joules: Mapped[float] = mapped_column(default=0.0)
+    throttled_s: Mapped[float] = mapped_column(default=0.0)
 
 
 class Dependency(Table):

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from fleet import events, jobs, run_times
-from fleet.agents.protocol import RETRIED, Outcome
+from fleet.agents.protocol import RETRIED, Energy, Outcome
 from fleet.lifecycle import AttemptState, JobEvent, JobState
 from fleet.models import Attempt, Job
 
@@ -29,6 +29,7 @@ class Ending:
     elapsed_s: float = 0.0
     result: Mapping[str, Any] | None = None
     artifacts: Mapping[str, str] = field(default_factory=dict)
+    energy: Energy | None = None
 
 
 # ------------------------------------------------------------------------------------------------ settle

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -27,7 +27,17 @@ def count(session: Session, attempt: Attempt, lease: Lease, gpus: int, now: floa
         row.gpu_busy_s += gpus * max(0.0, end - max(begin, busy_from))
         row.slot_s += slots * (end - begin)
         row.attempts += day == int(now // DAY_S)
+        share = _share(max(begin, busy_from), end, busy_from, now)
+        row.joules += (attempt.joules or 0.0) * share
+        row.throttled_s += (attempt.throttled_s or 0.0) * share
     session.flush()
+
+
+def _share(begin: float, end: float, busy_from: float, now: float) -> float:
+    """How much of the time in which an attempt ran lies in a part of it; all of it for one that took no time."""
+    if now <= busy_from:
+        return float(end >= now)
+    return max(0.0, end - begin) / (now - busy_from)
 
 
 def _decay(session: Session, tenant: str, gpus: int, slots: int, length_s: float, now: float) -> None:
@@ -44,7 +54,14 @@ def _decay(session: Session, tenant: str, gpus: int, slots: int, length_s: float
 def _row(session: Session, tenant: str, node_id: int, day: int) -> UsageDay:
     row = session.get(UsageDay, (tenant, node_id, day))
     if row is None:
-        zero = {"gpu_leased_s": 0.0, "gpu_busy_s": 0.0, "slot_s": 0.0, "attempts": 0}
+        zero = {
+            "gpu_leased_s": 0.0,
+            "gpu_busy_s": 0.0,
+            "slot_s": 0.0,
+            "attempts": 0,
+            "joules": 0.0,
+            "throttled_s": 0.0,
+        }
         row = UsageDay(tenant=tenant, node_id=node_id, day=day, **zero)
         session.add(row)
         session.flush()
@@ -67,7 +84,7 @@ def days(begin: float, end: float) -> Iterator[tuple[int, float, float]]:
 
 @dataclass(frozen=True)
 class Held:
-    """What a tenant held of a node: seconds of GPUs (busy: while an attempt ran) and of CPU slots."""
+    """What a tenant held of a node: seconds of GPUs (busy: while an attempt ran) and of CPU slots; what ended attempts drew."""
 
     tenant: str
     node_id: int
@@ -75,6 +92,8 @@ class Held:
     gpu_busy_s: float
     slot_s: float
     attempts: int
+    joules: float
+    throttled_s: float
 
 
 @dataclass(frozen=True)
@@ -91,7 +110,8 @@ class Capacity:
 def held(session: Session, since: float, until: float, tenant: str | None = None) -> Sequence[Held]:
     """What was held between two midnights (UTC), live leases included up to `until`; of one tenant, or of all."""
     first, last = int(since // DAY_S), int((until - 1e-6) // DAY_S)
-    columns = (UsageDay.gpu_leased_s, UsageDay.gpu_busy_s, UsageDay.slot_s, UsageDay.attempts)
+    held_s = (UsageDay.gpu_leased_s, UsageDay.gpu_busy_s, UsageDay.slot_s)
+    columns = (*held_s, UsageDay.attempts, UsageDay.joules, UsageDay.throttled_s)
     query = (
         select(UsageDay.tenant, UsageDay.node_id, *(func.sum(column) for column in columns))
         .where(UsageDay.day >= first, UsageDay.day <= last)
@@ -102,13 +122,20 @@ def held(session: Session, since: float, until: float, tenant: str | None = None
         begin, length = max(since, lease.granted_at), until - max(since, lease.granted_at)
         if length <= 0:
             continue
-        total = found.setdefault((lease.tenant, lease.node_id), [0.0, 0.0, 0.0, 0])
+        total = found.setdefault((lease.tenant, lease.node_id), [0.0, 0.0, 0.0, 0, 0.0, 0.0])
         total[0] += len(lease.gpu_ids) * length
         total[1] += len(lease.gpu_ids) * max(0.0, until - max(begin, lease.began_at))
         total[2] += lease.slots * length
         total[3] += 1
     rows = (Held(name, node_id, *total) for (name, node_id), total in sorted(found.items()))
     return [row for row in rows if tenant is None or row.tenant == tenant]
+
+
+def drawn(session: Session, job_ids: Sequence[int]) -> Mapping[int, tuple[float | None, float | None]]:
+    """Joules and throttled seconds of jobs' attempts that ended; None where no attempt's are known."""
+    columns = (func.sum(Attempt.joules), func.sum(Attempt.throttled_s))
+    query = select(Attempt.job_id, *columns).where(Attempt.job_id.in_(job_ids)).group_by(Attempt.job_id)
+    return {job_id: (joules, throttled_s) for job_id, joules, throttled_s in session.execute(query)}
 
 
 def capacity(session: Session, since: float, until: float) -> Sequence[Capacity]:

@@ -17,7 +17,7 @@ from api.routes.attempts import attempt_resources
 from api.routing import Router
 from api.schemas import Request, problems
 from api.waits import job_key
-from fleet import batches, jobs, models, nodes
+from fleet import batches, jobs, models, nodes, usage
 from fleet.agents.protocol import JobKind, Name, Positive, PublicSpec
 from fleet.db import Session, now
 from fleet.lifecycle import HOLDING, JOB, JobState
@@ -171,11 +171,18 @@ def job_resource(session: Session, job: models.Job) -> Job:
 def _job_resources(session: Session, rows: Sequence[models.Job]) -> list[Job]:
     names = nodes.names(session, [row.node_id for row in rows if row.node_id is not None])
     ran_on = jobs.ran_on(session, [row.id for row in rows])
-    return [_job(row, names.get(row.node_id or 0), ran_on.get(row.id)) for row in rows]
+    drawn = usage.drawn(session, [row.id for row in rows])
+    return [
+        _job(row, names.get(row.node_id or 0), ran_on.get(row.id), drawn.get(row.id, (None, None)))
+        for row in rows
+    ]
 
 
-def _job(job: models.Job, node: str | None, ran_on: str | None) -> Job:
-    computed = {"attempts": _attempts(job), "node": node, "ran_on": ran_on, "requirements": job.requires}
+def _job(
+    job: models.Job, node: str | None, ran_on: str | None, drawn: tuple[float | None, float | None]
+) -> Job:
+    computed: dict[str, Any] = {"attempts": _attempts(job), "node": node, "ran_on": ran_on}
+    computed |= {"requirements": job.requires, "joules": drawn[0], "throttled_s": drawn[1]}
     copied = {name: getattr(job, name) for name in Job.model_fields if name not in computed}
     return Job(**copied, **computed)
 

@@ -177,7 +177,11 @@ def _usage_row(row: usage.Held, names: Mapping[int, str]) -> UsageRow:
 def _usage_nodes(session: Session, rows: Sequence[usage.Held], since: float, until: float) -> list[UsageNode]:
     leased: dict[int, float] = defaultdict(float)
     busy: dict[int, float] = defaultdict(float)
+    joules: dict[int, float] = defaultdict(float)
+    throttled: dict[int, float] = defaultdict(float)
     for row in rows:
+        joules[row.node_id] += row.joules
+        throttled[row.node_id] += row.throttled_s
         leased[row.node_id] += row.gpu_leased_s
         busy[row.node_id] += row.gpu_busy_s
     return [
@@ -188,6 +192,8 @@ def _usage_nodes(session: Session, rows: Sequence[usage.Held], since: float, unt
             leased_s=leased[each.node_id],
             busy_s=busy[each.node_id],
             quarantined_s=each.quarantined_s,
+            joules=joules[each.node_id],
+            throttled_s=throttled[each.node_id],
             idle_s=max(0.0, each.gpu_s - leased[each.node_id] - each.quarantined_s),
         )
         for each in usage.capacity(session, since, until)

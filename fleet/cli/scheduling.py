@@ -91,16 +91,22 @@ def usage(
 
 
 def _usage(found: Usage) -> RenderableType:
-    tenants = grid("tenant", "node", ">GPU-hours leased", ">busy", ">CPU slot-hours", ">attempts")
+    tenants = grid("tenant", "node", ">GPU-hours leased", ">busy", ">CPU slot-hours", ">kWh", ">attempts")
     for row in found.tenants:
         hours = [_hours(each) for each in (row.gpu_leased_s, row.gpu_busy_s, row.slot_s)]
-        tenants.add_row(printable(row.tenant), printable(row.node), *hours, str(row.attempts))
-    nodes = grid("node", ">GPUs", ">GPU-hours", ">leased", ">busy", ">idle", ">quarantined")
+        tenants.add_row(
+            printable(row.tenant), printable(row.node), *hours, _kwh(row.joules), str(row.attempts)
+        )
+    nodes = grid("node", ">GPUs", ">GPU-hours", ">leased", ">busy", ">idle", ">quarantined", ">kWh")
     for node in found.nodes:
         parts = (node.gpu_s, node.leased_s, node.busy_s, node.idle_s, node.quarantined_s)
-        nodes.add_row(printable(node.node), str(node.gpus), *map(_hours, parts))
+        nodes.add_row(printable(node.node), str(node.gpus), *map(_hours, parts), _kwh(node.joules))
     head = Text(f"{printable(found.since)} to {printable(found.until)}", style="dim")
     return Group(head, "", tenants, "", nodes) if found.nodes else Group(head, "", tenants)
+
+
+def _kwh(joules: float) -> str:
+    return f"{joules / 3.6e6:.3f}"
 
 
 def _hours(seconds: float) -> str:

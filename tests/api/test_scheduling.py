@@ -122,3 +122,33 @@ def test_the_likely_start_rests_on_how_long_such_jobs_have_run(
     waits = datetime.fromisoformat(found.expected_at) - datetime.fromisoformat(begins)
     assert waits.total_seconds() == pytest.approx(100.0, abs=1.0)
     assert [(each.requirement, each.lasting) for each in found.groups] == [("free", False)]
+
+
+def test_what_attempts_drew_is_counted_by_job_tenant_and_node(
+    client: Client, parts: Parts, box: Agent
+) -> None:
+    drew = {"joules": 7.2e6, "method": "counter", "throttled_s": 3.5}
+    known, unknown = (client.submit_job(NOOP, requirements={"gpus": 1}) for _ in range(2))
+    parts.controllers.tick()
+    first, second = box.sync().attempts
+    box.sync(attempts=[running(first), running(second)])
+    box.sync(attempts=[exited(first, energy=drew), exited(second)])
+    (attempt,) = client.attempts(known.id)
+    assert (attempt.joules, attempt.energy_method, attempt.throttled_s) == (7.2e6, "counter", 3.5)
+    job = client.job(known.id)
+    assert (job.joules, job.throttled_s) == (7.2e6, 3.5)
+    assert client.job(unknown.id).joules is None, "not known, and not nothing"
+    used = client.usage()
+    assert (used.tenants[0].joules, used.tenants[0].throttled_s) == (7.2e6, 3.5)
+    assert used.nodes[0].joules == 7.2e6
+
+
+@pytest.mark.parametrize("wrong", [{"joules": -1.0}, {"method": "guessed"}, {"watts": 5.0}])
+def test_joules_that_cannot_be_are_refused(
+    client: Client, parts: Parts, box: Agent, wrong: dict[str, object]
+) -> None:
+    client.submit_job(NOOP, requirements={"gpus": 1})
+    parts.controllers.tick()
+    (attempt,) = box.sync().attempts
+    drew = {"joules": 1.0, "method": "counter", "throttled_s": 0.0} | wrong
+    assert box.observe(attempts=[exited(attempt, energy=drew)]).status_code == 422
