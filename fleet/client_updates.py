@@ -12,6 +12,10 @@ from fleet.update_resources import Release, Updates
 class UpdateCalls(Connection):
     """Which version nodes run."""
 
+    def install_script(self) -> bytes:
+        """The installer of an agent, with this server's address in it."""
+        return self._send("GET", "/install.sh", repeatable=True).content
+
     def releases(self) -> list[Release]:
         """The releases that nodes can install, the newest first."""
         return self._get(Page[Release], "/v1/releases").items

@@ -58,7 +58,7 @@ VERBS: dict[str, dict[str, str]] = {
     },
     "node": {
         "agent": "Run the agent on a node: enroll, take work, report.",
-        "node": "Look at this machine as a node: doctor, rotate-key, logins.",
+        "node": "Look at this machine as a node: doctor, rotate-key, logins; bootstrap another.",
     },
     "simulation": {
         "simulate": "A fleet of simulated nodes against a real server, with switchable faults.",
@@ -66,6 +66,8 @@ VERBS: dict[str, dict[str, str]] = {
 }
 # Files that keep their verbs to themselves: one group under the entry point's name.
 GROUPS = {"engine": "The tensor compiler on this machine, without a server."}
+# Verbs that people look for beside those of another file: (file, the group there, the verb).
+GRAFTED = {"node": (("client", "nodes", "bootstrap"),)}
 UNLISTED = "Verbs of an installed extension."
 
 
@@ -82,7 +84,17 @@ class Unloaded(TyperCommand):
         if self.entry.name not in VERBS:
             group.name = self.name
             return group
-        return group.commands[str(self.name)]
+        command: Any = group.commands[str(self.name)]
+        for file, above, verb in GRAFTED.get(str(self.name), ()):
+            below: Any = _group(file).commands[above]
+            command.commands[verb] = below.commands[verb]
+        return command
+
+
+def _group(file: str) -> Any:
+    """The verbs of an installed file."""
+    (entry,) = metadata.entry_points(group=GROUP, name=file)
+    return get_group(entry.load())
 
 
 def verbs() -> Iterator[Unloaded]:

@@ -29,6 +29,7 @@ SIMULATED = (
     "fleet.agents.families",
     "fleet.agents.exporter",
 )
+LOGINS = ("fleet.agents.access_spec", "fleet.agents.public_keys", "fleet.agents.root_logins")
 # Who may import what, longest prefix first. A folder may always import itself.
 MAY_IMPORT = {
     "engine": ("engine",),
@@ -39,13 +40,11 @@ MAY_IMPORT = {
     "fleet": (
         "fleet",
         "!fleet.agents",
-        "fleet.agents.access_spec",
         "fleet.agents.protocol",
-        "fleet.agents.public_keys",
-        "fleet.agents.root_logins",
         "fleet.agents.root_release",
         "fleet.agents.root_verbs",
         "fleet.agents.signature",
+        *LOGINS,
     ),
     "api": ("api", "fleet", "!fleet.agents", "fleet.agents.protocol", "fleet.agents.signature"),
     "migrations": ("migrations", "fleet", "!fleet.agents"),
@@ -100,7 +99,9 @@ IMPURE_LIBRARIES = frozenset(
 LOCKS = ("threading.Lock", "threading.RLock")  # a lock touches nothing but its own threads
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval"})
 # Vendor libraries heavy or absent enough to be imported where they are opened.
-MAY_HIDE = frozenset({"amdsmi", "pynvml", "cuda", "pyopencl", "wgpu", "ortools", "onnx", "llvmlite"})
+MAY_HIDE = frozenset(
+    {"paramiko", "amdsmi", "pynvml", "cuda", "pyopencl", "wgpu", "ortools", "onnx", "llvmlite"}
+)
 REFUSED_NAMES = re.compile(r"(^|_)(utils?|helpers?|common|misc|managers?|base|core|handlers?)(_|$)")
 LONGEST = 500
 

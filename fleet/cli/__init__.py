@@ -7,6 +7,7 @@ import typer
 from fleet.cli import (
     access,
     arrays,
+    bootstrap,
     collecting,
     commands,
     crons,
@@ -28,6 +29,7 @@ from fleet.cli import (
 )
 
 app = typer.Typer(no_args_is_help=True)
+nodes.app.command("bootstrap")(bootstrap.bootstrap_node)
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(racks.app, name="racks")
 app.add_typer(jobs.app, name="jobs")

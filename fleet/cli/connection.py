@@ -85,6 +85,11 @@ def address(url: str | None, token_file: Path | None, environ: Mapping[str, str]
     return Address(found, token, _ca_file(folder, environ))
 
 
+def ca_file() -> Path | None:
+    """The only authority that the server is believed by, as this user has it set; None for the system's."""
+    return _ca_file(config_folder(os.environ), os.environ)
+
+
 def _ca_file(folder: Path, environ: Mapping[str, str]) -> Path | None:
     """TINYFLEET_CA_FILE, else ca.pem beside the token."""
     named = environ.get("TINYFLEET_CA_FILE")

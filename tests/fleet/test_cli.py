@@ -359,6 +359,7 @@ def test_a_log_is_printed_as_it_is(run: Cli, client: Client, agent: Agent) -> No
 ELSEWHERE = {  # what needs more than a server: tested with it
     "keys import",  # a forge on the internet: tests/fleet/test_forges.py
     "ssh",  # a node that looks after logins: tests/test_logins.py
+    "nodes bootstrap",  # another host: tests/fleet/test_bootstrap.py
     "access certificate",  # an SSH authority: tests/test_logins.py
 }
 

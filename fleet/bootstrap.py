@@ -1,0 +1,151 @@
+"""Bring a bare host into the fleet over SSH: ordered steps, each with its check, so that it may be run again.
+
+A step whose check says that it is done is not done again. Whatever stops in between (a connection, an operator, a host)
+is taken up by running the same command once more.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from fleet.errors import InvalidSpec
+from fleet.ssh import Host
+
+PACKAGES = ("ca-certificates", "curl", "openssh-client", "python3", "python3-venv")
+TOKEN = "/root/.tinyfleet-join-token"
+SCRIPT = "/root/.tinyfleet-install.sh"
+_PYTHON = "python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))'"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the host is to become. `script`: the installer, as the control plane serves it; `token` mints a join token,
+    when one is needed; `seen` waits until the control plane sees the node. `root`: another folder in place of /, on
+    which systemd does not act (for trying it out)."""
+
+    server: str
+    name: str
+    script: bytes
+    token: Callable[[], str]
+    seen: Callable[[], bool]
+    ca: bytes = b""
+    root: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step. `check`: a command that succeeds once it is done; `act` does it; `fix` says what helps when not."""
+
+    name: str
+    check: str
+    fix: str
+    act: Callable[[Host, Wanted], None] | None = None
+    said: Callable[[Wanted], bool] | None = field(
+        default=None
+    )  # in place of `check`: the control plane's word
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a step: it was done before, or has been done now."""
+
+    step: str
+    state: str
+
+
+def steps(wanted: Wanted) -> tuple[Step, ...]:
+    """All of them, in their order."""
+    root = shlex.quote(wanted.root) if wanted.root else ""
+    state, home = f"{root}/var/lib/tinyfleet", f"{root}/opt/tinyfleet"
+    probe = f"curl -fsS --max-time 15 {'--cacert /root/.tinyfleet-ca.pem ' if wanted.ca else ''}-o /dev/null"
+    found = [
+        Step("root", 'test "$(id -u)" = 0', "log in as root, or give --sudo-password-file"),
+        Step(
+            "system",
+            '. /etc/os-release && case " $ID ${ID_LIKE:-} " in *" debian "* | *" ubuntu "*) ;; *) exit 1 ;; esac',
+            "only Debian and Ubuntu are brought in; on others install Python 3.11 and run install.sh",
+        ),
+        Step(
+            "packages",
+            f"command -v curl ssh-keygen >/dev/null && test -d /etc/ssl/certs && {_PYTHON}",
+            "install them by hand: apt-get install " + " ".join(PACKAGES),
+            _install_packages,
+        ),
+        Step(
+            "control plane",
+            f"{probe} {shlex.quote(wanted.server)}/livez",
+            f"the host does not reach {wanted.server}: look at its routes, its name server and its proxy",
+            _put_ca if wanted.ca else None,
+        ),
+        Step(
+            "agent",
+            f"test -x {home}/current/bin/tinyfleet && test -s {root}/etc/tinyfleet/agent.env"
+            f" && {{ test -s {state}/identity.json || test -s {root}/etc/tinyfleet/join-token; }}",
+            "look at what the installer says above",
+            _install_agent,
+        ),
+    ]
+    if not wanted.root:
+        running = "systemctl is-active --quiet tinyfleet-agent.service tinyfleet-root.service"
+        found.append(Step("running", running, "look: journalctl -u tinyfleet-agent", _start))
+        found.append(Step("joined", "", "look: journalctl -u tinyfleet-agent", said=lambda each: each.seen()))
+    return tuple(found)
+
+
+def bootstrap(host: Host, wanted: Wanted) -> Iterator[Outcome]:
+    """Take each step that is not done; yields what became of it. InvalidSpec names the step that cannot be done, what
+    the host said, and the fix."""
+    for step in steps(wanted):
+        if _is_done(host, step, wanted):
+            yield Outcome(step.name, "was done")
+            continue
+        if step.act is not None:
+            step.act(host, wanted)
+        if step.act is None or not _is_done(host, step, wanted):
+            raise InvalidSpec(step.name, f"{step.fix}{_said(host, step)}")
+        yield Outcome(step.name, "done")
+    host.run(f"rm -f {TOKEN} {SCRIPT}")
+
+
+def _is_done(host: Host, step: Step, wanted: Wanted) -> bool:
+    return step.said(wanted) if step.said is not None else host.run(step.check, within_s=60.0).status == 0
+
+
+def _said(host: Host, step: Step) -> str:
+    said = host.run(step.check, within_s=60.0).output.strip() if step.check else ""
+    return f" (the host says: {said[-300:]})" if said else ""
+
+
+def _install_packages(host: Host, _: Wanted) -> None:
+    apt = "DEBIAN_FRONTEND=noninteractive apt-get -q"
+    _must(host, "packages", f"{apt} update && {apt} install -y --no-install-recommends {' '.join(PACKAGES)}")
+
+
+def _put_ca(host: Host, wanted: Wanted) -> None:
+    host.put("/root/.tinyfleet-ca.pem", wanted.ca, 0o644)
+
+
+def _install_agent(host: Host, wanted: Wanted) -> None:
+    """The token goes by a file that is root's alone, and is gone when the node has joined."""
+    host.put(TOKEN, wanted.token().encode() + b"\n")
+    host.put(SCRIPT, wanted.script, 0o700)
+    environ = f"TINYFLEET_JOIN_TOKEN_FILE={TOKEN}"
+    if wanted.root:
+        environ += f" TINYFLEET_INSTALL_ROOT={shlex.quote(wanted.root)}"
+    options = f"--server {shlex.quote(wanted.server)} --name {shlex.quote(wanted.name)}"
+    if wanted.ca:
+        options += " --ca-file /root/.tinyfleet-ca.pem"
+    _must(host, "agent", f"{environ} sh {SCRIPT} {options}")
+
+
+def _start(host: Host, _: Wanted) -> None:
+    units = "tinyfleet-root.service tinyfleet-agent.service"
+    _must(host, "running", f"systemctl daemon-reload && systemctl enable --now {units}")
+
+
+def _must(host: Host, step: str, command: str) -> None:
+    done = host.run(command)
+    if done.status:
+        raise InvalidSpec(step, f"the host says: {done.output.strip()[-600:]}")
