@@ -34,6 +34,12 @@ class CronCalls(Connection):
         body = {"name": name, "schedule": schedule, "job": dict(job), **policies, **more}
         return self._post(Cron, "/v1/crons", body, idempotency_key or new_key())
 
+    def change_cron(self, cron_id: int, **changes: Any) -> Cron:
+        """Change some of schedule, timezone, job (the whole of it), overlap, catch_up, most_caught_up and watch (all of
+        them); its history stays."""
+        reply = self._send("PATCH", f"/v1/crons/{cron_id}", body=given(**changes), repeatable=True)
+        return Cron.model_validate(reply.json())
+
     def crons(
         self, name: str | None = None, after: int | None = None, limit: int | None = None
     ) -> Page[Cron]:

@@ -35,7 +35,7 @@ VERBS: dict[str, dict[str, str]] = {
         "usage": "Who held what: GPU-hours by tenant and node.",
         "windows": "Nodes kept for a tenant or for work on them: reserve, maintain, list, cancel.",
         "tenants": "Tenants: list, quota.",
-        "crons": "Jobs that start by the clock: add, list, show, history, run, pause, resume, accept, remove.",
+        "crons": "Jobs that start by the clock: add, list, show, change, history, run, pause, resume, accept, remove.",
         "searches": "BEAM searches for fast kernels: run, list, show, cancel.",
         "kernels": "The best kernels found so far: list, show, quarantined, purge.",
         "tokens": "Bearer tokens: list, create, revoke.",

@@ -221,6 +221,49 @@ def good_before(session: Session, cron: Cron, name: str, run_id: int, window: in
 # -------------------------------------------------------------------------------------------- changing
 
 
+def change(
+    session: Session,
+    cron_id: int,
+    principal: Principal,
+    now: float,
+    *,
+    job: Mapping[str, Any] | None = None,
+    watch: Sequence[Watch] | None = None,
+    **fields: Any,
+) -> Cron:
+    """Change some of `schedule`, `timezone`, `overlap`, `catch_up`, `most_caught_up`, `job` and `watch`; None leaves
+    a field as it is. Another schedule holds from now on; runs that are under way go on as they were. InvalidSpec."""
+    row = _changing(session, cron_id, principal)
+    changes: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    if watch is not None:
+        _check_watch(watch)
+        changes["watch"] = [watched(each) for each in watch]
+    if job is not None:
+        _try_job(session, job, principal, now)
+        changes["job"] = dict(job)
+    row = get(
+        session, cron_id, principal.tenant
+    )  # the trial of the job has put the rows of this session aside
+    if {"schedule", "timezone"} & changes.keys():
+        changes |= _new_clock(row, changes, now)
+    if changes:
+        amend(session, "cron", row, changes)
+        about = {"name": row.name, "fields": sorted(changes.keys() & _CHANGEABLE)}
+        events.append(session, "cron.changed", f"cron:{row.id}", about, now)
+        events.audit(session, principal, "cron.change", f"cron:{row.id}", about, now)
+    return row
+
+
+_CHANGEABLE = frozenset({"schedule", "timezone", "overlap", "catch_up", "most_caught_up", "job", "watch"})
+
+
+def _new_clock(row: Cron, changes: Mapping[str, Any], now: float) -> dict[str, Any]:
+    schedule, timezone = changes.get("schedule", row.schedule), changes.get("timezone", row.timezone)
+    firetimes.check(schedule, timezone)
+    next_at = None if row.paused_at is not None else firetimes.next_after(schedule, timezone, now)
+    return {"decided_at": now, "next_at": next_at, "behind_since": None, "expected_by": None}
+
+
 def pause(session: Session, cron_id: int, principal: Principal, now: float) -> Cron:
     """Start nothing more by the clock until it is resumed; what runs goes on. Again: no change."""
     row = _changing(session, cron_id, principal)

@@ -66,6 +66,18 @@ class CronRequest(Request):
     paused: StrictBool = False
 
 
+class CronChange(Request):
+    """What is to be otherwise; what is left out or null stays as it is."""
+
+    schedule: str | None = Field(default=None, min_length=1, max_length=firetimes.LONGEST)
+    timezone: str | None = Field(default=None, min_length=1, max_length=64)
+    job: JobRequest | None = Field(default=None, description="the whole of it")
+    overlap: Overlap | None = None
+    catch_up: CatchUp | None = None
+    most_caught_up: StrictInt | None = Field(default=None, ge=1, le=100)
+    watch: list[WatchRequest] | None = Field(default=None, max_length=64, description="all of them")
+
+
 class AcceptRequest(Request):
     """Which series is right as it is now."""
 
@@ -113,6 +125,21 @@ def list_crons(
 def get_cron(principal: Reader, session: Reading, cron_id: RowId) -> Cron:
     """How it stands, its last run, and the next times at which it is due."""
     return cron_resource(session, crons.get(session, cron_id, principal.tenant))
+
+
+@router.patch("/{cron_id}", summary="Change a cron", responses=problems(404, 409, 413, 415))
+def change_cron(principal: Writer, session: Writing, cron_id: RowId, request: CronChange) -> Cron:
+    """Its history stays. Another schedule holds from now on; a run that is under way goes on as it was."""
+    row = crons.change(
+        session,
+        cron_id,
+        principal,
+        now(session),
+        job=None if request.job is None else job_arguments(session, request.job),
+        watch=None if request.watch is None else [Watch(**each.model_dump()) for each in request.watch],
+        **request.model_dump(exclude={"job", "watch"}),
+    )
+    return cron_resource(session, row)
 
 
 @router.get("/{cron_id}/runs", summary="List a cron's runs, newest first", responses=problems(404))

@@ -128,6 +128,44 @@ def find_cron(client: Client, name: str) -> Cron:
     return found[0]
 
 
+@app.command("change")
+def change_cron(
+    cron: CronName,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- COMMAND [ARGUMENTS]...]", help="What each run runs from now on."),
+    ] = None,
+    spec: Annotated[Path | None, typer.Option(help="A JSON file with the spec of the job instead.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="When, from now on.")] = None,
+    timezone: Annotated[str | None, typer.Option(help="Of the tz database, as Europe/Zurich.")] = None,
+    overlap: Annotated[str | None, typer.Option(help="skip, queue or replace.")] = None,
+    catch_up: Annotated[str | None, typer.Option(help="none, last or all.")] = None,
+    most_caught_up: Annotated[
+        int | None, typer.Option(min=1, max=100, help="The bound of --catch-up all.")
+    ] = None,
+    watch: Annotated[list[str] | None, typer.Option(help="The series to compare, all of them.")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Change a cron; what is not named stays, and so does its history."""
+    with connected(url, token_file) as client:
+        found = find_cron(client, cron)
+        new = _spec(spec, command) if command or spec is not None else None
+        changed = client.change_cron(
+            found.id,
+            schedule=schedule,
+            timezone=timezone,
+            overlap=overlap,
+            catch_up=catch_up,
+            most_caught_up=most_caught_up,
+            watch=[_watched(each) for each in watch] if watch else None,
+            job=None if new is None else {**found.job, "spec": new},
+        )
+    due = changed.upcoming[0] if changed.upcoming else "when it is resumed"
+    show(changed, Text(f"cron {printable(changed.name)} is due next {due}"), as_json)
+
+
 @app.command("list")
 def list_crons(
     limit: Limit = 100,

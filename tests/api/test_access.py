@@ -89,6 +89,7 @@ MATRIX = {
         "POST /v1/arrays",
         "POST /v1/arrays/{array_id}/cancel",
         "POST /v1/crons",
+        "PATCH /v1/crons/{cron_id}",
         "POST /v1/crons/{cron_id}/run",
         "POST /v1/crons/{cron_id}/pause",
         "POST /v1/crons/{cron_id}/resume",

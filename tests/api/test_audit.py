@@ -96,6 +96,7 @@ def test_every_mutation_leaves_exactly_one_row(
     cron_id = does("POST /v1/crons", cron)
     for verb, body in (("run", None), ("pause", None), ("resume", None), ("accept", {"series": "loss"})):
         does(f"POST /v1/crons/{{cron_id}}/{verb}", body, cron_id=cron_id)
+    does("PATCH /v1/crons/{cron_id}", {"schedule": "@hourly"}, cron_id=cron_id)
     does("DELETE /v1/crons/{cron_id}", cron_id=cron_id)
     does("DELETE /v1/tokens/{token_id}", token_id=does("POST /v1/tokens", {"name": "ann"}))
     does("POST /v1/nodes/{node_id}/retire", node_id=_drained(parts, node))

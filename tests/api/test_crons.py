@@ -58,6 +58,35 @@ def test_a_cron_is_added_shown_paused_resumed_and_removed(client: Client) -> Non
     assert refused.value.status == 404
 
 
+def test_a_cron_is_changed_and_keeps_its_history(parts: Parts, client: Client, agent: Agent) -> None:
+    cron = client.add_cron("nightly", "@daily", NOOP, watch=[{"name": "loss", "better": "lower"}])
+    run = client.run_cron(cron.id)
+    changed = client.change_cron(cron.id, schedule="*/5 * * * *", overlap="queue", watch=[])
+    assert (changed.schedule, changed.overlap, changed.watch, changed.timezone) == (
+        "*/5 * * * *",
+        "queue",
+        [],
+        "UTC",
+    )
+    assert changed.upcoming[0] < cron.upcoming[0]
+    assert [each.id for each in client.cron_runs(cron.id).items] == [run.id]
+    job = {"spec": {"kind": "noop", "seconds": 1}, "timeout_s": 5}
+    assert client.change_cron(cron.id, job=job).job["timeout_s"] == 5
+    paused = client.pause_cron(cron.id)
+    assert client.change_cron(cron.id, schedule="@weekly").upcoming == paused.upcoming == []
+    for said, field in (
+        ({"schedule": "nonsense"}, "schedule"),
+        ({"timezone": "Mars"}, "timezone"),
+        ({"job": {"spec": {"kind": "noop"}, "arch": "never-seen"}}, "job.arch"),
+        ({"colour": "red"}, "colour"),
+    ):
+        with pytest.raises(ApiError) as refused:
+            client.change_cron(cron.id, **said)
+        assert refused.value.status == 422
+        assert field in str(refused.value.problem)
+    assert client.cron(cron.id).schedule == "@weekly"
+
+
 def test_the_same_key_adds_one_cron_and_another_body_is_refused(client: Client) -> None:
     first = client.add_cron("nightly", "@daily", NOOP, idempotency_key="k")
     assert client.add_cron("nightly", "@daily", NOOP, idempotency_key="k").id == first.id

@@ -22,6 +22,7 @@ NOOP = {"spec": {"kind": "noop"}}
 CRON = {"name": "nightly", "schedule": "@daily", "job": NOOP}
 WEBHOOK = {"name": "chat", "url": "https://93.184.216.34/", "kinds": ["*"]}
 BODIES: dict[str, dict[str, object]] = {
+    "PATCH /v1/crons/{cron_id}": {},
     "POST /v1/crons/{cron_id}/accept": {"series": "loss"},
     "POST /v1/jobs/{job_id}/exec": {"spec": {"argv": ["true"]}},
 }

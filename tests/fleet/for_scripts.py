@@ -83,6 +83,7 @@ FOR_SCRIPTS = (
     "tokens list",
     "crons add nightly @daily --spec NOOP.json --watch loss:lower:0.1",
     "crons list",
+    "crons change nightly --schedule @hourly --overlap queue",
     "crons show nightly",
     "crons run nightly",
     "crons history nightly",
