@@ -100,10 +100,12 @@ def test_the_map_shows_what_is_chosen(tab: Browser, served: Served, metric: str,
     assert any(said in label for label in labels), labels[:9]
 
 
-def test_a_fault_of_a_drive_is_marked_beside_its_node(tab: Browser, served: Served) -> None:
+def test_what_is_wrong_is_marked_beside_its_node(tab: Browser, served: Served) -> None:
     opened(tab, served)
-    tab.until("document.querySelector('#racks .mark.failed')")
-    assert "does not answer" in tab.run("return document.querySelector('#racks .mark.failed').title")
+    tab.until("document.querySelector('#racks .wrong.failed')")
+    titles = tab.run("return [...document.querySelectorAll('#racks .wrong.failed')].map((one) => one.title)")
+    assert any("gpu2 is failed: XID 79" in title for title in titles), titles
+    assert any("it does not answer; replace it" in title for title in titles), titles
 
 
 def test_a_node_has_a_page_with_its_last_hour_and_what_is_wrong(tab: Browser, served: Served) -> None:

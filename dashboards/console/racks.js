@@ -95,12 +95,12 @@ function rack(group, metric) {
 }
 
 function row(node, metric) {
-  const wrong = node.findings.filter((one) => !one.device.startsWith("gpu"));
+  const wrong = [...node.findings].sort((a, b) => BAD.indexOf(b.verdict) - BAD.indexOf(a.verdict));
   const cells = node.gpus.map((gpu) => cell(gpu, node, metric));
   return h("li", { class: `node-row${node.stale ? " stale" : ""}` },
     h("a", { href: `#node=${node.node_id}`, title: `${node.node}, ${words(node.contact)}` }, node.node),
     h("span", { class: "cells" }, ...(cells.length ? cells : [h("span", { class: "muted" }, "no GPU measured")])),
-    wrong.length ? h("span", { class: `mark ${wrong[0].verdict}`, title: wrong.map(told).join("\n") }, String(wrong.length)) : null);
+    wrong.length ? h("span", { class: `wrong ${wrong[0].verdict}`, title: wrong.map(told).join("\n") }, String(wrong.length)) : null);
 }
 
 function cell(gpu, node, metric) {

@@ -111,23 +111,30 @@ def test_each_runbook_has_an_action_that_answers_it_and_no_alert_is_without_one(
         assert re.search(r"`tinyfleet |`(?:GET|PUT|POST) /", section), name
 
 
-def verbs() -> set[str]:
-    """Every verb of the command, by its words."""
+def verbs() -> dict[str, set[str]]:
+    """The options of every verb of the command, by its words."""
     root = get_command(app)
-    found = set()
+    found = {}
     for name in (name for group in VERBS.values() for name in group):
         _, verb, _ = root.resolve_command(None, [name])  # type: ignore[attr-defined,arg-type]
         below = getattr(verb, "commands", None)
-        found |= {name} if below is None else {f"{name} {each}" for each in below}
+        named = {name: verb} if below is None else {f"{name} {each}": one for each, one in below.items()}
+        found |= {
+            words: {option for each in one.params for option in each.opts} for words, one in named.items()
+        }
     return found
 
 
-def test_every_command_of_a_runbook_or_an_alert_is_there() -> None:
+def test_every_command_of_a_runbook_an_alert_or_the_documentation_is_there() -> None:
     known = verbs()
-    text = RUNBOOKS + (RULES / "alerts.yml").read_text()
-    used = set(re.findall(r"tinyfleet ([a-z-]+ [a-z-]+)", text))
-    assert len(used) > 8
-    assert {each for each in used if each not in known} == set()
+    places = [RULES / "alerts.yml", ROOT / "docs" / "monitoring.md", ROOT / "infra" / "prometheus.yml"]
+    text = RUNBOOKS + "".join(path.read_text(encoding="utf-8") for path in places)
+    used = re.findall(r"tinyfleet ([a-z-]+(?: [a-z-]+)?)((?:[^`\n]|\n  (?! ))*)", text)
+    assert len(used) > 20
+    for words, rest in used:
+        verb = words if words in known else words.split()[0]
+        assert verb in known, words
+        assert set(re.findall(r"--[a-z-]+", rest)) <= known[verb], (words, rest)
 
 
 def test_alertmanager_takes_its_example_and_wakes_people_for_what_is_critical() -> None:
