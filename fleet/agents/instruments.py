@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from fleet.agents import telemetry_pid
 from fleet.agents.client import ControlPlane, ControlPlaneError, Refused, Rejected
 from fleet.agents.durable import read_json, write_json
 from fleet.agents.processes import clock
@@ -83,6 +84,7 @@ class Process:
         self._command = [sys.executable, "-m", "fleet.agents.telemetry", "--state", str(state)]
         self._command += ["--root", str(root), "--version", version, "--listen", listen]
         self._command += ["--config", str(config)]
+        self._state = state
         self._log_path = state / "telemetry.log"
         self._guard = threading.Lock()
         self._stop = threading.Event()
@@ -193,6 +195,7 @@ class Process:
         assert child.stdin is not None
         assert child.stdout is not None
         os.set_blocking(child.stdin.fileno(), False)
+        telemetry_pid.note(self._state, child.pid)
         with self._guard:
             self._child, self._said = child, {}
         self._tell()

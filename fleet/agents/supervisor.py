@@ -17,6 +17,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from fleet.agents.processes import MARKER, clock, descendants, identify, kill
 from fleet.agents.protocol import Outcome
 from fleet.agents.reports import Voice, heard, pair
 from fleet.agents.sealed import Redactor
+from fleet.agents.telemetry_pid import telemetry
 from fleet.agents.walls import calls, gpu
 from fleet.agents.walls.cell import Cell, Unbuildable
 from fleet.agents.walls.policy import Policy, policy
@@ -90,7 +92,10 @@ class _Supervisor:
         self.work = directory / "work"
         self.cell = cell
         self.policy = _policy(assignment, directory)
-        self.epilogs = [gpu.Epilog(number, gpu.used_bytes(number)) for number in self.policy.gpus]
+        spared = partial(telemetry, directory.parent.parent)
+        self.epilogs = [
+            gpu.Epilog(number, gpu.used_bytes(number), spared=spared) for number in self.policy.gpus
+        ]
         self.room = Room(directory / "work", self.limits.folder_bytes, self.limits.folder_files)
         self.log = CappedLog(directory / LOG, self.limits.log_bytes)
         self.result: dict[str, Any] | None = None

@@ -134,10 +134,13 @@ class Epilog:
     baseline_bytes: int | None = None
     question: Callable[[int], Answer] = examine
     within_s: float = _ANSWER_S
+    spared: Callable[[], frozenset[int]] = frozenset  # pids that may hold it: who measures it
+    devices: Path = Path("/dev")
 
     def problem(self) -> str:
         """What is wrong with it, in words; empty for nothing. Call it when the attempt's processes are dead."""
-        held = holders(own_nodes(self.number))
+        spared = self.spared()
+        held = [pid for pid in holders(own_nodes(self.number, self.devices)) if pid not in spared]
         if held:
             return f"gpu{self.number} is held by processes {', '.join(map(str, held))}"
         found = asked(lambda: self.question(self.number), self.within_s)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fleet.agents import telemetry_pid
 from fleet.agents.attempts import Assignment, Key, Limits, State
 from fleet.agents.client import ControlPlane
 from fleet.agents.instruments import MARK, Process
@@ -184,8 +185,10 @@ def test_a_telemetry_that_dies_is_started_again_and_nobody_waits_for_it(
     process = measure()
     seen(far_end, "gpu_power_watts gpu=0")
     assert process._child is not None
+    assert telemetry_pid.telemetry(tmp_path / "state") == {process._child.pid}, "whom a GPU's check spares"
     os.kill(process._child.pid, signal.SIGKILL)
     until(lambda: not process._devices)
+    assert telemetry_pid.telemetry(tmp_path / "state") == set()
     over = attempt(tmp_path / "7-1", clock() - 1, clock())
     process.show([over])
     assert process.settled(over)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from array import array
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,15 @@ def test_whoever_has_a_device_node_open_holds_it() -> None:
     with open("/dev/full", "rb"):
         assert os.getpid() in gpu.holders([Path("/dev/full")])
     assert os.getpid() not in gpu.holders([Path("/dev/full")])
+
+
+def test_a_gpu_that_is_held_is_not_free_unless_by_who_measures_it(tmp_path: Path) -> None:
+    (tmp_path / "nvidia7").symlink_to("/dev/full")
+    epilog = gpu.Epilog(7, None, lambda number: {"problem": ""}, devices=tmp_path)
+    with open("/dev/full", "rb"):
+        assert epilog.problem() == f"gpu7 is held by processes {os.getpid()}"
+        assert replace(epilog, spared=lambda: frozenset({os.getpid()})).problem() == ""
+    assert epilog.problem() == ""
 
 
 def test_a_gpu_is_quarantined_for_a_wrong_answer() -> None:
