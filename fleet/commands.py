@@ -45,7 +45,10 @@ def check(session: Session, spec: CommandSpec, tenant: str) -> None:
 
 
 def requires(spec: CommandSpec, asked: dict[str, Any]) -> dict[str, Any]:
-    """What the job requires of nodes beside what was asked: secrets go to no tainted node. InvalidSpec."""
+    """What the job requires of nodes beside what was asked: the network, and that secrets go to no tainted node.
+    InvalidSpec."""
+    if spec.network:
+        asked = {**asked, "features": sorted({*asked.get("features", []), "network"})}
     if not spec.secrets:
         return asked
     if asked.get("trust") == "tainted":

@@ -180,6 +180,7 @@ def _node(
         contested=standing.contested_at is not None,
         trust=standing.trust,
         labels=frozenset(f"{key}={value}" for key, value in place[1].items()),
+        features=frozenset(row.features or ()),
         rack=place[0],
         windows=tuple(windows),
         drain_by=row.drain_by,

@@ -118,6 +118,7 @@ class Node(Table):
     cores: Mapped[int]
     memory_bytes: Mapped[int]
     walls: Mapped[list[Any] | None]  # as the agent reported them; None from one that knew of none
+    features: Mapped[list[Any] | None]  # what its agent offers to commands beside what all do
     __table_args__ = (
         one_of("state", NODE.states),
         partial_index("uq_nodes_live_name", "name", where="state != 'retired'", unique=True),

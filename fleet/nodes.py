@@ -153,6 +153,7 @@ def observe(session: Session, node: Node, inventory: Inventory, now: float) -> N
     for name in ("hostname", "agent_version", "os", "cores", "memory_bytes", "protocol", "updatable"):
         setattr(node, name, getattr(inventory, name))
     node.walls = [wall.model_dump() for wall in inventory.walls]
+    node.features = list(inventory.features)
     known = {device.name: device for device in devices(session, node.id)}
     for report in inventory.devices:
         _observe_device(session, node, known.pop(report.name, None), report, now)

@@ -17,6 +17,11 @@ from fleet.lifecycle import NodeState
 # Measuring kinds: alone on the device, or the timings mean nothing. The others share its slots.
 EXCLUSIVE = frozenset({JobKind.KERNEL, JobKind.MEASURE, JobKind.CONFIRM})
 TRUSTS = ("sealed", "shared", "tainted")  # falling
+# What agents may offer, for those who wait for it.
+FEATURES = {
+    "network": "the network to commands (its operator starts the agent with --job-network)",
+    "podman": "podman (apt-get install podman on the node, and an agent that runs as root)",
+}
 SHOWN = 3  # how many nodes a reason names
 _OLDER = frozenset({"kind", "arch", "target_id", "node_id", "threads"})
 
@@ -41,6 +46,7 @@ class Needs:
     alone: str = ""  # "gpu": on GPUs of its own; "node": nothing else runs on the node meanwhile
     labels: tuple[str, ...] = ()
     anti_labels: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()  # that the node's agent must offer
     rack: str | None = None
     trust: str | None = None  # at least so trusted
     ranks: int = 1  # on so many nodes at once, or on none
@@ -99,6 +105,7 @@ _LIFTED: dict[str, dict[str, Any]] = {
     "gpu_memory_bytes": {"gpu_memory_bytes": 0},
     "labels": {"labels": ()},
     "anti_labels": {"anti_labels": ()},
+    "features": {"features": ()},
     "rack": {"rack": None},
     "trust": {"trust": None},
     "ranks": {"ranks": 1},
@@ -157,6 +164,7 @@ class NodeView:
     contested: bool = False  # two live agents use its identity
     trust: str = "sealed"
     labels: frozenset[str] = frozenset()
+    features: frozenset[str] = frozenset()
     rack: str = ""
     windows: tuple[Window, ...] = ()
     drain_by: float | None = None
@@ -222,6 +230,8 @@ def _checks(needs: Needs, node: NodeView) -> Iterable[Misfit]:
         yield Misfit("labels", f"has no label {', '.join(missing)}")
     if unwanted := [label for label in needs.anti_labels if _has(node, label)]:
         yield Misfit("anti_labels", f"has the label {', '.join(unwanted)}")
+    if absent := [name for name in needs.features if name not in node.features]:
+        yield Misfit("features", f"does not offer {', '.join(FEATURES.get(name, name) for name in absent)}")
     if needs.rack is not None and node.rack != needs.rack:
         yield Misfit("rack", f"is in {f'rack {node.rack}' if node.rack else 'no rack'}, not in {needs.rack}")
     if needs.trust is not None and TRUSTS.index(node.trust) > TRUSTS.index(needs.trust):

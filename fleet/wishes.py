@@ -42,6 +42,9 @@ class Requirements(BaseModel):
     anti_labels: list[AntiLabel] = Field(
         default_factory=list, max_length=32, description="key or key=value that it must not have"
     )
+    features: list[Name] = Field(
+        default_factory=list, max_length=8, description="what the node's agent must offer: network, podman"
+    )
     rack: Name | None = Field(default=None, description="only nodes of this rack")
     trust: Literal["sealed", "shared", "tainted"] | None = Field(
         default=None, description="only nodes that are trusted at least so far"
@@ -91,6 +94,7 @@ def needs(
         alone=found("exclusive") or "",
         labels=tuple(sorted(f"{key}={value}" for key, value in found("labels", {}).items())),
         anti_labels=tuple(sorted(found("anti_labels", ()))),
+        features=tuple(sorted(found("features", ()))),
         rack=found("rack"),
         trust=found("trust"),
         ranks=found("ranks", 1),

@@ -208,3 +208,14 @@ def test_a_data_set_is_pushed_once_and_draws_the_next_command_to_the_node_that_k
 
 def _id(client: Client, name: str) -> int:
     return next(node.id for node in client.nodes().items if node.name == name)
+
+
+def test_a_command_that_asks_for_what_no_node_offers_is_told_what_is_missing(
+    client: Client, fleet: Fleet
+) -> None:
+    job = client.run_command(["true"], network=True)
+    reason = until(lambda: client.job(job.id).reason, "it is looked at")
+    assert (
+        "does not offer the network to commands (its operator starts the agent with --job-network)" in reason
+    )
+    client.cancel_job(job.id)

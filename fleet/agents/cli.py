@@ -63,6 +63,9 @@ def agent(
     ca_sha256: Annotated[
         str | None, typer.Option(help="Or that authority's sha256, as `tinyfleet ca init` printed it.")
     ] = None,
+    job_network: Annotated[
+        bool, typer.Option("--job-network", help="Let commands that ask for it reach the network, all of it.")
+    ] = False,
     walls: Annotated[
         str | None,
         typer.Option(
@@ -92,6 +95,7 @@ def agent(
             ca_file=ca_file,
             ca_sha256=ca_sha256,
             walls=walls,
+            job_network=job_network,
             metrics_listen=metrics_listen,
         )
         serve(told)
@@ -122,9 +126,9 @@ def serve(told: Settings) -> None:
 def _serve(told: Settings, journal: Journal, hints: Hints) -> None:
     stop = threading.Event()
     _stop_on_signals(stop, hints)
-    with closing(Starter(told.state, told.setup, told.walls)) as starter:
+    with closing(Starter(told.state, told.setup, told.walls, told.network)) as starter:
         starter.ensure()  # it warms up while the devices are looked at
-        here = inventory(told.state, told.walls)
+        here = inventory(told.state, told.walls, told.network)
         for wall in here.walls:
             if wall.state != "up":
                 _log.warning("wall %s is %s: %s", wall.name, wall.state, wall.detail)

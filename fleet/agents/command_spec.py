@@ -68,6 +68,9 @@ class CommandSpec(Wire):
     grace_s: StrictFloat | None = Field(
         default=None, ge=0, le=300, description="from SIGTERM to SIGKILL when it has to end; else the node's"
     )
+    network: StrictBool = Field(
+        default=False, description="only on nodes whose operators let commands reach the network"
+    )
     threads: StrictInt = Field(default=1, ge=1, le=1024, description="of the node's cores")
     # Filled in by the control plane (POST /v1/jobs/{id}/exec); None from users.
     inside: Inside | None = None

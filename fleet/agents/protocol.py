@@ -331,6 +331,9 @@ class Inventory(Wire):
     walls: list[WallReport] = Field(
         default_factory=list, max_length=32
     )  # empty: an agent that has none to report
+    features: list[Name] = Field(
+        default_factory=list, max_length=32, description="what commands may ask for: network, podman"
+    )
     updatable: StrictBool = Field(
         default=False, description="root's part keeps slots for versions here: see Desired.update"
     )

@@ -35,6 +35,7 @@ class Settings:
     blob_cache_bytes: int = 1 << 30
     data_bytes: int = 64 << 30
     walls: str = "all"
+    network: bool = False
     telemetry: bool = True
     metrics_listen: str = ""
     telemetry_config: Path = CONFIG
@@ -51,6 +52,7 @@ def settings(
     ca_file: Path | None = None,
     ca_sha256: str | None = None,
     walls: str | None = None,
+    job_network: bool = False,
     metrics_listen: str | None = None,
 ) -> Settings:
     """Settings from options, where given, and TINYFLEET_URL, TINYFLEET_STATE, TINYFLEET_NODE_NAME otherwise.
@@ -74,6 +76,7 @@ def settings(
         start_s=_seconds(environ, "TINYFLEET_START_S", 30.0),
         limits=_limits(environ),
         data_bytes=_count(environ, "TINYFLEET_DATA_BYTES", Settings.data_bytes),
+        network=job_network or environ.get("TINYFLEET_JOB_NETWORK", "") in ("1", "yes", "true"),
         walls=_walls(walls or environ.get("TINYFLEET_WALLS") or "all"),
         telemetry=_switch(environ, "TINYFLEET_TELEMETRY"),
         metrics_listen=_address(metrics_listen or environ.get("TINYFLEET_METRICS_LISTEN", "")),

@@ -19,11 +19,12 @@ _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM
 class Starter:
     """One zygote, replaced when it dies. `generation` counts them: what an earlier one was asked may be lost."""
 
-    def __init__(self, state: Path, setup: str = "", walls: str = "all") -> None:
+    def __init__(self, state: Path, setup: str = "", walls: str = "all", network: bool = False) -> None:
         self.generation = 0
         self._state = state
         self._setup = setup
         self._walls = walls
+        self._network = network
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._not_before = 0.0
@@ -81,6 +82,7 @@ class Starter:
         self._channel.setblocking(False)
         command = [sys.executable, "-m", "fleet.agents.zygote", "--socket", str(theirs.fileno())]
         command += ["--state", str(self._state), "--walls", self._walls]
+        command += ["--job-network"] if self._network else []
         command += ["--setup", self._setup] if self._setup else []
         now, before = self._logs
         if now.exists():

@@ -367,6 +367,7 @@ def _policy(assignment: Assignment, directory: Path) -> Policy:
     attempt = assignment.attempt
     found = policy(attempt.spec.kind, attempt.device, assignment.limits.ceilings, attempt.gpus)
     data: dict[str, str] = getattr(attempt.spec, "data", {})
+    found = replace(found, network=getattr(attempt.spec, "network", False))
     return replace(
         found, readable=tuple(directory.parent.parent / DATA / address for address in data.values())
     )
@@ -400,7 +401,7 @@ class _Task:
             self._settle_in()
             if self._entered(supervisor, outputs):
                 execute(self._assignment, self._work, self._cell.shut, self._voice)
-                status = 0
+            status = 0  # what went wrong on the way has been said
         finally:
             os._exit(status)
 

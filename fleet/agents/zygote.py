@@ -17,7 +17,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.errors import EngineError
@@ -155,18 +155,21 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--state", type=Path, required=True, help="the agent's state directory")
     parser.add_argument("--setup", default="", help="module:function that changes the tasks (tests)")
     parser.add_argument("--walls", default="all", help="which walls are meant")
+    parser.add_argument("--job-network", action="store_true", help="commands may ask for the network")
     options = parser.parse_args(arguments)
     tasks = changed(own_tasks(), options.setup) if options.setup else own_tasks()
     (options.state / "cache").mkdir(mode=0o700, exist_ok=True)
     with contextlib.suppress(EngineError):  # without a compiler each attempt that needs one says so itself
         detect()  # remembered, so that no attempt has to ask the compiler for its version
-    supervision = Supervision(options.state, tasks, raised(options.state, options.walls))
+    supervision = Supervision(options.state, tasks, raised(options.state, options.walls, options.job_network))
     serve(socket.socket(fileno=options.socket), supervision)
 
 
-def raised(state: Path, text: str) -> Survey:
+def raised(state: Path, text: str, network: bool = False) -> Survey:
     """The walls of this node; those that all attempts share are raised round this process, for its forks."""
     walls = survey(state, text)
+    if network:
+        walls = replace(walls, network=os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
     if walls.has("uid"):
         for folder in (state, state / "attempts"):
             folder.mkdir(exist_ok=True)

@@ -59,6 +59,9 @@ def run(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Download the artifacts into this folder.")
     ] = None,
+    network: Annotated[
+        bool, typer.Option("--network", help="Reach the network; only on nodes that allow it.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     arch: Arch = None,
     node: Annotated[str | None, typer.Option(help="Only on this node.")] = None,
@@ -99,6 +102,7 @@ def run(
             data=dict(_data_set(each) for each in data or []),
             artifacts=artifact or [],
             grace_s=grace_s,
+            network=network,
             threads=threads,
             name=name,
             priority=priority,

@@ -13,7 +13,7 @@ from fleet.cli.text import printable
 _FLAGS = ("whole_node",)
 _NUMBERS = ("gpus", "cpus", "ranks", "gpu_memory_bytes")
 _TEXTS = ("gpu_arch", "gpu_vendor", "gpu_driver", "exclusive", "rack", "trust")
-_KEYS = (*_NUMBERS, *_TEXTS, *_FLAGS, "gpu_memory", "label", "not_label")
+_KEYS = (*_NUMBERS, *_TEXTS, *_FLAGS, "gpu_memory", "label", "not_label", "feature")
 _UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 Require = Annotated[
@@ -69,6 +69,8 @@ def _add(found: dict[str, Any], key: str, value: str) -> None:
         found.setdefault("labels", {})[name] = label
     elif key == "not_label":
         found.setdefault("anti_labels", []).append(value)
+    elif key == "feature":
+        found.setdefault("features", []).append(value)
     elif key == "gpu_memory":
         found["gpu_memory_bytes"] = _size(value)
     elif key in _FLAGS:

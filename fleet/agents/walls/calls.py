@@ -21,7 +21,7 @@ _AMBIENT_CLEAR_ALL = 4
 _NO_ROOT_LOCKED = 0x0F
 _CAPABILITY_VERSION_3 = 0x20080522
 # name → number on x86-64 and on aarch64
-_NUMBERS = {"capset": (126, 91), "unshare": (272, 97), "mount_setattr": (442, 442)}
+_NUMBERS = {"capset": (126, 91), "unshare": (272, 97), "setns": (308, 268), "mount_setattr": (442, 442)}
 _HERE, _WITH_ALL_BELOW = -100, 0x8000  # AT_FDCWD, AT_RECURSIVE
 _READ_ONLY = 1
 
@@ -60,6 +60,11 @@ def prctl(option: int, first: int = 0, second: int = 0) -> int:
 def unshare(flags: int) -> None:
     """New namespaces for this process. Call it in one of a single thread."""
     named("unshare", ctypes.c_long(flags))
+
+
+def enter_network(descriptor: int) -> None:
+    """This process goes into the network namespace that is open there."""
+    named("setns", ctypes.c_int(descriptor), ctypes.c_int(CLONE_NEWNET))
 
 
 def give_back_memory() -> None:

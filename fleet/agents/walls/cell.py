@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -20,6 +21,15 @@ from fleet.agents.walls.traces import Traces
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt/rocm")
 _READABLE = ("/proc", "/sys", "/etc/alternatives", "/etc/ld.so.conf.d", "/etc/OpenCL")
 _FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime", "/etc/os-release")
+# How names are resolved and servers believed.
+_NAMES = (
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+    "/etc/ssl",
+)
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _EMPTY_S = 5.0
 
@@ -140,7 +150,7 @@ class Cell:
         return self._policy.ceilings.memory_bytes or gpu.memory_of_machine() * 9 // 10
 
     def _build_landlock(self, work: Path) -> None:
-        self._ruleset = landlock.ruleset(self._rules(work))
+        self._ruleset = landlock.ruleset(self._rules(work), tcp=not self._policy.network)
 
     def _rules(self, work: Path) -> list[Rule]:
         run = EXECUTE if self._policy.programs else 0
@@ -150,6 +160,7 @@ class Cell:
         rules += [Rule(Path(path), READ | LIST) for path in (*_READABLE, *_FILES)]
         rules += [Rule(Path(path), READ | WRITE | landlock.TRUNCATE) for path in _DEVICES]
         rules += [Rule(path, READ | LIST | run) for path in self._policy.readable]
+        rules += [Rule(Path(path), READ | LIST) for path in _NAMES if self._policy.network]
         if self._policy.gpus:
             paths = dict.fromkeys(path for number in self._policy.gpus for path in gpu.nodes(number))
             rules += [Rule(path, READ | WRITE | IOCTL) for path in paths]
@@ -160,7 +171,9 @@ class Cell:
     def _build_seccomp(self) -> None:
         column = calls.column()
         assert column is not None
-        self._filter = seccomp.assembled(seccomp.program(column, sockets=bool(self._policy.gpus)))
+        self._filter = seccomp.assembled(
+            seccomp.program(column, sockets=bool(self._policy.gpus), network=self._policy.network)
+        )
 
     # ------------------------------------------------------------------------------------- in the task
 
@@ -169,6 +182,8 @@ class Cell:
         calls.prctl(calls.PR_SET_DUMPABLE, 1)  # else its own files in /proc are root's
         if self._guest and self._group is not None:
             self._group.join()
+        if self._policy.network:
+            self._enter_network()
         if self._survey.has("limits"):
             self._limit()
         if self._slot is not None:
@@ -190,6 +205,12 @@ class Cell:
         calls.prctl(calls.PR_SET_PDEATHSIG, int(signal.SIGKILL))
         if os.getppid() != supervisor:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def _enter_network(self) -> None:
+        if self._survey.network < 0:
+            raise OSError(errno.EPERM, "this node lets no command reach the network: --job-network")
+        if self._survey.has("namespaces"):
+            calls.enter_network(self._survey.network)
 
     def _limit(self) -> None:
         """Before the uid changes: root may lower a limit below what another user has in use."""

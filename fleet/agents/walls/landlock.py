@@ -71,14 +71,17 @@ def gaps(found: int) -> str:
     return "; ".join(text for since, text in missing if found < since)
 
 
-def ruleset(rules: Iterable[Rule]) -> int:
-    """A descriptor for `restrict`. Paths that are not there are left out. OSError where there is no Landlock."""
+def ruleset(rules: Iterable[Rule], *, tcp: bool = True) -> int:
+    """A descriptor for `restrict`. Paths that are not there are left out. OSError where there is no Landlock.
+
+    `tcp`: its ports are shut; else they are not looked at.
+    """
     here = version()
     handled = _EVERYTHING_V1 | (REFER if here >= 2 else 0) | (TRUNCATE if here >= 3 else 0)
     handled |= IOCTL if here >= 5 else 0
     attributes = struct.pack("=Q", handled)
     if here >= WITH_TCP:
-        attributes += struct.pack("=Q", _TCP)
+        attributes += struct.pack("=Q", _TCP if tcp else 0)
     if here >= WITH_SCOPES:
         attributes += struct.pack("=Q", _SCOPES)
     descriptor = calls.call(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint(0))

@@ -38,6 +38,7 @@ class Survey:
     mode: Mode
     walls: tuple[Wall, ...]
     parent_group: Path | None = None
+    network: int = -1  # a descriptor of the machine's network, where attempts may have it
 
     def has(self, name: str) -> bool:
         """Whether this wall stands, in part at least."""

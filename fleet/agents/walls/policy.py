@@ -33,6 +33,7 @@ class Policy:
     programs: bool  # execute them
     gpus: tuple[int, ...] = ()  # which ones it may open
     ceilings: Ceilings = Ceilings()
+    network: bool = False  # reach it
     readable: tuple[Path, ...] = ()  # folders of the node's beside its own
 
 

@@ -120,6 +120,8 @@ CONDITIONAL: dict[str, tuple[tuple[int | None, int | None], Condition]] = {
     "ioctl TIOCLINUX": ((16, 29), Condition(1, "is", 0x541C)),
 }
 _LISTENING = ("bind", "listen")
+_NETWORKING = (*_LISTENING, "connect", "accept", "accept4")
+_UNIX, _INET, _INET6 = 1, 2, 10
 _CLONE3 = 435  # its flags are in memory, out of a filter's sight: libraries fall back to clone
 _AUDIT = (0xC000003E, 0xC00000B7)  # AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64
 _X32 = 0x40000000
@@ -132,10 +134,12 @@ _MODE_FILTER = 2
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 
 
-def program(column: int, *, sockets: bool = False) -> list[Instruction]:
+def program(column: int, *, sockets: bool = False, network: bool = False) -> list[Instruction]:
     """The filter for an architecture: 0 is x86-64, 1 is aarch64.
 
     With `sockets`, unix sockets may be made and listened on, as CUDA does for other processes of its own; not connected.
+    With `network`, sockets of the internet may be made and used in every way; those of other programs here may not, and so
+    with both, unix sockets are none.
     """
     made: list[Instruction] = [
         (_LOAD, 0, 0, _ARCHITECTURE_AT),
@@ -147,10 +151,12 @@ def program(column: int, *, sockets: bool = False) -> list[Instruction]:
         made += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]
     made += [(_EQUAL, 0, 1, _CLONE3), _refuse(errno.ENOSYS)]
     for name, numbers in REFUSED.items():
-        if sockets and name in _LISTENING:
+        if (network and name in _NETWORKING) or (sockets and name in _LISTENING):
             continue
-        if sockets and name == "socket":
-            made += _conditional(numbers[column], Condition(0, "is not", 1), errno.EAFNOSUPPORT)
+        if network and name == "socket":
+            made += _one_of(numbers[column], (_INET, _INET6), errno.EAFNOSUPPORT)
+        elif sockets and name == "socket":
+            made += _conditional(numbers[column], Condition(0, "is not", _UNIX), errno.EAFNOSUPPORT)
         elif (number := numbers[column]) is not None:
             made += [(_EQUAL, 0, 1, number), _refuse(errno.EPERM)]
     for numbers, condition in CONDITIONAL.values():
@@ -173,6 +179,17 @@ def _conditional(number: int | None, condition: Condition, error: int) -> list[I
         block.append((_EQUAL, 1, 0, condition.value))
     else:
         block.append((_ANY_BIT if condition.test == "has" else _EQUAL, 0, 1, condition.value))
+    block += [_refuse(error), (_LOAD, 0, 0, _NUMBER_AT)]
+    return [(_EQUAL, 0, len(block), number), *block]
+
+
+def _one_of(number: int | None, allowed: Sequence[int], error: int) -> list[Instruction]:
+    """Refuse a call unless its first argument is one of these."""
+    if number is None:
+        return []
+    block: list[Instruction] = [(_LOAD, 0, 0, _ARGUMENTS_AT)]
+    for place, value in enumerate(allowed):
+        block.append((_EQUAL, len(allowed) - place, 0, value))
     block += [_refuse(error), (_LOAD, 0, 0, _NUMBER_AT)]
     return [(_EQUAL, 0, len(block), number), *block]
 

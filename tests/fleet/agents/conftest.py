@@ -109,9 +109,12 @@ def _starter(state: Path) -> Iterator[Start]:
     started: list[AgentProcess] = []
 
     def start(
-        far_end: FarEnd, setup: str = "tests.fleet.agents.odd_tasks:install", telemetry: str = "off"
+        far_end: FarEnd,
+        setup: str = "tests.fleet.agents.odd_tasks:install",
+        telemetry: str = "off",
+        **environ: str,
     ) -> AgentProcess:
-        environment = {"TINYFLEET_JOIN_TOKEN": JOIN_TOKEN, "TINYFLEET_TELEMETRY": telemetry}
+        environment = {"TINYFLEET_JOIN_TOKEN": JOIN_TOKEN, "TINYFLEET_TELEMETRY": telemetry, **environ}
         started.append(AgentProcess(far_end, state, setup, environment))
         return started[-1]
 

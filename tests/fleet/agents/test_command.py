@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from fleet.agents.protocol import AttemptReport, DataFile, DataList, Outcome, blob_address
-from tests.fleet.agents.conftest import Node, gone, until
+from tests.fleet.agents.conftest import Node, Start, gone, until
+from tests.fleet.agents.far_end import FarEnd
 
 pytestmark = pytest.mark.slow
 
@@ -317,3 +318,47 @@ def test_a_data_set_that_cannot_be_had_ends_the_command(
     assert ended.outcome is outcome
     assert f"data set {address}" in ended.error
     assert error in ended.error
+
+
+# --------------------------------------------------------------------------------------------- the network
+
+ASKS = """#!/usr/bin/env python3
+import socket, sys
+for family in (socket.AF_UNIX, socket.AF_NETLINK, socket.AF_PACKET):
+    try:
+        socket.socket(family, socket.SOCK_RAW if family != socket.AF_UNIX else socket.SOCK_STREAM)
+        print("open", family)
+    except OSError:
+        pass
+try:
+    link = socket.create_connection(("127.0.0.1", int(sys.argv[1] if len(sys.argv) > 1 else PORT)), timeout=5)
+    link.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+    print(link.recv(8))
+except OSError as error:
+    print("shut", type(error).__name__)
+"""
+
+
+def test_the_network_is_for_commands_that_ask_where_the_operator_allows_it(
+    far_end: FarEnd, start_agent: Start
+) -> None:
+    script = ASKS.replace("PORT", far_end.url.rpartition(":")[2])
+    start_agent(far_end, TINYFLEET_JOB_NETWORK="1")
+    shut = far_end.submit({"kind": "command", "script": script})
+    let = far_end.submit({"kind": "command", "script": script, "network": True})
+    assert far_end.wait_exit(let).outcome is Outcome.SUCCEEDED
+    assert far_end.stream(let, "o") == b"b'HTTP/1.1'\n"
+    assert far_end.wait_exit(shut).outcome is Outcome.SUCCEEDED
+    assert far_end.stream(shut, "o") == b"shut PermissionError\n"
+    first = far_end.observed[0].inventory
+    assert first is not None
+    assert first.features == ["network"]
+
+
+def test_without_the_operators_word_nobody_has_the_network(node: Node) -> None:
+    ended = ran(node, argv=["true"], network=True)
+    first = node.far_end.observed[0].inventory
+    assert first is not None
+    assert first.features == []
+    assert ended.outcome is Outcome.INFRA_FAILED
+    assert "--job-network" in ended.error
