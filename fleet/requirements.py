@@ -20,7 +20,6 @@ TRUSTS = ("sealed", "shared", "tainted")  # falling
 # What agents may offer, for those who wait for it.
 FEATURES = {
     "network": "the network to commands (its operator starts the agent with --job-network)",
-    "podman": "podman (apt-get install podman on the node, and an agent that runs as root)",
 }
 SHOWN = 3  # how many nodes a reason names
 _OLDER = frozenset({"kind", "arch", "target_id", "node_id", "threads"})

@@ -43,7 +43,7 @@ class Requirements(BaseModel):
         default_factory=list, max_length=32, description="key or key=value that it must not have"
     )
     features: list[Name] = Field(
-        default_factory=list, max_length=8, description="what the node's agent must offer: network, podman"
+        default_factory=list, max_length=8, description="what the node's agent must offer, as network"
     )
     rack: Name | None = Field(default=None, description="only nodes of this rack")
     trust: Literal["sealed", "shared", "tainted"] | None = Field(

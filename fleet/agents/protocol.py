@@ -332,7 +332,7 @@ class Inventory(Wire):
         default_factory=list, max_length=32
     )  # empty: an agent that has none to report
     features: list[Name] = Field(
-        default_factory=list, max_length=32, description="what commands may ask for: network, podman"
+        default_factory=list, max_length=32, description="what commands may ask for, as network"
     )
     updatable: StrictBool = Field(
         default=False, description="root's part keeps slots for versions here: see Desired.update"
