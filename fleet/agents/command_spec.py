@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from fleet.agents.wire import Hash, Positive, Wire
+from fleet.agents.wire import Count, Hash, Positive, Wire
 
 # A file below the attempt's folder: no empty part, no "." and no "..", no control characters.
 _PART = (
@@ -114,3 +114,15 @@ class CommandSpec(Wire):
     def blobs(self) -> list[str]:
         """The addresses of the input files, each once."""
         return list(dict.fromkeys(file.blob for file in self.files))
+
+
+class HandedSecrets(Wire):
+    """The secrets of an attempt, for the node that is to run it: variable → value."""
+
+    secrets: dict[str, str] = Field(repr=False)
+
+
+class LogAck(Wire):
+    """How many bytes of the attempt's log the server has; the agent continues there."""
+
+    offset: Count

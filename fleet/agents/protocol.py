@@ -25,8 +25,10 @@ from pydantic import (
 from fleet.agents.access_spec import AccessReport, AccessSpec
 from fleet.agents.command_spec import ArtifactName
 from fleet.agents.command_spec import CommandSpec as CommandSpec
+from fleet.agents.command_spec import HandedSecrets as HandedSecrets
 from fleet.agents.command_spec import InputFile as InputFile
 from fleet.agents.command_spec import Inside as Inside
+from fleet.agents.command_spec import LogAck as LogAck
 from fleet.agents.data_spec import PART_BYTES as PART_BYTES
 from fleet.agents.data_spec import CachedData as CachedData
 from fleet.agents.data_spec import DataFile as DataFile
@@ -487,15 +489,3 @@ class MetricsAck(Wire):
     """The exposition is kept; the next one is due in so many seconds."""
 
     interval_s: float = Field(ge=0.5, le=3600)
-
-
-class HandedSecrets(Wire):
-    """The secrets of an attempt, for the node that is to run it: variable → value."""
-
-    secrets: dict[str, str] = Field(repr=False)
-
-
-class LogAck(Wire):
-    """How many bytes of the attempt's log the server has; the agent continues there."""
-
-    offset: Count
