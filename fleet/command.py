@@ -71,6 +71,16 @@ GRAFTED = {"node": (("client", "nodes", "bootstrap"),)}
 UNLISTED = "Verbs of an installed extension."
 
 
+def _lacks(verb: str, error: ModuleNotFoundError) -> typer.Exit:
+    """A node's installation has no control plane in it."""
+    typer.echo(
+        f"error: {verb} needs {error.name}, which is not installed here: a node has the agent's part only; "
+        "pip install tinyfleet has all",
+        err=True,
+    )
+    return typer.Exit(2)
+
+
 class Unloaded(TyperCommand):
     """A verb that --help can list; its file is imported by `load`."""
 
@@ -80,7 +90,11 @@ class Unloaded(TyperCommand):
 
     def load(self) -> Any:
         """The real command, imported now. A file without the verb it is listed with is our bug."""
-        group = get_group(self.entry.load())
+        try:
+            loaded = self.entry.load()
+        except ModuleNotFoundError as error:
+            raise _lacks(str(self.name), error) from error
+        group = get_group(loaded)
         if self.entry.name not in VERBS:
             group.name = self.name
             return group

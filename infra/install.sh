@@ -27,7 +27,7 @@ STATE=$R/var/lib/tinyfleet
 ROOT_STATE=$R/var/lib/tinyfleet-root
 UNITS=$R/etc/systemd/system
 AGENT_USER=tinyfleet
-ACTION=install START=1 DRY='' OFFLINE='' NAME='' CA_FILE='' PRIVILEGED='' PURGE='' CHANGED='' WORK=''
+ACTION=install START=1 DRY='' OFFLINE='' NAME='' CA_FILE='' PRIVILEGED='' LOGINS='' PURGE='' CHANGED='' WORK=''
 
 say() { printf 'tinyfleet: %s\n' "$*" >&2; }
 die() {
@@ -46,6 +46,7 @@ options:
   --ca-file FILE    the only authority that may vouch for the server, in PEM
   --offline DIR     a release in a folder, instead of fetching it
   --privileged      the agent runs as root: each attempt gets a user of its own (see docs/walls.md)
+  --logins          people can be let in by SSH (docs/access_ssh.md): root's part makes their accounts
   --no-start        put everything in place, start nothing
   --dry-run         fetch and check, and say what would be done
   --uninstall       remove the agent; the node's identity and settings stay
@@ -69,6 +70,7 @@ options() {
       --ca-file) value "$1" $# && CA_FILE=$2 && shift ;;
       --offline) value "$1" $# && OFFLINE=$2 && shift ;;
       --privileged) PRIVILEGED=1 ;;
+      --logins) LOGINS=1 ;;
       --no-start) START= ;;
       --dry-run) DRY=1 ;;
       --uninstall) ACTION=uninstall ;;
@@ -242,6 +244,7 @@ settings() {
     printf 'TINYFLEET_URL=%s\n' "$SERVER"
     [ -z "$NAME" ] || printf 'TINYFLEET_NODE_NAME=%s\n' "$NAME"
     [ ! -s "$WORK/ca.pem" ] || printf 'TINYFLEET_CA_FILE=/etc/tinyfleet/ca.pem\n'
+    [ -z "$LOGINS" ] || printf 'TINYFLEET_SSH=on\n'
     [ -z "${https_proxy:-}" ] || printf 'HTTPS_PROXY=%s\n' "$https_proxy"
     [ -z "${no_proxy:-}" ] || printf 'NO_PROXY=%s\n' "$no_proxy"
   } >"$WORK/agent.env"
@@ -258,12 +261,22 @@ units() {
   sed "s#/usr/bin/python3#$PYTHON#" "$WORK/tinyfleet-root.service" >"$WORK/root.service"
   put 644 "$UNITS/tinyfleet-root.service" "$WORK/root.service"
   put 644 "$UNITS/tinyfleet-agent.service" "$WORK/tinyfleet-agent.service"
-  if [ -n "$PRIVILEGED" ]; then
-    printf '[Service]\nUser=root\nGroup=root\nCapabilityBoundingSet=~\n' >"$WORK/privileged.conf"
-    put 644 "$UNITS/tinyfleet-agent.service.d/privileged.conf" "$WORK/privileged.conf"
-  elif [ -e "$UNITS/tinyfleet-agent.service.d/privileged.conf" ]; then
+  printf '[Service]\nUser=root\nGroup=root\nCapabilityBoundingSet=~\n' >"$WORK/privileged.conf"
+  drop_in "$PRIVILEGED" tinyfleet-agent.service.d/privileged.conf
+  {
+    printf '# Accounts, their homes and keys, and the end of sessions and schedules.\n[Service]\n'
+    printf 'ReadWritePaths=/etc /home /var /run\nProtectHome=no\n'
+    printf 'CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_SYS_PTRACE CAP_AUDIT_WRITE\n'
+  } >"$WORK/logins.conf"
+  drop_in "$LOGINS" tinyfleet-root.service.d/logins.conf
+}
+
+drop_in() { # wanted file: the one of that name in $WORK, if it is wanted
+  if [ -n "$1" ]; then
+    put 644 "$UNITS/$2" "$WORK/${2##*/}"
+  elif [ -e "$UNITS/$2" ]; then
     CHANGED=1
-    act rm -f "$UNITS/tinyfleet-agent.service.d/privileged.conf"
+    act rm -f "$UNITS/$2"
   fi
 }
 
@@ -305,6 +318,7 @@ do_install() {
   need ssh-keygen "apt-get install openssh-client"
   need sha256sum "apt-get install coreutils"
   need awk "apt-get install mawk"
+  [ -z "$LOGINS" ] || need sshd "apt-get install openssh-server"
   need mktemp "apt-get install coreutils"
   check_settings
   find_python
@@ -341,7 +355,7 @@ do_uninstall() {
   if [ -z "$R" ] && [ -d /run/systemd/system ]; then
     act systemctl --quiet disable --now tinyfleet-agent.service tinyfleet-root.service || :
   fi
-  for each in tinyfleet-agent.service tinyfleet-root.service tinyfleet-agent.service.d; do act rm -rf "$UNITS/$each"; done
+  for each in agent root; do act rm -rf "$UNITS/tinyfleet-$each.service" "$UNITS/tinyfleet-$each.service.d"; done
   if [ -z "$R" ] && [ -d /run/systemd/system ]; then act systemctl daemon-reload; fi
   act rm -rf "$HOME_DIR"
   if [ -z "$PURGE" ]; then

@@ -41,6 +41,16 @@ def test_every_listed_verb_is_in_its_file_and_every_verb_is_listed(file: str) ->
     assert set(command.VERBS[file]) == set(get_group(entry.load()).commands)
 
 
+def test_where_only_the_agents_part_is_installed_the_servers_verbs_say_so() -> None:
+    script = (
+        "import sys; sys.modules['fastapi'] = None; from fleet import command; sys.argv = ['tinyfleet', 'serve']\n"
+        "command.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: serve needs fastapi, which is not installed here")
+
+
 def test_an_unknown_verb_is_a_usage_error_with_a_suggestion() -> None:
     result = runner({})("job")
     assert result.exit_code == 2

@@ -180,14 +180,19 @@ everything() { # what is there: names, modes and contents, but for times
 
 @test "a proxy is kept for the agent, and privileges are asked for by name and given back" {
   export https_proxy=http://proxy.example:3128 no_proxy=.lan
-  run install_from 1.0.0 --privileged
+  printf '#!/bin/sh\n' >"$R/sshd"
+  chmod 755 "$R/sshd"
+  PATH=$PATH:$R run install_from 1.0.0 --privileged --logins
   [ "$status" = 0 ]
+  grep -qx 'TINYFLEET_SSH=on' "$R/root/etc/tinyfleet/agent.env"
+  grep -q CAP_SETUID "$R/root/etc/systemd/system/tinyfleet-root.service.d/logins.conf"
   grep -qx 'HTTPS_PROXY=http://proxy.example:3128' "$R/root/etc/tinyfleet/agent.env"
   grep -qx 'NO_PROXY=.lan' "$R/root/etc/tinyfleet/agent.env"
   grep -qx 'User=root' "$R/root/etc/systemd/system/tinyfleet-agent.service.d/privileged.conf"
   run install_from 1.0.0
   [ "$status" = 0 ]
   [ ! -e "$R/root/etc/systemd/system/tinyfleet-agent.service.d/privileged.conf" ]
+  [ ! -e "$R/root/etc/systemd/system/tinyfleet-root.service.d/logins.conf" ]
 }
 
 @test "it runs from a pipe" {
