@@ -118,6 +118,8 @@ def views(session: Session) -> tuple[ArrayView, ...]:
     """The arrays that are not whole."""
     open_arrays = (JobArray.made < JobArray.size) & JobArray.cancelled_at.is_(None)
     rows = session.scalars(select(JobArray).where(open_arrays).order_by(JobArray.id)).all()
+    if not rows:
+        return ()
     live = select(Job.array_id, func.count()).where(
         Job.array_id.in_([row.id for row in rows]), Job.state.not_in(_FINAL)
     )

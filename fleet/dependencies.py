@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import and_, exists, or_, select
+from sqlalchemy import Select, and_, exists, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from fleet.blocking import Blocked, Needed, Unblock
@@ -48,6 +48,12 @@ def block(session: Session, job: Job, after: Mapping[str, Sequence[int]], now: f
 
 def ready(session: Session) -> tuple[Blocked, ...]:
     """Blocked jobs for which all has come to be, or something never will."""
+    found = session.execute(_READY).all()
+    needs = _needs(session, [job_id for job_id, _ in found]) if found else {}
+    return tuple(Blocked(job_id, generation, tuple(needs[job_id])) for job_id, generation in found)
+
+
+def _ready() -> Select[int, int]:
     other = aliased(Job)
     of_mine = and_(Dependency.job_id == Job.id, other.id == Dependency.on_job_id)
     ended = other.state.in_(_FINAL)
@@ -58,15 +64,15 @@ def ready(session: Session) -> tuple[Blocked, ...]:
     )
     open_needs = exists().where(of_mine, ~met)
     broken = exists().where(of_mine, Dependency.kind == After.OK, ended, other.state != JobState.SUCCEEDED)
-    query = (
+    return (
         select(Job.id, Job.generation)
         .where(Job.state == JobState.BLOCKED, or_(~open_needs, broken))
         .order_by(Job.id)
         .limit(AT_ONCE)
     )
-    found = session.execute(query).all()
-    needs = _needs(session, [job_id for job_id, _ in found])
-    return tuple(Blocked(job_id, generation, tuple(needs[job_id])) for job_id, generation in found)
+
+
+_READY = _ready()  # put together once: it is asked at every look
 
 
 def _needs(session: Session, job_ids: Sequence[int]) -> Mapping[int, list[Needed]]:

@@ -21,7 +21,10 @@ from fleet.order import Account, Book, Waiting, book, in_order
 from fleet.requirements import SHOWN, Needs, NodeView, misfits, no_fit, several, suitable
 
 HOLD_AFTER_S = 2.0
-HOLDS = 8  # planned starts in one pass
+HOLDS = (
+    2  # planned starts in one pass: more cost small jobs more than they give large ones (docs/scheduling.md)
+)
+PREEMPTORS = 8  # jobs that others make way for in one pass
 PREEMPT_AFTER_S = 60.0  # who starts within so long anyway stops nobody
 
 
@@ -105,6 +108,7 @@ class Pass:
     running: Sequence[Running]
     now: float
     holds: int = HOLDS
+    preemptors: int = PREEMPTORS
     looked_at: int = 0
     fitting: dict[Needs, Fitting] = field(default_factory=dict)  # jobs of the same needs fit the same nodes
     refused: dict[tuple[Needs, str], tuple[float, str]] = field(default_factory=dict)
@@ -299,7 +303,7 @@ def _delayed(job: Waiting, preferred: Sequence[Spot], free: int, stay: Stay, flo
     victims = [each for each in floor.running if each.priority < job.priority]
     starts_at: float | None = None
     where: tuple[int, ...] = ()
-    if floor.holds and (waits or victims):
+    if (floor.holds and waits) or (floor.preemptors and victims):
         starts_at, where = _plan(job, preferred, stay, floor, victims)
     if starts_at is None and not (job.avoid or job.avoid_gpus or victims):
         ends, _ = floor.refused.get((job.needs, job.tenant), (inf, ""))
@@ -317,10 +321,11 @@ def _plan(
     start is far off, running jobs of a lower priority that may be preempted make way.
     """
     start = common_start(spots, stay)
-    if start > floor.now + PREEMPT_AFTER_S and victims and _preempt(job, spots, stay, floor, victims):
-        floor.holds -= 1
+    far = start > floor.now + PREEMPT_AFTER_S
+    if far and victims and floor.preemptors and _preempt(job, spots, stay, floor, victims):
+        floor.preemptors -= 1
         return floor.now, ()
-    if start == inf or floor.now - job.queued_at < HOLD_AFTER_S:
+    if start == inf or not floor.holds or floor.now - job.queued_at < HOLD_AFTER_S:
         return None, ()
     floor.holds -= 1
     later = stay.at(start)

@@ -63,7 +63,8 @@ def waiting(session: Session, now: float) -> tuple[Waiting, ...]:
         same = (Job.tenant == tenant) & (Job.priority == priority) & (Job.requirement == requirement)
         heads += session.execute(asked.where(ready, same).order_by(Job.id).limit(limit)).all()
     tried = [job.id for job, _ in heads if job.retries]
-    nodes, gpus = _avoid(session, tried), _avoid_gpus(session, tried)
+    nodes = _avoid(session, tried) if tried else {}
+    gpus = _avoid_gpus(session, tried) if tried else {}
     none: frozenset[int] = frozenset()
     ran = run_times.known(session, (run_times.of(job) for job, _ in heads))
     near = datasets.nearness(session, [job.id for job, _ in heads if job.kind == JobKind.COMMAND])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import socket
@@ -16,6 +17,7 @@ from fleet.agents.protocol import DeviceReport, Inventory, WallReport, canonical
 from fleet.agents.starter import task_environment
 from fleet.agents.updates import updatable
 
+log = logging.getLogger(__name__)
 _PROBE_S = 60.0
 
 
@@ -31,7 +33,7 @@ def inventory(state: Path, walls: str = "all", network: bool = False) -> Invento
         cores=cores(),
         memory_bytes=memory_bytes(Path("/proc/meminfo").read_text()),
         os=_os_name()[:200],
-        devices=[cpu_device()],
+        devices=[cpu_device(), *gpu_devices()],
         walls=[
             WallReport(name=wall["name"], state=wall["state"], detail=wall["detail"][:400]) for wall in stand
         ],
@@ -61,6 +63,21 @@ def probe_walls(state: Path, walls: str = "all") -> list[dict[str, str]]:
         said = str(getattr(error, "stderr", "") or error).strip()[-300:]
         return [{"name": "all", "state": "missing", "detail": f"they could not be tried: {said}", "fix": ""}]
     return found
+
+
+def gpu_devices(
+    command: tuple[str, ...] = (sys.executable, "-m", "fleet.agents.gpu_devices"),
+) -> list[DeviceReport]:
+    """The GPUs; none where they cannot be asked for: a node is worth having for its CPU."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PROBE_S, env=task_environment(), check=True
+        )
+        return [DeviceReport.model_validate(each) for each in json.loads(done.stdout)]
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        said = str(getattr(error, "stderr", "") or error).strip()[-300:]
+        log.warning("the GPUs could not be looked at: %s", said)
+        return []
 
 
 def cpu_device() -> DeviceReport:

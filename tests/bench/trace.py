@@ -3,7 +3,7 @@ plain backfill (EASY: one planned start, in order of arrival).
 
 60 nodes of 8 GPUs, 10,000 jobs: many short ones of one GPU, fewer of several, whole nodes, and gangs of up to 8 nodes;
 more by day than by night and at weekends; timeouts several times too long, as people give them; six tenants, of which
-one floods the queue on the third day. The same trace, the same ticks and the same nodes for all three; the planner alone
+one floods the queue on the third day. A tenant's weight is what it usually asks for. The same trace, the same ticks and the same nodes for all three; the planner alone
 knows tenants and priorities.
 """
 
@@ -187,6 +187,7 @@ def replay(trace: Trace, policy: Policy, tick_s: float = TICK_S) -> Outcome:
         [box(number, gpus=GPUS, slots=64) for number in range(1, trace.nodes + 1)],
         lambda job: trace.takes_s[job.id],
         policy,
+        {name: Account(name, weight=weight) for name, weight in TENANTS.items()},
     )
     left, now = list(reversed(trace.jobs)), 0.0
     used, last = 0.0, 0.0
