@@ -48,7 +48,10 @@ def differ(before: Sequence[FindingRow], found: Mapping[str, Finding]) -> bool:
 
 
 def observe(session: Session, node_id: int, found: Mapping[str, Finding], now: float) -> None:
-    """Keep the worst finding of each device of a node, with an event for each verdict that changed."""
+    """Keep the worst finding of each device of a node, with an event when a device is barred, or is no longer.
+
+    Warnings come and go by the minute (a GPU that is hot): they are rows, and no events.
+    """
     before = {row.device: row for row in known(session, [node_id]).get(node_id, ())}
     for device, each in found.items():
         row = before.pop(device, None)
@@ -64,12 +67,14 @@ def observe(session: Session, node_id: int, found: Mapping[str, Finding], now: f
                 since=since,
             )
         )
-        if not told:
+        was_barred = row is not None and row.verdict in BARRED
+        if not told and (was_barred or each.verdict in BARRED):
             why = {"reason": each.reason, "action": str(each.action)}
             _tell(session, node_id, device, each.verdict, why, now)
     for device, row in before.items():
         session.delete(row)
-        _tell(session, node_id, device, Verdict.OK, {}, now)
+        if row.verdict in BARRED:
+            _tell(session, node_id, device, Verdict.OK, {}, now)
     session.flush()
 
 

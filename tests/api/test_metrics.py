@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,7 +15,12 @@ from starlette.testclient import TestClient
 from api.deps import Parts
 from fleet import expositions
 from fleet.client import Client
+from fleet.simulation.boxes import BOXES
+from fleet.simulation.exposed import Exposed
+from fleet.simulation.faults import Active
+from fleet.simulation.hardware import SimulatedBox
 from tests.api.agent import Agent
+from tests.parts import need
 
 GPU = 'gpu="0",uuid="GPU-1"'
 TEXT = f"""# HELP fleet_gpu_power_watts Power.
@@ -244,3 +250,26 @@ def test_a_gpu_that_is_gone_is_found_told_and_forgotten_when_it_is_back(
         "node.device_failed",
         "node.device_ok",
     ]
+
+
+def test_prometheus_finds_nothing_to_say_against_what_is_scraped(
+    http: TestClient, client: Client, agent: Agent, scraper: dict[str, str]
+) -> None:
+    promtool = need("promtool", install="prometheus")
+    box = SimulatedBox(BOXES["h200x8"], "seed", 1000.0, load=1.0)
+    box.advance(1010.0, (), Active())
+    push(http, agent, Exposed(box, "SIM").text({0: 1}))
+    for text in (scrape(http, agent, scraper).text, http.get("/metrics", headers=scraper).text):
+        done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True)
+        assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_a_warning_that_comes_and_goes_is_shown_and_makes_no_event(
+    http: TestClient, client: Client, agent: Agent
+) -> None:
+    hot = TEXT + f'fleet_gpu_throttled{{{GPU},reason="hw_thermal"}} 1\n'
+    for text in (hot, TEXT, hot):
+        push(http, agent, text)
+    [found] = client.telemetry().items
+    assert [(each.device, each.verdict) for each in found.findings] == [("gpu0", "warned")]
+    assert [each for each in client.events(limit=200).items if each.kind.startswith("node.device_")] == []

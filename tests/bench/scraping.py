@@ -50,11 +50,12 @@ def processor_s(pid: int) -> float:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[tuple[Process, str, str]]:
-    """The API with its controllers: its process, URL and administrator's token."""
+def server(folder: Path, push_s: float) -> Iterator[tuple[Process, str, str]]:
+    """The API with its controllers, asking for a push every `push_s`: its process, URL and administrator's token."""
     ready = folder / "ready.json"
     options = ["--port", "0", "--data", str(folder / "data"), "--ready-file", str(ready)]
-    process = start(["api", *options], folder / "server.log")
+    environ = {"TINYFLEET_METRICS_S": f"{push_s:g}"}
+    process = start(["api", *options], folder / "server.log", environ)
     try:
         until(ready.exists, "the server listens", 60.0)
         found = json.loads(ready.read_text())
@@ -143,11 +144,11 @@ def _scrape(http: httpx.Client, due: float, path: str) -> tuple[float, int]:
     return took, sum(not line.startswith("#") for line in lines)
 
 
-def measured(nodes: int, seconds: float) -> dict[str, Window]:
+def measured(nodes: int, seconds: float, push_s: float) -> dict[str, Window]:
     """Both rows."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
-        with server(folder) as (process, url, token), fleet(folder, url, nodes):
+        with server(folder, push_s) as (process, url, token), fleet(folder, url, nodes):
             pid = process.popen.pid
             with Client(url, token) as client:
                 secret = client.mint_token("prometheus", "viewer", kind="service", scopes=["metrics"]).secret
@@ -162,8 +163,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.scraping", description=__doc__)
     parser.add_argument("--nodes", type=int, default=300)
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument(
+        "--push-s", type=float, default=EVERY_S, help="each node pushes so often; rarely, for scrapes alone"
+    )
     options = parser.parse_args()
-    print_table(options.nodes, measured(options.nodes, options.seconds))
+    print_table(options.nodes, measured(options.nodes, options.seconds, options.push_s))
 
 
 def print_table(nodes: int, found: dict[str, Window]) -> None:
