@@ -104,14 +104,16 @@ class AccessKeeper:
             return self._report
 
     def _run(self) -> None:
+        said = ""
         while not self._stopping:
             self._news.clear()
             pause = _LOOK_S
             try:
                 self._tell(self._step())
             except (Refusal, NoRoot) as problem:
-                _log.warning("logins: %s", problem)
-                pause = _RETRY_S
+                if str(problem) != said:
+                    _log.warning("logins: %s", problem)
+                said, pause = str(problem), _RETRY_S
             except Exception:  # noqa: BLE001 - the top of a thread that must go on
                 _log.exception("logins could not be looked after; it is tried again")
                 pause = _RETRY_S
@@ -152,13 +154,11 @@ def keeper(environ: Mapping[str, str], changed: Callable[[], None]) -> AccessKee
     root: Root
     if is_possible(where):
         root = Here(AccessRoot(where))
-    elif os.access(root_socket(environ), os.W_OK):
-        root = Beside(root_socket(environ))
-    else:
-        _log.warning(
-            "TINYFLEET_SSH is on, but there is no sshd, or neither root nor root's part: nobody is let in"
-        )
+    elif os.geteuid() == 0:
+        _log.warning("TINYFLEET_SSH is on, and there is no sshd: apt-get install openssh-server")
         return None
+    else:
+        root = Beside(root_socket(environ))  # which may come up after the agent
     if not _alone(Path(environ.get("TINYFLEET_SSH_LOCK", _LOCK))):
         _log.warning("another agent of this machine looks after its logins: this one does not")
         return None
