@@ -172,7 +172,8 @@ class AccessRoot:
 
     def _write_files(self, opened: Mapping[str, list[Login]]) -> None:
         for folder in (self._layout.folder, self._layout.keys, self._layout.principals):
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o755)  # whatever the umask: sshd reads the keys as the one who logs in
         for name, grants in opened.items():
             before = _keys_in(self._layout.keys / name)
             self._write(self._layout.keys / name, key_lines(grants, self._version))

@@ -92,7 +92,9 @@ class Accounts:
         if shutil.which("groupadd") is None:
             raise AccountProblem("there is no groupadd here: apt-get install passwd")
         _run("groupadd", "--force", "--system", self._places.group)
-        self._places.homes.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not self._places.homes.exists():
+            self._places.homes.mkdir(parents=True)
+            self._places.homes.chmod(0o755)
         home = str(self._places.homes / name)
         options = [
             "--uid",

@@ -359,3 +359,15 @@ def test_turning_logins_off_closes_every_account_and_gives_sshd_back(box: Box, r
     assert not box.logs_in(grant.account, alice)
     assert not box.where.sshd.drop_in.exists()
     assert box.logs_in("root", box.folder / "clients" / "admin")
+
+
+def test_a_login_works_whatever_the_umask_of_roots_part(box: Box, root: AccessRoot) -> None:
+    """sshd reads an account's keys as that account: a folder of root's alone would let nobody in."""
+    alice = box.key("alice")
+    grant = box.grant("alice", alice)
+    before = os.umask(0o077)
+    try:
+        root.apply(Logins(grants=(grant,)))
+    finally:
+        os.umask(before)
+    assert box.logs_in(grant.account, alice)
