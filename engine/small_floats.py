@@ -1,6 +1,6 @@
 """The pass that takes float16, bfloat16 and the 8-bit floats out of a kernel, so that no renderer meets one.
 
-Their values are computed in float32 and rounded where they are cast, stored or looked at bit by bit; memory holds
+Their values are computed in float32 and rounded where they are cast, stored, compared or looked at bit by bit; memory holds
 them as unsigned integers of their width, converted by integer operations. Rounding is to nearest, ties to even, in one
 step: float64 and wide integers come by way of a float32 rounded to odd, which keeps what the second rounding asks.
 (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008.)
@@ -13,7 +13,7 @@ import numpy as np
 from engine import dtype as dt
 from engine.dtype import DType
 from engine.ir import UOp, toposort
-from engine.ops import Op
+from engine.ops import COMPARE, Op
 from engine.rounding import round_array
 
 _WIDE = dt.float32
@@ -69,6 +69,8 @@ class _Widener:
                 return self._bitcast(node, src[0])
             case Op.WHERE if is_small(node.dtype):
                 return self._where(node, src)
+            case op if op in COMPARE and is_small(node.src[0].dtype):
+                return node.replace(src=tuple(self._rounded(value, node.src[0].dtype) for value in src))
             case Op.PARAM:
                 return node.replace(dtype=stored_as(node.dtype))
             case Op.AFTER | Op.INDEX:
@@ -99,6 +101,12 @@ class _Widener:
         if is_small(node.dtype):
             return self._decoded(_bitcast(bits, unsigned), node.dtype)
         return _bitcast(bits, node.dtype)
+
+    def _rounded(self, value: UOp, dtype: DType) -> UOp:
+        """A float32 as the small float that it is stored as; itself if it is one."""
+        if value.op is Op.CONST or (value, dtype) in self._bits:
+            return value
+        return self._decoded(encoded(value, dtype), dtype)
 
     def _decoded(self, bits: UOp, dtype: DType) -> UOp:
         value = decoded(bits, dtype)

@@ -1,7 +1,8 @@
 """What every op means, on NumPy arrays: slow, and right by being obvious.
 
 Values are in their *working* type: float64 for floats, their own for integers and bool. Floats are rounded where
-they are cast, stored or looked at bit by bit, and nowhere else. Integers wrap. x // 0 and x % 0 are 0, // and %
+they are cast, stored, compared or looked at bit by bit, and nowhere else: what is compared may have been stored on one
+side and be computed anew on the other, and must be equal then. Integers wrap. x // 0 and x % 0 are 0, // and %
 floor, a shift by the width or more (or by less than 0) leaves 0 or the sign, MAX and MIN propagate NaN, float →
 int truncates and saturates with NaN → 0. Indices are not trusted: one that points nowhere reads 0 and writes nothing.
 """
@@ -15,7 +16,7 @@ import numpy as np
 
 from engine import dtype as dt
 from engine.dtype import DType
-from engine.ops import Op
+from engine.ops import COMPARE, Op
 from engine.rounding import round_array
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -92,6 +93,8 @@ def apply(op: Op, dtype: DType, values: Sequence[Array], source: DType) -> Array
         return bits.astype(working(dtype)).reshape(np.shape(values[0]))
     if op is Op.MULACC:
         return np.add(np.multiply(values[0], values[1]), values[2])
+    if op in COMPARE and source.is_float:
+        values = [round_array(value, source) for value in values]
     return UFUNCS[op](*values)
 
 

@@ -163,3 +163,48 @@ def test_the_corners_of_hard_functions_have_pytorchs_slopes() -> None:
     (slopes,) = gradients(lambda x: x.hardswish(), corners)
     np.testing.assert_allclose(slopes, [0, 1 / 6, 0.5, 5 / 6, 1, 1], rtol=1e-6)
     assert gradients(lambda x: x.clamp(-1, 1), corners) == [[0.0, 1.0, 1.0, 1.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("dtype", [dt.float16, dt.bfloat16, dt.float32])
+def test_an_extreme_is_found_again_among_what_is_computed_anew(dtype: DType) -> None:
+    """What was stored is rounded, what is computed beside it may be wider: they are to be compared as stored."""
+    a, b = (Tensor(np.random.default_rng(i).standard_normal((40, 33))).cast(dtype) for i in range(2))
+    a.requires_grad_()
+    for number, extreme in enumerate(
+        (
+            lambda x: x.amax(1),
+            lambda x: x.max(dim=1).values,
+            lambda x: x.reshape(1, 1, 40, 33).max_pool2d((1, 33)),
+            lambda x: x.cummax(1).values[:, -1],
+        )
+    ):
+        a.grad = None
+        found = extreme(a * b)
+        found.realize()  # stored, so that the gradient compares it with what it computes anew
+        found.float().sum().backward()
+        assert a.grad is not None
+        slopes = a.grad.float().numpy()
+        assert not np.isnan(slopes).any(), number
+        assert (slopes != 0).any(1).all(), number
+    product = a * b
+    wanted = product.numpy().astype(np.float64)
+    assert product.argmax(0).tolist() == wanted.argmax(0).tolist()
+    assert product.argmin(1).tolist() == wanted.argmin(1).tolist()
+
+
+@pytest.mark.slow
+def test_the_place_of_an_extreme_of_a_long_axis_of_half_floats() -> None:
+    a, b = (Tensor(np.random.default_rng(i).standard_normal((3000, 40))).half() for i in range(2))
+    places = (a * b).argmax(0).numpy()
+    np.testing.assert_array_equal(places, (a * b).numpy().argmax(0))
+
+
+@pytest.mark.parametrize("dtype", [dt.float16, dt.bfloat16, dt.float32])
+def test_a_stored_maximum_equals_an_element_of_what_is_computed_anew(dtype: DType) -> None:
+    a, b = (Tensor(np.random.default_rng(i).standard_normal((50, 30))).cast(dtype) for i in range(2))
+    product = a * b
+    most = product.amax(0, keepdim=True).realize()
+    assert (product == most).any(0).all().item()
+    assert not (product > most).any().item()
+    assert (product >= most).equal(product == most)
+    assert (product != most).sum().item() == product.numel() - (product == most).sum().item()
