@@ -176,6 +176,15 @@ def _falls_below(rest: UOp, divisor: UOp) -> UOp:
     return logical_and(elementwise(Op.EQ, rest, rest), logical_and(not_equal(rest, 0), apart))
 
 
+def truncated_quotient(a: Term, b: Term) -> UOp:
+    """a / b towards zero: exact for integers (x / 0 is 0), of floats the division's result cut."""
+    x, y = map(as_number, together(a, b))
+    if x.dtype.is_float:
+        return truncate(elementwise(Op.DIV, x, y))
+    quotient = elementwise(Op.IDIV, subtract(x, truncated_remainder(x, y)), y)
+    return where(equal(y, 0), 0, quotient)
+
+
 def truncated_remainder(a: Term, b: Term) -> UOp:
     """C's fmod: the remainder of a's sign, exact."""
     x, y = map(as_number, together(a, b))

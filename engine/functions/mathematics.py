@@ -213,6 +213,22 @@ def tangent(x: UOp) -> UOp:
 
 
 @in_float
+def cardinal_sine(x: UOp) -> UOp:
+    """sin(πx) / πx; 1 at 0. Its slope by a series near 0, where it is a difference of nearly equal numbers."""
+    u = multiply(x, pi)
+    near = less(absolute(u), 0.3)
+    away = where(near, 1.0, u)
+    none = equal(u, 0.0)
+    safe = where(none, 1.0, u)
+    found = where(none, 1.0, divide(sine(safe), safe))
+    small = _clear(u, near)
+    series = [-1.0 / 3, 1.0 / 30, -1.0 / 840, 1.0 / 45360, -1.0 / 3991680]
+    of_small = multiply(small, polynomial(multiply(small, small), series))
+    of_large = divide(subtract(cosine(away), divide(sine(away), away)), away)
+    return slope(found, (x, multiply(where(near, of_small, of_large), pi)))
+
+
+@in_float
 def sinh(x: UOp) -> UOp:
     """(exp(x) - exp(-x)) / 2, by its series for small x."""
     small = less(absolute(x), 1.0)

@@ -1,9 +1,10 @@
 """Layers, losses, optimizers and checkpoints; names, formulas and initial distributions are PyTorch's.
 
-`nn.functional`, `nn.state` and `nn.optim` are modules of their own, loaded with this one.
+`nn.functional`, `nn.init`, `nn.state`, `nn.optim` and `nn.utils` are modules of their own, loaded with this one.
 """
 
-from engine.nn import functional, optim, state
+from engine.nn import functional, init, optim, state
+from engine.nn import gradients as utils
 from engine.nn.activations import (
     ELU,
     GELU,
@@ -139,10 +140,12 @@ __all__ = [
     "StepLR",
     "Tanh",
     "functional",
+    "init",
     "optim",
     "rotary",
     "rotate",
     "safe_load",
     "safe_save",
     "state",
+    "utils",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import log
+from typing import Any
 
 from engine import dtype as dt
 from engine.nn.optimizers import Group, Optimizer, Parameters, decayed, number
@@ -25,8 +26,10 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         amsgrad: bool = False,
+        maximize: bool = False,
     ) -> None:
-        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+        options: dict[str, Any] = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        options |= {"amsgrad": amsgrad, "maximize": maximize}
         super().__init__(parameters, options)
         self._steps: dict[
             Tensor, Tensor
@@ -98,8 +101,9 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         amsgrad: bool = False,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(parameters, lr, betas, eps, weight_decay, amsgrad)
+        super().__init__(parameters, lr, betas, eps, weight_decay, amsgrad, maximize)
 
     def _update(self, group: Group, parameter: Tensor, gradient: Tensor) -> None:
         kept = (1 - group.rate * group["weight_decay"]).cast(parameter.dtype)

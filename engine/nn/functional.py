@@ -2,58 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
 
 from engine.errors import InvalidGraph
 from engine.tensor import Tensor
 from engine.tensor.known import check_places
 
-# What is the same as a method; its first argument is the tensor.
-relu, relu6, leaky_relu, elu, selu = (
-    Tensor.relu,
-    Tensor.relu6,
-    Tensor.leaky_relu,
-    Tensor.elu,
-    Tensor.selu,
+
+def _function(name: str) -> Callable[..., Any]:
+    """The method of that name as a function: its tensor may be named `input`; `inplace` is taken and changes nothing."""
+    method = getattr(Tensor, name)
+
+    @wraps(method)
+    def called(input: Tensor, *args: Any, inplace: bool = False, **options: Any) -> Any:
+        return method(input, *args, **options)
+
+    return called
+
+
+# What is the same as a method.
+relu, relu6, leaky_relu, elu = map(_function, ("relu", "relu6", "leaky_relu", "elu"))
+selu, sigmoid, logsigmoid, tanh = map(_function, ("selu", "sigmoid", "logsigmoid", "tanh"))
+softplus, softsign, silu, mish = map(_function, ("softplus", "softsign", "silu", "mish"))
+gelu, glu, hardtanh, hardsigmoid = map(_function, ("gelu", "glu", "hardtanh", "hardsigmoid"))
+hardswish, softshrink, hardshrink, softmax = map(
+    _function, ("hardswish", "softshrink", "hardshrink", "softmax")
 )
-sigmoid, logsigmoid, tanh, softplus, softsign = (
-    Tensor.sigmoid,
-    Tensor.logsigmoid,
-    Tensor.tanh,
-    Tensor.softplus,
-    Tensor.softsign,
+log_softmax, linear, pad, one_hot = map(_function, ("log_softmax", "linear", "pad", "one_hot"))
+interpolate, conv1d, conv2d, conv3d = map(_function, ("interpolate", "conv1d", "conv2d", "conv3d"))
+conv_transpose1d, conv_transpose2d, conv_transpose3d, max_pool1d = map(
+    _function, ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "max_pool1d")
 )
-silu, mish, gelu, glu = Tensor.silu, Tensor.mish, Tensor.gelu, Tensor.glu
-hardtanh, hardsigmoid, hardswish = Tensor.hardtanh, Tensor.hardsigmoid, Tensor.hardswish
-softshrink, hardshrink = Tensor.softshrink, Tensor.hardshrink
-softmax, log_softmax = Tensor.softmax, Tensor.log_softmax
-linear, pad, one_hot, interpolate = Tensor.linear, Tensor.pad, Tensor.one_hot, Tensor.interpolate
-conv1d, conv2d, conv3d = Tensor.conv1d, Tensor.conv2d, Tensor.conv3d
-conv_transpose1d, conv_transpose2d, conv_transpose3d = (
-    Tensor.conv_transpose1d,
-    Tensor.conv_transpose2d,
-    Tensor.conv_transpose3d,
+max_pool2d, max_pool3d, avg_pool1d, avg_pool2d = map(
+    _function, ("max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d")
 )
-max_pool1d, max_pool2d, max_pool3d = Tensor.max_pool1d, Tensor.max_pool2d, Tensor.max_pool3d
-avg_pool1d, avg_pool2d, avg_pool3d = Tensor.avg_pool1d, Tensor.avg_pool2d, Tensor.avg_pool3d
-adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = (
-    Tensor.adaptive_avg_pool1d,
-    Tensor.adaptive_avg_pool2d,
-    Tensor.adaptive_avg_pool3d,
+avg_pool3d, adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = map(
+    _function, ("avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
 )
-cross_entropy, nll_loss = Tensor.cross_entropy, Tensor.nll_loss
-mse_loss, l1_loss, smooth_l1_loss, huber_loss = (
-    Tensor.mse_loss,
-    Tensor.l1_loss,
-    Tensor.smooth_l1_loss,
-    Tensor.huber_loss,
+cross_entropy, nll_loss, mse_loss, l1_loss = map(
+    _function, ("cross_entropy", "nll_loss", "mse_loss", "l1_loss")
 )
-kl_div = Tensor.kl_div
-binary_cross_entropy = Tensor.binary_cross_entropy
-binary_cross_entropy_with_logits = Tensor.binary_cross_entropy_with_logits
-dropout, scaled_dot_product_attention = Tensor.dropout, Tensor.scaled_dot_product_attention
-group_norm, rms_norm = Tensor.group_norm, Tensor.rms_norm
-layer_norm = Tensor.layer_norm
+smooth_l1_loss, huber_loss, kl_div, binary_cross_entropy = map(
+    _function, ("smooth_l1_loss", "huber_loss", "kl_div", "binary_cross_entropy")
+)
+binary_cross_entropy_with_logits, dropout, scaled_dot_product_attention, group_norm = map(
+    _function, ("binary_cross_entropy_with_logits", "dropout", "scaled_dot_product_attention", "group_norm")
+)
+rms_norm, layer_norm = map(_function, ("rms_norm", "layer_norm"))
 
 
 def softmin(x: Tensor, dim: int = -1) -> Tensor:
@@ -120,3 +117,34 @@ def unfold(x: Tensor, kernel_size: int | Sequence[int], stride: int | Sequence[i
     seen = x.unfold(2, sizes[0], steps[0]).unfold(3, sizes[1], steps[1])
     batch, channels, rows, columns = seen.shape[:4]
     return seen.permute(0, 1, 4, 5, 2, 3).reshape(batch, channels * sizes[0] * sizes[1], rows * columns)
+
+
+def pixel_shuffle(x: Tensor, upscale_factor: int) -> Tensor:
+    """(…, c · r², h, w) → (…, c, h · r, w · r): channels become places of squares of r. InvalidGraph for other channels."""
+    r = upscale_factor
+    *batch, channels, rows, columns = x.shape
+    if r < 1 or channels % (r * r):
+        raise InvalidGraph(f"{channels} channels are no squares of {r}", "pixel_shuffle")
+    cut = x.reshape(-1, channels // (r * r), r, r, rows, columns).permute(0, 1, 4, 2, 5, 3)
+    return cut.reshape(*batch, channels // (r * r), rows * r, columns * r)
+
+
+def pixel_unshuffle(x: Tensor, downscale_factor: int) -> Tensor:
+    """The inverse of `pixel_shuffle`. InvalidGraph for sizes that r does not divide."""
+    r = downscale_factor
+    *batch, channels, rows, columns = x.shape
+    if r < 1 or rows % r or columns % r:
+        raise InvalidGraph(f"{rows} × {columns} is no whole number of squares of {r}", "pixel_unshuffle")
+    cut = x.reshape(-1, channels, rows // r, r, columns // r, r).permute(0, 1, 3, 5, 2, 4)
+    return cut.reshape(*batch, channels * r * r, rows // r, columns // r)
+
+
+def gumbel_softmax(logits: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -1) -> Tensor:
+    """A softmax of logits plus Gumbel's noise; with `hard` one-hot, with the soft one's gradient."""
+    noise = -(-Tensor.rand(*logits.shape, device=logits.device).clamp(min=1e-20).log()).clamp(min=1e-20).log()
+    soft = ((logits + noise) / tau).softmax(dim)
+    if not hard:
+        return soft
+    chosen = soft.detach().argmax(dim, True)
+    one = Tensor.zeros(*soft.shape, dtype=soft.dtype, device=soft.device).scatter(dim, chosen, 1.0)
+    return one - soft.detach() + soft

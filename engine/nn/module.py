@@ -7,7 +7,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from engine import dtype as dt
 from engine.autograd import no_grad
+from engine.dtype import DType
 from engine.errors import InvalidGraph
 from engine.tensor import Tensor
 
@@ -91,6 +93,41 @@ class Module:
         """An attribute that is a module."""
         setattr(self, name, module)
 
+    def to(self, where: str | DType) -> Self:
+        """All of the state on another device, or its floats as another dtype; returns the module."""
+        for tensor in self.state_dict().values():
+            if not isinstance(where, DType):
+                tensor.move_(where)
+            elif tensor.is_floating_point():
+                tensor.recast_(where)
+        return self
+
+    def cpu(self) -> Self:
+        """`to("CPU")`."""
+        return self.to("CPU")
+
+    def float(self) -> Self:
+        """All floats of the state as float32."""
+        return self.to(dt.float32)
+
+    def double(self) -> Self:
+        """All floats of the state as float64."""
+        return self.to(dt.float64)
+
+    def half(self) -> Self:
+        """All floats of the state as float16."""
+        return self.to(dt.float16)
+
+    def bfloat16(self) -> Self:
+        """All floats of the state as bfloat16."""
+        return self.to(dt.bfloat16)
+
+    def __repr__(self) -> str:
+        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
+        own = {k: v for k, v in vars(self).items() if isinstance(v, int | str) and not isinstance(v, bool)}
+        head = f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in own.items())}"
+        return f"{head}\n  " + "\n  ".join(lines) + "\n)" if lines else f"{head})"
+
     def apply(self, function: Callable[[Module], Any]) -> Self:
         """Call a function with every module, this one last; returns it."""
         for module in reversed(self.modules()):
@@ -124,7 +161,7 @@ class Module:
         """`train(False)`."""
         return self.train(False)
 
-    def zero_grad(self) -> None:
+    def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters."""
         for tensor in self.parameters():
             tensor.grad = None

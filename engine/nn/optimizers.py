@@ -7,7 +7,7 @@ value, and a replayed step goes on counting.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -61,6 +61,7 @@ class Optimizer(ABC):
     """
 
     def __init__(self, parameters: Parameters, defaults: Mapping[str, Any]) -> None:
+        self.defaults = dict(defaults)
         given: list[Any] = list(parameters)
         found = given if given and isinstance(given[0], Mapping) else [{"params": given}]
         self.device = _checked(found, defaults)
@@ -76,18 +77,34 @@ class Optimizer(ABC):
             for parameter in group.params:
                 parameter.grad = None
 
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move every parameter that has a gradient, and compute what that takes.
+
+        `closure` is called before, with gradients followed: what it returns, a loss, is returned.
+        """
+        found = None if closure is None else closure()
+        self._step()
+        return found
+
     @no_grad()
-    def step(self) -> None:
-        """Move every parameter that has a gradient, and compute what that takes."""
+    def _step(self) -> None:
         changed: list[Any] = self._begin()
         for group in self.param_groups:
             for parameter in group.params:
                 if parameter.grad is not None:
-                    self._update(group, parameter, parameter.grad)
+                    gradient = -parameter.grad if group["maximize"] else parameter.grad
+                    self._update(group, parameter, gradient)
                     changed += [parameter, *self.state.get(parameter, {}).values()]
         changed += carried(self.device)
         if changed:
             changed[0].realize(*changed[1:])
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Step the parameters {"params": tensors, option: value…} too. InvalidGraph as for the first ones."""
+        known = [{"params": one.params} for one in self.param_groups]
+        _checked([*known, group], self.defaults)
+        options = {**self.defaults, **{k: v for k, v in group.items() if k != "params"}}
+        self.param_groups.append(Group(group["params"], options, self.device))
 
     def state_dict(self) -> dict[str, Any]:
         """What the steps so far have left, as PyTorch keeps it: tensors by the number of their parameter, options.
@@ -215,11 +232,14 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        maximize: bool = False,
     ) -> None:
         if nesterov and (momentum <= 0 or dampening != 0):
             raise InvalidGraph("nesterov needs momentum, and no dampening", "SGD")
         options = {"lr": lr, "momentum": momentum, "dampening": dampening}
-        super().__init__(parameters, options | {"weight_decay": weight_decay, "nesterov": nesterov})
+        super().__init__(
+            parameters, options | {"weight_decay": weight_decay, "nesterov": nesterov, "maximize": maximize}
+        )
 
     def _update(self, group: Group, parameter: Tensor, gradient: Tensor) -> None:
         gradient = decayed(group, parameter, gradient)

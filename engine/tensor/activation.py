@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Self
 
 from engine.arguments import takes_dim
+from engine.build import cast
+from engine.dtype import DType
 from engine.errors import InvalidGraph
 from engine.functions import activation, softmax
 from engine.tensor.value import Value
@@ -92,14 +94,14 @@ class Activation(Value):
         return self._new(activation.shrunk(self._node, lambd, False))
 
     @takes_dim
-    def softmax(self, axis: int = -1) -> Self:
+    def softmax(self, axis: int = -1, dtype: DType | None = None) -> Self:
         """exp(x) / Σ exp(x) along `axis`, safe for large x."""
-        return self._new(softmax.softmax(self._node, axis))
+        return self._new(softmax.softmax(cast(self._node, dtype or self.dtype), axis))
 
     @takes_dim
-    def log_softmax(self, axis: int = -1) -> Self:
+    def log_softmax(self, axis: int = -1, dtype: DType | None = None) -> Self:
         """log of `softmax`, without computing that."""
-        return self._new(softmax.log_softmax(self._node, axis))
+        return self._new(softmax.log_softmax(cast(self._node, dtype or self.dtype), axis))
 
     @takes_dim
     def glu(self, axis: int = -1) -> Self:

@@ -69,6 +69,15 @@ class Copying(Creation):
         """Bytes of one element."""
         return self.dtype.itemsize
 
+    @property
+    def is_cuda(self) -> bool:
+        """Is it on a CUDA device?"""
+        return self.device.startswith("CUDA")
+
+    def type(self, dtype: DType | None = None) -> Any:
+        """The dtype's name, or this tensor cast to a dtype."""
+        return self.dtype.name if dtype is None else self._new(cast(self._node, dtype))
+
     def nelement(self) -> int:
         """The number of elements."""
         return self.numel()

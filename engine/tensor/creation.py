@@ -107,6 +107,29 @@ class Creation(Value):
         return cls(np.linspace(start, stop, steps), dtype, device)
 
     @classmethod
+    def logspace(
+        cls,
+        start: float,
+        stop: float,
+        steps: int,
+        base: float = 10.0,
+        dtype: DType = dt.float32,
+        device: str | None = None,
+    ) -> Self:
+        """base ** each of `steps` numbers from start to stop."""
+        return cls(base ** np.linspace(start, stop, steps), dtype, device)
+
+    @classmethod
+    def triu_indices(cls, row: int, col: int, offset: int = 0, device: str | None = None) -> Self:
+        """int64 (2, n): the places (rows, columns) of a matrix on and above a diagonal."""
+        return cls(np.stack(np.triu_indices(row, offset, col)), dt.int64, device)
+
+    @classmethod
+    def tril_indices(cls, row: int, col: int, offset: int = 0, device: str | None = None) -> Self:
+        """int64 (2, n): the places (rows, columns) of a matrix on and below a diagonal."""
+        return cls(np.stack(np.tril_indices(row, offset, col)), dt.int64, device)
+
+    @classmethod
     def eye(cls, n: int, m: int | None = None, dtype: DType = dt.float32, device: str | None = None) -> Self:
         """(n, m or n) with ones on the diagonal and zeros elsewhere."""
         shape = sizes((n, n if m is None else m))

@@ -97,12 +97,19 @@ class Differentiable(Cell):
                 raise InvalidGraph("the tensor does not depend on it", f"gradient: targets[{number}]")
         return tuple(self._of(node, t.device) for node, t in zip(found, targets, strict=True) if node)
 
-    def backward(self, gradient: Self | None = None) -> None:
+    def backward(
+        self, gradient: Self | None = None, retain_graph: bool | None = None, create_graph: bool = False
+    ) -> None:
         """Add to the `grad` of each leaf that this tensor is made of the gradient of Σ self · gradient.
 
         Lazy like everything: nothing is computed yet. `gradient` has this tensor's shape; it may be left out for
-        a tensor of one element. InvalidGraph if it is missing, does not fit, or there is no leaf.
+        a tensor of one element. Graphs are kept as long as anything refers to them, whatever `retain_graph` says;
+        for gradients of gradients see `gradient`, which `create_graph` is refused for. InvalidGraph if it is missing, does not fit, or there is no leaf.
         """
+        if create_graph:
+            raise InvalidGraph(
+                "gradients that are to be differentiated again: use .gradient(…)", "create_graph"
+            )
         seed, leaves = self._seed(gradient), leaves_of(self._node)
         if not leaves:
             raise InvalidGraph("nothing that this tensor is made of requires a gradient", "backward")

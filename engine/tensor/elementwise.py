@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from math import pi
+from math import log, pi
 from typing import Self
 
 from engine import build
-from engine.functions import area, arithmetic, mathematics
+from engine.dtype import float64
+from engine.functions import area, arithmetic, mathematics, powers
 from engine.shapes import shape_of
 from engine.tensor.value import Operand, Value
 
@@ -109,6 +110,47 @@ class Elementwise(Value):
     def copysign(self, other: Operand) -> Self:
         """|x| with the sign of `other`, -0 included."""
         return self._with(mathematics.copy_sign, other)
+
+    def __round__(self, decimals: int = 0) -> Self:
+        return self.round(decimals)
+
+    def sinc(self) -> Self:
+        """sin(πx) / πx; 1 at 0."""
+        return self._new(mathematics.cardinal_sine(self._node))
+
+    def heaviside(self, values: Operand) -> Self:
+        """0 below 0, 1 above it, and at 0 what `values` says."""
+        x, at = arithmetic.together(self._node, self._operand(values))
+        above = build.cast(arithmetic.less(0, x), x.dtype)
+        return self._new(arithmetic.where(arithmetic.equal(x, 0), at, above))
+
+    def ldexp(self, other: Operand) -> Self:
+        """x · 2 ** other."""
+        return self._new(arithmetic.multiply(self._node, mathematics.exp2(self._operand(other))))
+
+    def logaddexp2(self, other: Operand) -> Self:
+        """The logarithm to base 2 of 2 ** x + 2 ** other, without overflow on the way."""
+        x, y = (
+            arithmetic.multiply(arithmetic.as_float(n), log(2.0)) for n in (self._node, self._operand(other))
+        )
+        return self._new(arithmetic.divide(mathematics.log_add_exp(x, y), log(2.0)))
+
+    def float_power(self, exponent: Operand) -> Self:
+        """x ** exponent in float64."""
+        power = (
+            exponent if isinstance(exponent, int | float) else build.cast(self._operand(exponent), float64)
+        )
+        return self._new(powers.power(build.cast(self._node, float64), power))
+
+    def isposinf(self) -> Self:
+        """True where x is +infinity."""
+        return self._new(arithmetic.equal(self._node, float("inf")))
+
+    def isneginf(self) -> Self:
+        """True where x is -infinity."""
+        return self._new(arithmetic.equal(self._node, float("-inf")))
+
+    absolute, fix, sgn = abs, trunc, sign
 
     # -- roots, powers, logarithms --------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from engine import build
+from engine.dtype import DType
 from engine.errors import InvalidGraph
 from engine.tensor.randomness import Randomness
 from engine.tensor.value import Operand
@@ -39,6 +40,20 @@ class InPlace(Randomness):
                 name,
             )
         return self.assign(result.cast(self.dtype))
+
+    def move_(self, device: str) -> Self:
+        """This tensor, leaf or not, is on another device from now on; its gradient is forgotten if it was elsewhere."""
+        moved = self.detach().to(device)
+        if moved.device != self.device:
+            self._value, self.device, self.grad = moved._value, moved.device, None
+        return self
+
+    def recast_(self, dtype: DType) -> Self:
+        """This tensor, leaf or not, is of another float dtype from now on; its gradient is forgotten if it was of another."""
+        if dtype is not self.dtype:
+            self._value, self.grad = build.cast(build.detach(self._value), dtype), None
+            self.realize()
+        return self
 
     def zero_(self) -> Self:
         """All elements 0."""

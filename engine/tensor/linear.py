@@ -24,7 +24,7 @@ class Linear(Value):
         """
         return self._new(linear.matmul(self._node, self._operand(other), dtype))
 
-    dot = mm = mv = matmul
+    dot = mm = mv = vdot = matmul
 
     def __matmul__(self, other: Operand) -> Self:
         return self.matmul(other)
@@ -39,6 +39,8 @@ class Linear(Value):
     def outer(self, other: Operand) -> Self:
         """Every product of an element of one 1-d tensor with one of the other."""
         return self._with(linear.outer, other)
+
+    ger = outer
 
     def tensordot(self, other: Operand, dims: int | tuple[Sequence[int], Sequence[int]] = 2) -> Self:
         """Products summed over so many last axes of this and first of the other, or over the axes named of each."""

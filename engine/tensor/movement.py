@@ -78,7 +78,7 @@ class Movement(Value):
         """Two axes swapped."""
         return self._new(movement.transpose(self._node, dim0, dim1))
 
-    swapaxes = transpose
+    swapaxes = swapdims = transpose
 
     def t(self) -> Self:
         """A matrix transposed; fewer axes stay. InvalidGraph for more."""

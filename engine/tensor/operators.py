@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
+from engine.errors import InvalidGraph
 from engine.functions import arithmetic, powers
 from engine.ops import Op
 from engine.tensor.value import Operand, Value
@@ -113,8 +114,32 @@ class Operators(Value):
 
     __hash__ = object.__hash__  # == gives a Tensor, so a tensor is hashed by identity
 
-    add, sub, mul, div, pow, neg = __add__, __sub__, __mul__, __truediv__, __pow__, __neg__
-    subtract, multiply, divide, negative = __sub__, __mul__, __truediv__, __neg__
+    def add(self, other: Operand, *, alpha: float = 1) -> Self:
+        """self + alpha · other."""
+        return self + other if alpha == 1 else self + self._scaled(other, alpha)
+
+    def sub(self, other: Operand, *, alpha: float = 1) -> Self:
+        """self - alpha · other."""
+        return self - other if alpha == 1 else self - self._scaled(other, alpha)
+
+    def _scaled(self, other: Operand, alpha: float) -> Self:
+        return self._new(arithmetic.multiply(self._operand(other), alpha))
+
+    def div(self, other: Operand, *, rounding_mode: str | None = None) -> Self:
+        """self / other; with "floor" or "trunc" rounded so, in the operands' dtype."""
+        if rounding_mode is None:
+            return self.__truediv__(other)
+        if rounding_mode == "floor":
+            return self.__floordiv__(other)
+        if rounding_mode != "trunc":
+            raise InvalidGraph(f"{rounding_mode!r} is not None, 'floor' or 'trunc'", "rounding_mode")
+        return self._with(arithmetic.truncated_quotient, other)
+
+    def __divmod__(self, other: Operand) -> tuple[Self, Self]:
+        return self // other, self % other
+
+    mul, pow, neg = __mul__, __pow__, __neg__
+    subtract, multiply, divide, true_divide, negative = sub, __mul__, div, div, __neg__
     floor_divide, remainder = __floordiv__, __mod__
     lt, le, gt, ge, eq, ne = __lt__, __le__, __gt__, __ge__, __eq__, __ne__
     less, less_equal, greater, greater_equal, not_equal = __lt__, __le__, __gt__, __ge__, __ne__

@@ -17,6 +17,7 @@ from engine.tensor.normalization import Normalization
 from engine.tensor.operators import Operators
 from engine.tensor.reduction import Reduction
 from engine.tensor.sorting import Sorting
+from engine.tensor.statistics import Statistics
 from engine.tensor.training import Training
 
 
@@ -24,6 +25,7 @@ class Tensor(
     Copying,
     InPlace,
     Training,
+    Statistics,
     Activation,
     Reduction,
     Casting,

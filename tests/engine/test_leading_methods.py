@@ -55,6 +55,7 @@ ALONE = (
         "msort",
         "nanmean",
     ),
+    *("absolute", "fix", "sgn", "sinc", "isposinf", "isneginf", "corrcoef", "cov", "nanmedian"),
     *("nansum", "rad2deg", "std_mean", "aminmax", "flipud", "diag", "trace", "diagflat"),
 )
 ALONG = (
@@ -67,6 +68,7 @@ PAIRS = (
     *("logical_xor", "maximum", "minimum", "mse_loss", "smooth_l1_loss", "isclose", "lerp"),
     *("binary_cross_entropy_with_logits", "broadcast_tensors", "expand_as", "reshape_as", "cat", "stack"),
     *("add", "div", "divide", "eq", "floor_divide", "greater", "greater_equal", "gt", "less", "less_equal"),
+    *("true_divide", "logaddexp2", "heaviside", "ldexp", "float_power"),
     *("arctan2", "dist", "fmax", "fmin", "huber_loss", "xlogy", "kron"),
     *("lt", "multiply", "ne", "not_equal", "remainder", "sub", "subtract", "type_as", "view_as", "concat"),
 )
@@ -193,6 +195,22 @@ CALLS: dict[str, Function] = {
         x.new_empty(2),
         x.new_tensor([1.0]),
     ),
+    "rows": lambda x: (
+        x.quantile(0.5, 1),
+        x.isin([0.0]),
+        x.swapdims(0, 1),
+        x.cdist(x[:1]),
+        x.hstack(x * 2),
+        x.inner(OTHER.T),
+        x[:, 0].ger(x[:, 1]),
+        x[:, 0].vdot(x[:, 1]),
+        x.addr(x[:, 0], x[0]),
+        x.tensor_split(2, 1),
+    ),
+    "rows below": lambda x: x.vstack(x),
+    "pairs of rows": lambda x: x[:, 0].cartesian_prod(x[0]),
+    "put by a mask": lambda x: x.masked_scatter(x > 0, x * 2),
+    "put by an index": lambda x: x.index_put((whole(x) % 1, whole(x)), 1.0),
     "glu": lambda x: (x.glu(), x.glu(1)),
     "attention": lambda x: x.scaled_dot_product_attention(x, x),
     "conv1d": lambda x: x[:, :, None].conv1d(KERNEL1[:, :, None]),
@@ -249,7 +267,7 @@ REFUSED = {
         "repeat rows",
         "written from the end",
     ),
-    *("flipud", "diag", "trace", "kron"),
+    *("rows below", "corrcoef", "flipud", "diag", "trace", "kron"),
     *("arange from 1", "linspace", "median", "median 0", "squeeze", "searchsorted rows", "diagonal"),
 }
 # What reads elements, changes a tensor or makes weights.
@@ -257,6 +275,7 @@ NOT_ASKED = {
     *("assign", "backward", "gradient", "item", "manual_seed", "masked_select", "nbytes", "nonzero", "numpy"),
     *("realize", "requires_grad_", "tolist", "glorot_normal", "glorot_uniform", "kaiming_normal"),
     *("kaiming_uniform", "xavier_normal", "xavier_uniform", "allclose", "equal", "argwhere", "is_nonzero"),
+    *("bincount", "histc", "unique", "logspace", "tril_indices", "triu_indices", "type"),
     *("nelement", "ndimension", "is_contiguous", "is_signed", "no_grad", "train", "test"),
 }
 

@@ -327,3 +327,95 @@ def test_training_is_what_happens_within_tensor_train() -> None:
     finally:
         Tensor.training = before
     assert dtypes.float32 is x.dtype
+
+
+# -------------------------------------------------------------------------------- what a training script also calls
+
+
+def test_a_model_moves_and_changes_its_floats_with_its_optimizer_none_the_wiser() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    before = model[0].weight.numpy()
+    optimizer = nn.SGD(model.parameters(), lr=0.1)
+    assert model.double() is model
+    assert {t.dtype for t in model.state_dict().values()} == {dtypes.float64, dtypes.int64}
+    np.testing.assert_array_equal(model[0].weight.numpy(), before.astype(np.float64))
+    model[0](Tensor([[1.0, 2.0], [3.0, 4.0]]).double()).sum().backward()
+    optimizer.step()
+    assert (model[0].weight.numpy() != before).any()
+    assert model.to("CPU").cpu().parameters()[0].device == "CPU"
+    assert all(p.requires_grad and p.is_leaf for p in model.float().parameters())
+    assert repr(model).splitlines()[:2] == ["Sequential(", "  (0): Linear(in_features=2, out_features=2)"]
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, float("inf")])
+def test_gradients_are_clipped_as_one_vector(norm_type: float) -> None:
+    leaves = _leaves()
+    ((leaves[0] ** 3).sum() + (leaves[1] ** 2).sum()).backward()
+    flat = np.concatenate([leaf.grad.numpy() for leaf in leaves if leaf.grad is not None])
+    total = nn.utils.clip_grad_norm_(leaves, 1.5, norm_type)
+    assert total.item() == pytest.approx(np.linalg.norm(flat, norm_type), rel=1e-6)
+    clipped = np.concatenate([leaf.grad.numpy() for leaf in leaves if leaf.grad is not None])
+    np.testing.assert_allclose(clipped, flat * 1.5 / total.item(), rtol=1e-5)
+    nn.utils.clip_grad_value_(leaves, 0.1)
+    assert leaves[0].grad is not None
+    assert np.abs(leaves[0].grad.numpy()).max() <= 0.1 + 1e-7
+
+
+def test_weights_are_filled_in_place() -> None:
+    weight = nn.Linear(300, 200).weight
+    assert nn.init.xavier_uniform_(weight) is weight
+    assert weight.requires_grad
+    assert weight.numpy().std() == pytest.approx((2 / 500) ** 0.5, rel=0.02)
+    assert nn.init.kaiming_normal_(weight, nonlinearity="relu").numpy().std() == pytest.approx(
+        (2 / 300) ** 0.5, rel=0.02
+    )
+    bound = (6 / 200) ** 0.5
+    assert abs(nn.init.kaiming_uniform_(weight, mode="fan_out").numpy()).max() == pytest.approx(
+        bound, rel=0.01
+    )
+    assert nn.init.normal_(weight, 3.0, 0.1).numpy().mean() == pytest.approx(3.0, abs=0.01)
+    assert nn.init.uniform_(weight, 1, 2).numpy().min() >= 1
+    assert set(nn.init.constant_(weight, 7).numpy().ravel()) == {7.0}
+    assert nn.init.zeros_(weight).sum().item() + nn.init.ones_(weight).mean().item() == 1.0
+    assert nn.init.xavier_normal_(weight, gain=2).numpy().std() == pytest.approx(
+        2 * (2 / 500) ** 0.5, rel=0.02
+    )
+    with pytest.raises(InvalidGraph, match="nonlinearity: 'step' is not"):
+        nn.init.calculate_gain("step")
+    with pytest.raises(InvalidGraph, match="mode: 'fan' is not fan_in or fan_out"):
+        nn.init.kaiming_normal_(weight, mode="fan")
+
+
+def test_an_optimizer_calls_a_closure_climbs_and_takes_more_parameters() -> None:
+    x, y = Tensor([1.0], requires_grad=True), Tensor([2.0], requires_grad=True)
+    optimizer = nn.SGD([x], lr=0.5, maximize=True)
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        found = (x * y).sum()
+        found.backward(retain_graph=True)
+        return found
+
+    assert optimizer.step(loss).item() == 2.0
+    assert (x.item(), y.item()) == (2.0, 2.0)
+    optimizer.add_param_group({"params": [y], "lr": 1.0})
+    optimizer.step(loss)
+    assert (x.item(), y.item()) == (3.0, 4.0)
+    with pytest.raises(InvalidGraph, match="one is given twice"):
+        optimizer.add_param_group({"params": [x]})
+    with pytest.raises(InvalidGraph, match=r"create_graph: .* use .gradient"):
+        (x * x).sum().backward(create_graph=True)
+
+
+def test_channels_become_squares_and_back() -> None:
+    x = Tensor(np.random.default_rng(1).standard_normal((2, 8, 3, 5), dtype=np.float32))
+    wide = F.pixel_shuffle(x, 2)
+    assert wide.shape == (2, 2, 6, 10)
+    assert (
+        wide.numpy()[1, 1, 3, 4] == x.numpy()[1, 4 + 2, 1, 2]
+    )  # row 3 is odd, column 4 even: the third of its four
+    np.testing.assert_array_equal(F.pixel_unshuffle(wide, 2).numpy(), x.numpy())
+    chosen = F.gumbel_softmax(x, hard=True, dim=1).numpy()
+    np.testing.assert_allclose(chosen.sum(1), 1, rtol=1e-6)
+    with pytest.raises(InvalidGraph, match="pixel_shuffle: 8 channels are no squares of 3"):
+        F.pixel_shuffle(x, 3)

@@ -1,0 +1,117 @@
+"""What a script calls on PyTorch's own module: `import engine.torch as torch` in the place of `import torch`.
+
+Constructors, dtypes, `nn` and `optim`, and every method of Tensor as a function of one. `max`, `min` and `median` of a
+dim are pairs, as there. AttributeError names what is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from os import PathLike
+from typing import Any
+
+from engine import dtypes, nn
+from engine.autograd import no_grad
+from engine.device import canonical, kinds
+from engine.dtype import DType
+from engine.errors import InvalidGraph
+from engine.generator import Generator, manual_seed
+from engine.nn import optim
+from engine.tensor import Tensor
+
+__all__ = ["Generator", "Tensor", "manual_seed", "nn", "no_grad", "optim"]
+
+inference_mode = no_grad
+_DTYPES = {name: dtype for name, dtype in vars(dtypes).items() if isinstance(dtype, DType)}
+_DTYPES |= {"bool": dtypes.bool_, "half": dtypes.float16, "float": dtypes.float32, "double": dtypes.float64}
+_DTYPES |= {"short": dtypes.int16, "int": dtypes.int32, "long": dtypes.int64}
+
+
+def tensor(
+    data: Any, *, dtype: DType | None = None, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor of its own."""
+    return Tensor(data, dtype, device, requires_grad)
+
+
+def as_tensor(data: Any, dtype: DType | None = None, device: str | None = None) -> Tensor:
+    """A tensor; one that fits already is given back."""
+    fits = isinstance(data, Tensor) and dtype in (None, data.dtype) and device in (None, data.device)
+    return data if fits else Tensor(data, dtype, device)
+
+
+from_numpy = as_tensor
+
+
+def device(name: str) -> str:
+    """The device of that name; DeviceError, which lists what there is, for an unknown one."""
+    return canonical(name)
+
+
+class cuda:  # noqa: N801: PyTorch's name
+    """What a script asks before it picks a device."""
+
+    @staticmethod
+    def is_available() -> bool:
+        """Is there a CUDA backend in this build?"""
+        return "CUDA" in kinds()
+
+
+def save(tensors: Mapping[str, Tensor], path: str | PathLike[str]) -> None:
+    """Tensors by name, such as a `state_dict()`, as a safetensors file. InvalidGraph for anything else."""
+    if not isinstance(tensors, Mapping):
+        raise InvalidGraph(f"{type(tensors).__name__}: save its state_dict(), tensors by name", "save")
+    nn.safe_save(tensors, path)
+
+
+def load(path: str | PathLike[str], map_location: str | None = None) -> Mapping[str, Tensor]:
+    """The tensors of a safetensors file by name. InvalidGraph for another file: PyTorch's own run code when read."""
+    return nn.safe_load(path, map_location)
+
+
+def is_tensor(value: Any) -> bool:
+    """Is it a Tensor?"""
+    return isinstance(value, Tensor)
+
+
+def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """The greatest element; of a dim (values, indices); beside another tensor the greater of the two."""
+    return _chosen("max", input, dim, keepdim)
+
+
+def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """The least element; of a dim (values, indices); beside another tensor the lesser of the two."""
+    return _chosen("min", input, dim, keepdim)
+
+
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The middle element; of a dim (values, indices)."""
+    return _chosen("median", input, dim, keepdim)
+
+
+def _chosen(name: str, x: Tensor, dim: Any, keepdim: bool) -> Any:
+    method = getattr(x, name)
+    if dim is None or isinstance(dim, Tensor):
+        return method() if dim is None else method(dim)
+    return method(dim=dim, keepdim=keepdim)
+
+
+def _function(name: str) -> Callable[..., Any]:
+    method = getattr(Tensor, name)
+
+    @wraps(method)
+    def called(*args: Any, **options: Any) -> Any:
+        if "input" in options:
+            args = (options.pop("input"), *args)
+        return method(*args, **options)
+
+    return called
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DTYPES:
+        return _DTYPES[name]
+    if name.startswith("_") or not callable(getattr(Tensor, name, None)):
+        raise AttributeError(f"engine.torch has no {name!r}: see docs/moving.md for what is not there")
+    return _function(name)
