@@ -99,8 +99,8 @@ class Differentiable(Cell):
 
     def backward(
         self, gradient: Self | None = None, retain_graph: bool | None = None, create_graph: bool = False
-    ) -> None:
-        """Add to the `grad` of each leaf that this tensor is made of the gradient of Σ self · gradient.
+    ) -> Self:
+        """Add to the `grad` of each leaf that this tensor is made of the gradient of Σ self · gradient; returns it.
 
         Lazy like everything: nothing is computed yet. `gradient` has this tensor's shape; it may be left out for
         a tensor of one element. Graphs are kept as long as anything refers to them, whatever `retain_graph` says;
@@ -118,6 +118,7 @@ class Differentiable(Cell):
             if tensor is not None and found is not None:
                 tensor._receive(found)
         carry(self)
+        return self
 
     def _seed(self, gradient: Self | None) -> UOp:
         shape = shape_of(self._value)

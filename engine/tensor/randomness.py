@@ -157,8 +157,12 @@ class Randomness(Value):
         chosen = build.elementwise(Op.LT, draws.node, build.cast(self.node, draws.dtype))
         return self._new(build.cast(chosen, self.dtype))
 
-    def dropout(self, p: float = 0.5, training: bool = True, **options: Any) -> Self:
-        """While training, each element 0 with probability `p` and else divided by 1 - p; itself otherwise."""
+    def dropout(self, p: float = 0.5, training: bool | None = None, **options: Any) -> Self:
+        """While training, each element 0 with probability `p` and else divided by 1 - p; itself otherwise.
+
+        Whether it trains is what `Tensor.train` says if nothing else does, and yes if that was never used.
+        """
+        training = getattr(self, "training", None) is not False if training is None else training
         if not 0 <= p <= 1:
             raise InvalidGraph(f"probability {p} is not from 0 to 1", "dropout")
         if not training or p == 0:
