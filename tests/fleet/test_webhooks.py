@@ -13,7 +13,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from fleet import db, events, guard, secrets_kept, webhooks
+from fleet import db, events, guard, people, secrets_kept, tenants, webhooks
 from fleet.errors import AlreadyExists, InvalidSpec, InvalidTransition, NotFound, NotPermitted
 from fleet.models import Delivery, Event, Webhook
 from fleet.principals import Principal
@@ -323,6 +323,18 @@ def test_a_sender_that_died_is_replaced(post: Post) -> None:
     assert post.later(100) == 0
     assert post.later(60) == 1
     assert post.deliveries(webhook_id)[0].state == "delivered"
+
+
+def test_a_removed_persons_webhooks_are_sent_nothing_more(post: Post) -> None:
+    with post.sessions.begin() as session:
+        tenants.mint(session, name="ann", role="admin", now=post.now)
+    theirs, _ = post.add("theirs", principal=Principal("user", 2, "ann", "default", "admin"))
+    ours, _ = post.add("ours")
+    assert post.act(lambda session: people.remove(session, "ann", post.admin, post.now)).webhooks == 1
+    post.happens()
+    assert post.later(1) == 1
+    assert (post.deliveries(theirs), len(post.deliveries(ours))) == ([], 1)
+    assert post.row(theirs).disabled_reason == "its person was removed"
 
 
 def test_what_cannot_be_is_refused(post: Post) -> None:
