@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from fleet.simulation.faults import Active
 from fleet.simulation.hardware import SimulatedBox
 from tests.api.agent import Agent
 from tests.parts import need
+from tests.whole import ROOT
 
 GPU = 'gpu="0",uuid="GPU-1"'
 TEXT = f"""# HELP fleet_gpu_power_watts Power.
@@ -273,3 +275,12 @@ def test_a_warning_that_comes_and_goes_is_shown_and_makes_no_event(
     [found] = client.telemetry().items
     assert [(each.device, each.verdict) for each in found.findings] == [("gpu0", "warned")]
     assert [each for each in client.events(limit=200).items if each.kind.startswith("node.device_")] == []
+
+
+def test_every_series_of_the_control_plane_is_documented(
+    http: TestClient, scraper: dict[str, str], agent: Agent
+) -> None:
+    http.get("/metrics", headers=scraper)  # so that a request has been counted
+    said = set(re.findall(r"^# TYPE (\w+)", http.get("/metrics", headers=scraper).text, re.MULTILINE))
+    documented = set(re.findall(r"`(fleet_\w+)`", (ROOT / "docs" / "monitoring.md").read_text("utf-8")))
+    assert {name.removesuffix("_created") for name in said} - documented == set()
