@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,24 @@ from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session, sessionmaker
 
-from fleet import audit, db, events, identities, nodes, tenants
+from fleet import (
+    audit,
+    datasets,
+    db,
+    events,
+    identities,
+    jobs,
+    leases,
+    logs,
+    nodes,
+    reconcile,
+    sync,
+    tenants,
+)
 from fleet.agents.keys import Key
+from fleet.agents.protocol import CachedData, CommandSpec, DataFile, DataList, Observed
 from fleet.agents.signature import parse
+from fleet.blobs import Blobs
 from fleet.errors import NotPermitted
 from fleet.principals import Principal
 from tests.fleet.acting import inventory
@@ -96,3 +112,35 @@ def test_the_audit_is_sealed_and_nobody_changes_it(postgres: sessionmaker[Sessio
         assert audit.verify(session, KEY, (), now).problems == ()
         with pytest.raises(DatabaseError, match="append-only"):
             session.execute(text(statement))
+
+
+def test_logs_by_stream_and_data_sets_are_the_same_there(
+    postgres: sessionmaker[Session], tmp_path: Path
+) -> None:
+    blobs = Blobs(tmp_path)
+    with postgres.begin() as writer:
+        now = db.now(writer)
+        admin = tenants.authenticate(writer, tenants.mint(writer, name="root", role="admin", now=now)[1], now)
+        secret = tenants.mint_join(writer, now=now, by=admin)
+        node_id = nodes.enroll(writer, secret, joining(secret, "tiny1", Key.made(), inventory()), now).node_id
+        listed = DataList(files=[DataFile(path="a", size=7, parts=[blobs.put(writer, b"content", now)])])
+        address = blobs.put(writer, listed.text(), now)
+        datasets.put(writer, address, listed, admin, now)
+        data = [CachedData(data_set=address, bytes=7)]
+        sync.record(writer, node_id, Observed(boot_id="1", sequence=1, inventory=inventory(), data=data), now)
+        job = jobs.submit(writer, CommandSpec(argv=["true"], data={"x": address}), principal=admin, now=now)
+        assert datasets.nearness(writer, [job.id]) == {job.id: ((node_id, 7),)}
+    reconcile.tick(postgres, blobs, now)
+    with postgres.begin() as writer:
+        [attempt] = jobs.attempts(writer, job.id)
+        fence = leases.fences(writer, [attempt.id])[attempt.id]
+        assert logs.append(writer, node_id, attempt.id, fence, 0, b"outERR", "o3.e3") == 6
+        assert logs.append(writer, node_id, attempt.id, fence, 3, b"ERRout", "e3.o3") == 9
+        assert logs.read(writer, attempt.id) == b"outERRout"
+        assert logs.read(writer, attempt.id, offset=4, stream="stdout") == b"ut"
+        assert [chunk.sequence for chunk in logs.chunks(writer, attempt.id, 1, 100, 100)] == [1, 2]
+        much = b"x" * (logs.MAX_LOG_BYTES + 1)
+        logs.append(writer, node_id, attempt.id, fence, 9, much)
+        assert logs.read(writer, attempt.id, limit=1 << 30).endswith(logs.TRUNCATED)
+        logs.append(writer, node_id, attempt.id, fence, 9 + len(much), b"more")
+        assert logs.read(writer, attempt.id, limit=1 << 30).count(logs.TRUNCATED) == 1
