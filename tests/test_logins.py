@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,10 +14,11 @@ import pytest
 from fleet.agents.walls.slots import processes_of
 from tests import login_lab
 from tests.login_lab import Lab, gone, in_force, sleeping, uid_of
-from tests.whole import until
+from tests.whole import ROOT, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(300)]
 WITHIN_S = 2.0  # what the README promises
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -44,6 +47,37 @@ def test_a_contributor_comes_in_by_three_commands(lab: Lab) -> None:
     )
     assert done.stdout == f"{asked['account']}\n", done.stderr
     assert lab.fleet.node("tiny1").trust == "shared"
+
+
+def test_the_three_commands_of_the_readme_lead_to_a_shell(lab: Lab) -> None:
+    """As they stand there; an administrator approves while the second one waits."""
+    block = re.search(r"## A shell on a box\n.*?```text\n(.*?)```", README, re.DOTALL)
+    assert block is not None
+    keys, access, ssh = (shlex.split(line)[1:] for line in block[1].splitlines())
+    folder = lab.home / ".ssh"
+    folder.mkdir(mode=0o700)
+    key = lab.box.key("id_ed25519").rename(folder / "id_ed25519")
+    (lab.box.folder / "clients" / "id_ed25519.pub").rename(folder / "id_ed25519.pub")
+    lab.run(*(word.replace("~", str(lab.home)) for word in keys))
+    waiting = subprocess.Popen(
+        lab.tinyfleet(*access), env=lab.environ(), cwd=lab.home, stdout=subprocess.PIPE, text=True
+    )
+    with lab.fleet.client() as admin:
+        (asked,) = until(lambda: admin.grants("requested").items, "it is asked for")
+        lab.box.made.append(asked.account)
+        admin.approve_grant(asked.id)
+    said, _ = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0
+    assert f"{asked.account}@127.0.0.1" in said.replace("\n", "")
+    done = subprocess.run(
+        lab.tinyfleet(*ssh, "-i", str(key), "--", "whoami"),
+        env=lab.environ(),
+        cwd=lab.home,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.stdout == f"{asked.account}\n", done.stderr
 
 
 def test_ssh_by_the_nodes_name_needs_a_login_and_trusts_nothing_on_first_use(lab: Lab) -> None:
