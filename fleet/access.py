@@ -146,6 +146,11 @@ def _refuse_more(session: Session, tenant: str, who: str, key_id: int, wish: Wis
         )
 
 
+def account_of(session: Session, row: Grant) -> str:
+    """The name of the account that a login is of."""
+    return session.get_one(LoginAccount, row.account_id).account
+
+
 def account(session: Session, tenant: str, who: str, now: float) -> LoginAccount:
     """The person's unix account, made up at the first request: the same for ever, and nobody else's."""
     known = select(LoginAccount).where(LoginAccount.tenant == tenant, LoginAccount.person == who)

@@ -74,6 +74,11 @@ def insert(
     return row
 
 
+def get(session: Session, key_id: int) -> SshKey:
+    """A key that is or was there. Raises NoResultFound."""
+    return session.get_one(SshKey, key_id)
+
+
 def live(session: Session, tenant: str, who: str) -> Sequence[SshKey]:
     """A person's keys, in order of id."""
     own = (SshKey.tenant == tenant) & (SshKey.person == who) & SshKey.removed_at.is_(None)

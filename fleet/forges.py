@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from fleet import access_keys, events, permissions
@@ -79,3 +80,12 @@ def take(
     data = {"source": source, "keys": [row.fingerprint for row in added], "refused": len(refused)}
     events.audit(session, principal, "key.import", f"key:{added[0].id}", data, now)
     return Imported(source, added, refused)
+
+
+def taken(session: Session, first: int) -> Imported:
+    """What was taken over in one go, by the id of its first key; what was refused then is not remembered."""
+    key = access_keys.get(session, first)
+    together = (SshKey.source == key.source) & (SshKey.created_at == key.created_at)
+    own = (SshKey.tenant == key.tenant) & (SshKey.person == key.person)
+    rows = session.scalars(select(SshKey).where(together, own).order_by(SshKey.id)).all()
+    return Imported(key.source, rows, [])

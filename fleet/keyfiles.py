@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from fleet.errors import InvalidSpec
 
 
 def write_private(path: Path, content: str) -> None:
-    """Write a file that only its owner reads, in one step."""
+    """Write a file that only its owner reads, in one step, in place of one that is there."""
+    _fresh(path, content).replace(path)
+
+
+def _fresh(path: Path, content: str) -> Path:
+    """The content on the disk beside its place, under a name that no other thread uses."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(path)
+    return fresh
 
 
 def read_private(path: Path) -> str:
@@ -33,5 +40,10 @@ def read_or_make(path: Path, make: Callable[[], str]) -> str:
     try:
         return read_private(path)
     except FileNotFoundError:
-        write_private(path, make())
+        fresh = _fresh(path, make())
+        with suppress(
+            FileExistsError
+        ):  # whoever is first has made it: what that one sealed must open for all
+            os.link(fresh, path)
+        fresh.unlink()
         return read_private(path)

@@ -22,8 +22,7 @@ DAY_S = 86_400.0
 def put(session: Session, tenant: str, principal: Principal, now: float, **limits: Any) -> Quota:
     """Set all of a tenant's limits; None is without one. NotFound for the tenant, InvalidSpec for a broken day."""
     permissions.require(principal, permissions.Permission.QUOTAS)
-    if session.get(Tenant, tenant) is None:
-        raise NotFound("tenant", tenant)
+    tenant_named(session, tenant)
     if limits["period_s"] % DAY_S:
         raise InvalidSpec("period_s", f"{limits['period_s']:.0f} is not a whole number of days of 86400 s")
     row = session.get(Quota, tenant)
@@ -36,6 +35,14 @@ def put(session: Session, tenant: str, principal: Principal, now: float, **limit
     session.flush()
     events.audit(session, principal, "quota.put", f"tenant:{tenant}", limits, now)
     return row
+
+
+def tenant_named(session: Session, name: str) -> Tenant:
+    """The tenant. NotFound."""
+    found = session.get(Tenant, name)
+    if found is None:
+        raise NotFound("tenant", name)
+    return found
 
 
 def of(session: Session, tenants: Sequence[str]) -> Mapping[str, Quota]:

@@ -99,7 +99,7 @@ def add_key(
     body, moment = request.model_dump(mode="json"), now(session)
     earlier = idempotency.earlier(session, principal, "ssh-key", key, body)
     if earlier is not None:
-        return SshKey.model_validate(session.get_one(models.SshKey, earlier))
+        return SshKey.model_validate(access_keys.get(session, earlier))
     found = access_keys.parsed(request.public_key)
     row = access_keys.add(session, found, request.label, principal, moment)
     idempotency.remember(session, principal, "ssh-key", key, body, row.id, moment)
@@ -110,22 +110,32 @@ def add_key(
     "/ssh-keys/import",
     status_code=201,
     summary="Take over one's keys from a forge, once",
-    responses=problems(413, 415),
+    responses=problems(409, 413, 415),
 )
-def import_keys(principal: KeyHolder, parts: PartsDep, request: ImportRequest) -> ImportedKeys:
+def import_keys(
+    principal: KeyHolder, parts: PartsDep, request: ImportRequest, key: IdempotencyKey = None
+) -> ImportedKeys:
     """What the forge shows now is kept; what it shows later changes nothing."""
     access.person(principal)
+    body = request.model_dump(mode="json")
+    with parts.read() as session:
+        earlier = idempotency.earlier(session, principal, "ssh-keys-import", key, body)
+        if earlier is not None:
+            return _imported(forges.taken(session, earlier))
     with guarded_client() as client:  # before the transaction: the forge may take its time
         lines = forges.fetch(client, request.forge, request.user)
     with parts.write() as session:
-        found = forges.take(session, request.forge, request.user, lines, principal, now(session))
-        kept = ImportedKeys(
-            source=found.source,
-            added=[SshKey.model_validate(row) for row in found.added],
-            refused=list(found.refused),
-        )
+        moment = now(session)
+        found = forges.take(session, request.forge, request.user, lines, principal, moment)
+        idempotency.remember(session, principal, "ssh-keys-import", key, body, found.added[0].id, moment)
+        kept = _imported(found)
     parts.controllers.changed()
     return kept
+
+
+def _imported(found: forges.Imported) -> ImportedKeys:
+    added = [SshKey.model_validate(row) for row in found.added]
+    return ImportedKeys(source=found.source, added=added, refused=list(found.refused))
 
 
 @router.delete("/ssh-keys/{key_id}", summary="Remove an SSH key", responses=problems(404))
@@ -276,8 +286,8 @@ def _resource(
     named: Mapping[int, str],
     reached: Mapping[int, models.NodeAccess],
 ) -> Grant:
-    key = session.get_one(models.SshKey, row.key_id)
-    account = session.get_one(models.LoginAccount, row.account_id).account
+    key = access_keys.get(session, row.key_id)
+    account = access.account_of(session, row)
     shown = [
         _place(row, place, named[place.node_id], reached.get(place.node_id), account) for place in places
     ]

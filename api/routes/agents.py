@@ -33,7 +33,7 @@ from fleet.db import now
 from fleet.errors import NotPermitted
 
 router = Router(
-    prefix="/v1/agents", tags=["agents"], route_class=StrictRoute, responses=problems(401, 403, 413, 422, 503)
+    prefix="/v1/agents", tags=["agents"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
 )
 
 
@@ -41,7 +41,7 @@ router = Router(
     "/enroll",
     status_code=201,
     summary="Join the fleet with a join token as the bearer",
-    responses=problems(409, 415),
+    responses=problems(409, 413, 415),
 )
 def enroll(secret: Secret, session: Writing, request: EnrollRequest, response: Response) -> EnrollResponse:
     """Spends the join token; from then on the node is who signs with the key that it brought."""
@@ -49,7 +49,7 @@ def enroll(secret: Secret, session: Writing, request: EnrollRequest, response: R
     return nodes.enroll(session, secret, request, now(session))
 
 
-@router.post("/keys", summary="Bring the node's next key", responses=problems(409, 415))
+@router.post("/keys", summary="Bring the node's next key", responses=problems(409, 413, 415))
 def rotate_key(
     principal: NodeIdentity, signed: Signed, session: Writing, request: RotateRequest
 ) -> RotateResponse:
@@ -66,7 +66,7 @@ def rotate_key(
     "/sync",
     summary="Report all that is observed; get all that is desired",
     response_model=Desired,
-    responses=problems(409, 415),
+    responses=problems(409, 413, 415),
 )
 async def sync_node(principal: NodeIdentity, signed: Signed, parts: PartsDep, observed: Observed) -> Any:
     """Records at once; then parks, for at most `wait_s`, until there is a newer generation than the one that
@@ -83,7 +83,7 @@ async def sync_node(principal: NodeIdentity, signed: Signed, parts: PartsDep, ob
 @router.put(
     "/attempts/{attempt_id}/logs",
     summary="Append to an attempt's log",
-    responses=problems(404, 409),
+    responses=problems(404, 409, 413),
     openapi_extra={"requestBody": binary("application/octet-stream")},
 )
 def append_log(

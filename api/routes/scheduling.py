@@ -112,7 +112,7 @@ def put_quota(
 ) -> TenantQuota:
     """All limits at once. What runs goes on; what waits is held to them from now on."""
     quotas.put(session, tenant, principal, now(session), **request.model_dump())
-    (answer,) = _tenants(session, [session.get_one(Tenant, tenant)])
+    (answer,) = _tenants(session, [quotas.tenant_named(session, tenant)])
     return answer
 
 

@@ -345,7 +345,7 @@ class Inventory(Wire):
     def _of_a_version_that_is_known(cls, given: Any) -> Any:
         """Said first: what a newer agent says beside it is unknown here for that very reason."""
         said = given.get("protocol") if isinstance(given, dict) else None
-        if isinstance(said, int) and said > PROTOCOL_VERSION:
+        if isinstance(said, int) and PROTOCOL_VERSION < said <= LARGEST_INT:
             raise ValueError(
                 f"protocol version {said} is not spoken yet: this control plane speaks up to {PROTOCOL_VERSION}; "
                 "bring the control plane up to date before its agents"

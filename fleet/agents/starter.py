@@ -80,7 +80,7 @@ class Starter:
         self.generation += 1
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel.setblocking(False)
-        command = [sys.executable, "-m", "fleet.agents.zygote", "--socket", str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", "fleet.agents.zygote", "--socket", str(theirs.fileno())]
         command += ["--state", str(self._state), "--walls", self._walls]
         command += ["--job-network"] if self._network else []
         command += ["--setup", self._setup] if self._setup else []

@@ -101,6 +101,9 @@ class Updates:
             over = known and (spec is None or said is None or spec.version != said.version)
             if over:
                 self._report = None
+                self._wanted = (
+                    None if spec is None else spec.version
+                )  # else what failed would be tried once more
         if over and self._failed_at is not None:
             write_json(self._state / _TOLD, {"at": self._failed_at})
         if first:

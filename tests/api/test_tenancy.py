@@ -50,6 +50,8 @@ SHARED = {
     "{file}",
     "{tenant}",
     "{window_id}",
+    "{grant_id}",
+    "{key_id}",
 }  # machines; kernels, secrets: tests of their own; addresses
 
 

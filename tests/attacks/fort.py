@@ -99,7 +99,8 @@ class Fort:
             ]
         environment = os.environ | LIMITS | {"TINYFLEET_JOIN_TOKEN": JOIN_TOKEN, "PYTHONPATH": str(ROOT)}
         with (self.folder / "agent.log").open("wb") as log:
-            return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
+            # The folder above its state: what it was started in is nothing that attempts may read.
+            return subprocess.Popen(command, cwd=self.state.parent, stdout=log, stderr=log, env=environment)
 
     def _end(self) -> None:
         self.process.kill()

@@ -36,13 +36,20 @@ Where root's home or a private temporary folder lies on the way to Python or to 
 the files in which an empty folder lies there instead, with nothing in it but the way: an attempt's own user can then pass,
 and finds nothing.
 
-Beside the walls: what an attempt prints is cut at a limit to the byte; artifacts are limited by count and by the bytes
+Beside the walls: an attempt whose files take more than half of what was free on the disk when it began, or that has
+more than 200,000, is ended (`TINYFLEET_FOLDER_BYTES`, `TINYFLEET_FOLDER_FILES` of the agent; looked at every second, deleted
+files that it holds open included); what an attempt prints is cut at a limit to the byte; artifacts are limited by count and by the bytes
 that would be read of them, and only plain files under one name are kept; what a task says of its progress and its result
 is believed only when it is JSON of a modest size and depth; an attempt that is told to end gets SIGTERM, and SIGKILL after its grace;
-when it has ended, everything it started is dead, or the device counts as wedged.
+when it has ended, everything it started is dead, or the device counts as wedged. A GPU is wedged as well when a process
+still holds it, when its memory is not given back, and when it gives no right answer to a question of 262,144 threads whose
+answer is known; a process that can be killed asks it, by the driver alone (NVIDIA's; others are not asked).
+
+A node whose operator says `--job-network` lets commands that ask for it out of the network wall: into the machine's own
+network, with TCP and UDP, as their own user; unix sockets, raw packets and netlink stay shut.
 
 Not promised: that nobody gets through a hole in the kernel or in a GPU's driver, that attempts of one GPU learn nothing of
-each other by timing, that a disk cannot be filled with files that are no artifacts, and anything at all from people with root.
+each other by timing, and anything at all from people with root.
 An agent that does not run as root has no uid wall: then its attempts may move the agent to another core, and no more of
 what is listed here.
 

@@ -17,11 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, quantiles
 
+from rich.table import Table
+
 from fleet.agents.protocol import JobKind
 from fleet.occupancy import Spot, Stay, able, common_start
 from fleet.order import Account, Waiting
 from fleet.placement import Decisions, Placement, Running
 from fleet.requirements import Needs, NodeView
+from tests.bench.racing import shown
 from tests.fleet.floors import box
 from tests.simulated import Policy, World, planner
 
@@ -243,20 +246,28 @@ def fairness(slowed: Sequence[float]) -> float:
     return sum(slowed) ** 2 / (len(slowed) * sum(each**2 for each in slowed))
 
 
-def table(trace: Trace, found: dict[str, Outcome]) -> str:
+FACTS = (
+    "wait: median / 95th percentile, minutes",
+    "flood: mean wait of the others on the day of the flood, minutes",
+    "alike: Jain's index of the tenants' mean slowdowns",
+    "worst: of the tenant that is slowed down most",
+    "replay: seconds of this machine",
+)
+
+
+def table(trace: Trace, found: dict[str, Outcome]) -> Table:
     """What came of each, below each other."""
-    load = sum(trace.takes_s[job.id] * job.needs.gpus * job.needs.ranks for job in trace.jobs)
+    asked = sum(trace.takes_s[job.id] * job.needs.gpus * job.needs.ranks for job in trace.jobs)
     there = trace.days * DAY_S * trace.nodes * GPUS
-    head = (
-        f"{len(trace.jobs)} jobs in {trace.days:g} days on {trace.nodes} nodes of {GPUS} GPUs; "
-        f"what they ask for is {load / there:.0%} of what there is\n"
-        "wait: median / 95th percentile, minutes; flood: mean wait of the others on the day of the flood, minutes\n"
-        "alike: Jain's index of the tenants' mean slowdowns; worst: of the tenant that is slowed down most"
+    drawn = Table(
+        title=f"{len(trace.jobs)} jobs in {trace.days:g} days on {trace.nodes} nodes of {GPUS} GPUs; "
+        f"what they ask for is {asked / there:.0%} of what there is"
     )
     names = [shape.name for shape in SHAPES]
-    columns = ["", "used", *names, "flood", "alike", "worst", "last end", "replay"]
-    rows = [columns] + [
-        [
+    for column in ("", "used", *names, "flood", "alike", "worst", "last end", "replay"):
+        drawn.add_column(column, justify="right")
+    for name, each in found.items():
+        drawn.add_row(
             name,
             f"{each.utilization:.1%}",
             *(_waits(each.waits[shape]) for shape in names),
@@ -265,12 +276,8 @@ def table(trace: Trace, found: dict[str, Outcome]) -> str:
             f"{each.worst:.1f}×",
             f"{each.last_end / DAY_S:.2f} d",
             f"{each.seconds:.0f} s",
-        ]
-        for name, each in found.items()
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([head, *lines])
+        )
+    return drawn
 
 
 def _waits(waits: Sequence[float]) -> str:
@@ -289,10 +296,9 @@ def main() -> None:
     parser.add_argument("--tick", type=float, default=TICK_S, help="seconds between two looks")
     options = parser.parse_args()
     trace = made_up(options.jobs, options.nodes, options.days, options.seed)
-    found = {}
-    for name, policy in POLICIES.items():
-        found[name] = replay(trace, policy, options.tick)
-    print(table(trace, found))
+    found = {name: replay(trace, policy, options.tick) for name, policy in POLICIES.items()}
+    with shown(table(trace, found), *FACTS):
+        pass
 
 
 if __name__ == "__main__":

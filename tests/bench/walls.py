@@ -55,10 +55,10 @@ class Timed(Starter):
 
     asked = 0.0
 
-    def ask(self, attempt: str) -> bool:
+    def ask(self, attempt: str, sealed: int = -1) -> bool:
         """As a Starter."""
         self.asked = clock()
-        return super().ask(attempt)
+        return super().ask(attempt, sealed)
 
 
 @contextmanager

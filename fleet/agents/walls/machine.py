@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import pwd
+import site
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -79,9 +81,18 @@ def survey(state: Path, text: str) -> Survey:
 
 @cache
 def code() -> list[Path]:
-    """Folders whose files an attempt needs to read: Python, its packages and ours."""
+    """Folders whose files an attempt needs to read: Python, where its packages are installed, and ours.
+
+    Not all of sys.path: `python -m` puts the working directory there, and the agent's is whatever it was started in.
+    """
     ours = Path(__file__).resolve().parents[3]
-    found = [Path(sys.prefix), Path(sys.base_prefix), *(Path(item) for item in sys.path if item)]
+    installed = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    packages = [
+        *installed,
+        *site.getsitepackages(),
+        *([site.getusersitepackages()] if site.ENABLE_USER_SITE else []),
+    ]
+    found = [Path(item) for item in (sys.prefix, sys.base_prefix, *packages)]
     kept = [path.resolve() for path in found if path.is_dir() and path.resolve() != ours]
     return list(dict.fromkeys([*kept, ours / "engine", ours / "fleet"]))
 
