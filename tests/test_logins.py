@@ -165,7 +165,7 @@ def test_a_node_that_hears_from_nobody_ends_a_login_at_its_end(lab: Lab) -> None
     assert lab.fleet.server is not None
     lab.fleet.server.kill()
     until(lambda: session.poll() is not None, "the session has ended", 25)
-    assert processes_of(uid) == []
+    until(lambda: processes_of(uid) == [], "nothing of it runs", WITHIN_S)
     assert not lab.box.logs_in(held.account, key)
 
 

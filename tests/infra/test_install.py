@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,9 +105,10 @@ def _ran(command: list[str], script: bytes, folder: Path) -> bool:
         "TMPDIR": str(folder),
     }
     done = subprocess.run(command, input=script, capture_output=True, env=environ, cwd=folder, check=False)
+    # bash shows the line that it could not read: "bash: line 32: `say() { printf 'tinyfleet: …"
+    acts = [line for line in done.stderr.splitlines() if not re.match(rb"\w+: (line )?\d+: ", line)]
     return (
-        b"tinyfleet:" in done.stderr
-        or b"options:" in done.stderr
+        any(b"tinyfleet:" in line or b"options:" in line for line in acts)
         or done.stdout != b""
         or any(folder.iterdir())
     )
