@@ -87,10 +87,15 @@ def note(session: Session, node_id: int, kept: Sequence[CachedData], now: float)
     session.flush()
 
 
-def kept(session: Session, node_ids: Iterable[int]) -> Mapping[int, Mapping[str, int]]:
-    """Data set → bytes of each of these nodes that has said so."""
+def kept(session: Session, node_ids: Iterable[int], tenant: str) -> Mapping[int, Mapping[str, int]]:
+    """Data set → bytes of each of these nodes that has said so. A tenant's own: who knows an address may read the blob."""
     query = select(NodeData.node_id, NodeData.data_sets).where(NodeData.node_id.in_(list(node_ids)))
-    return dict(session.execute(query).all())
+    found = session.execute(query).all()
+    others = missing(session, tenant, {address for _, sets in found for address in sets})
+    return {
+        node_id: {address: size for address, size in sets.items() if address not in others}
+        for node_id, sets in found
+    }
 
 
 def wanted(session: Session, job_ids: Sequence[int]) -> Mapping[int, frozenset[str]]:

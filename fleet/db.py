@@ -61,6 +61,9 @@ def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute(
+        "PRAGMA recursive_triggers=ON"
+    )  # else INSERT OR REPLACE deletes a row of the audit unasked
     connection.execute("PRAGMA busy_timeout=30000")  # milliseconds
 
 

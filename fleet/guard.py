@@ -185,10 +185,15 @@ def post(url: str, body: bytes, headers: dict[str, str], client: MakeClient = gu
 Client = httpx.Client
 
 
-def read_text(client: httpx.Client, url: str, field: str, most_bytes: int) -> str | None:
+def read_text(
+    client: httpx.Client, url: str, field: str, most_bytes: int, within_s: float = LONGEST_S
+) -> str | None:
     """What a URL shows, of at most so many bytes; None for what is not there. InvalidSpec, naming `field`, for an address
     that leads inwards, an answer that is not text or too long, and for no answer."""
     check_form(url, field)
+    end = threading.Timer(within_s, client.close)
+    end.daemon = True
+    end.start()
     try:
         with client.stream("GET", url) as reply:
             if reply.status_code == httpx.codes.NOT_FOUND:
@@ -202,8 +207,14 @@ def read_text(client: httpx.Client, url: str, field: str, most_bytes: int) -> st
                     raise InvalidSpec(
                         field, f"{url} answers more than {most_bytes} bytes: this is no list of keys"
                     )
-    except httpx.HTTPError as error:
+    except (
+        httpx.HTTPError,
+        OSError,
+        RuntimeError,
+    ) as error:  # the latter: its connection was closed at the end of its time
         raise InvalidSpec(field, f"{url} does not answer: {type(error).__name__}") from error
+    finally:
+        end.cancel()
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

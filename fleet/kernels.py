@@ -264,9 +264,14 @@ def set_aside(
     events.append(session, "kernel.quarantined", f"quarantine:{row.id}", data, now)
 
 
-def quarantine(session: Session, after: int | None = None, limit: int = 50) -> Sequence[Quarantine]:
-    """Quarantined candidates, newest first, with ids below the cursor `after`."""
+def quarantine(
+    session: Session, tenant: str, after: int | None = None, limit: int = 50
+) -> Sequence[Quarantine]:
+    """Candidates in quarantine that a tenant's own searches found, newest first, with ids below the cursor `after`; the
+    home tenant sees everybody's. (Every search is kept from all of them.)"""
     query = select(Quarantine).order_by(Quarantine.id.desc()).limit(limit)
+    if tenant != permissions.HOME:
+        query = query.join(Search, Quarantine.search_id == Search.id).where(Search.tenant == tenant)
     return session.scalars(query if after is None else query.where(Quarantine.id < after)).all()
 
 

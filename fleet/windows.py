@@ -53,10 +53,10 @@ def add(
     )
     session.add(row)
     session.flush()
-    data = {"kind": kind, "tenant": tenant, "nodes": ids, "starts_at": starts_at, "ends_at": ends_at}
-    for node_id in ids:
+    data = {"kind": kind, "nodes": ids, "starts_at": starts_at, "ends_at": ends_at}
+    for node_id in ids:  # everybody sees what happens to nodes; for whom they are kept is between two
         events.append(session, f"node.{kind}", f"node:{node_id}", {**data, "window": row.id}, now)
-    events.audit(session, principal, "window.add", f"window:{row.id}", data, now)
+    events.audit(session, principal, "window.add", f"window:{row.id}", {**data, "tenant": tenant}, now)
     return row
 
 

@@ -52,6 +52,6 @@ def get_kernel_source(
 @router.get("/quarantine", summary="List candidates in quarantine, newest first")
 def list_quarantine(principal: Reader, session: Reading, page: PageDep) -> Page[QuarantinedCandidate]:
     """Those that crashed, hung, lied or wrote where they must not."""
-    rows = kernels.quarantine(session, page.after, page.limit)
+    rows = kernels.quarantine(session, principal.tenant, page.after, page.limit)
     items = [QuarantinedCandidate.model_validate(row) for row in rows]
     return Page(items=items, next=next_cursor(rows, page))

@@ -35,28 +35,28 @@ def list_nodes(
 ) -> Page[Node]:
     """In order of id; retired ones only when asked for by their state."""
     rows = nodes.page(session, page.after, page.limit, state)
-    items = _node_resources(session, rows, parts)
+    items = _node_resources(session, rows, parts, principal.tenant)
     return Page(items=items, next=next_cursor(rows, page))
 
 
 @router.get("/{node_id}", summary="Get a node with its devices", responses=problems(404))
 def get_node(principal: Reader, session: Reading, parts: PartsDep, node_id: RowId) -> Node:
     """A retired node is still there to be read."""
-    return node_resource(session, nodes.get(session, node_id), parts)
+    return node_resource(session, nodes.get(session, node_id), parts, principal.tenant)
 
 
 @router.post("/{node_id}/cordon", summary="Accept nothing new on a node", responses=problems(404))
 def cordon_node(principal: Operator, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
     """What runs goes on."""
     row = nodes.cordon(session, node_id, principal, now(session))
-    return node_resource(session, row, parts)
+    return node_resource(session, row, parts, principal.tenant)
 
 
 @router.post("/{node_id}/uncordon", summary="Accept work on a node again", responses=problems(404, 409))
 def uncordon_node(principal: Operator, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
     """This takes back a drain too."""
     row = nodes.uncordon(session, node_id, principal, now(session))
-    return node_resource(session, row, parts)
+    return node_resource(session, row, parts, principal.tenant)
 
 
 class DrainRequest(Request):
@@ -81,7 +81,7 @@ def drain_node(
     """Cordons it and lets what runs finish, for so long at most; then it is drained."""
     deadline_s = request.deadline_s if request is not None else None
     row = nodes.drain(session, node_id, principal, now(session), deadline_s)
-    return node_resource(session, row, parts)
+    return node_resource(session, row, parts, principal.tenant)
 
 
 @router.post(
@@ -90,7 +90,7 @@ def drain_node(
 def retire_node(principal: Truster, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
     """Its token is revoked and its name is free."""
     row = nodes.retire(session, node_id, principal, now(session))
-    return node_resource(session, row, parts)
+    return node_resource(session, row, parts, principal.tenant)
 
 
 class LabelsRequest(Request):
@@ -105,16 +105,16 @@ def label_node(
 ) -> Node:
     """Jobs can ask for them. What runs there goes on."""
     labels.put(session, node_id, principal, now(session), request.labels)
-    return node_resource(session, nodes.get(session, node_id), parts)
+    return node_resource(session, nodes.get(session, node_id), parts, principal.tenant)
 
 
-def node_resource(session: Session, node: models.Node, parts: Parts) -> Node:
-    """A node's row as the API shows it, with the devices that it has now."""
-    (resource,) = _node_resources(session, [node], parts)
+def node_resource(session: Session, node: models.Node, parts: Parts, tenant: str) -> Node:
+    """A node's row as the API shows it to somebody of a tenant, with the devices that it has now."""
+    (resource,) = _node_resources(session, [node], parts, tenant)
     return resource
 
 
-def _node_resources(session: Session, rows: Sequence[models.Node], parts: Parts) -> list[Node]:
+def _node_resources(session: Session, rows: Sequence[models.Node], parts: Parts, tenant: str) -> list[Node]:
     ids, at = [row.id for row in rows], now(session)
     devices, held = nodes.devices_of(session, ids), leases.held(session, *ids)
     timings, up_since = parts.settings.fleet.timings, parts.up_since
@@ -124,7 +124,7 @@ def _node_resources(session: Session, rows: Sequence[models.Node], parts: Parts)
         places.of(session, ids),
         labels.of(session, ids),
     )
-    gpus, data = leases.held_gpus(session, held), datasets.kept(session, ids)
+    gpus, data = leases.held_gpus(session, held), datasets.kept(session, ids, tenant)
     return [
         _node(
             row,

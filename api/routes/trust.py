@@ -39,7 +39,7 @@ def trust_node(
 ) -> Node:
     """It falls by itself; only this raises it."""
     trust.decide(session, node_id, request.trust, request.reason, principal, now(session))
-    return node_resource(session, nodes.get(session, node_id), parts)
+    return node_resource(session, nodes.get(session, node_id), parts, principal.tenant)
 
 
 @router.post(
@@ -50,7 +50,7 @@ def trust_node(
 def readmit_node(principal: Truster, session: Writing, parts: PartsDep, node_id: RowId) -> Node:
     """Stop the copy first: the agent that reports next is the node. It brings a new key, and the old one ends."""
     row = identities.readmit(session, nodes.get(session, node_id), principal, now(session))
-    return node_resource(session, nodes.get(session, row.node_id), parts)
+    return node_resource(session, nodes.get(session, row.node_id), parts, principal.tenant)
 
 
 class PurgeRequest(Request):

@@ -17,6 +17,7 @@ from fleet import idempotency, nodes, windows
 from fleet.agents.protocol import Name
 from fleet.db import Session, now
 from fleet.models import NodeWindow
+from fleet.permissions import HOME
 from fleet.resources import Page
 from fleet.scheduling_resources import Window
 
@@ -49,7 +50,7 @@ def add_window(
     body = request.model_dump(mode="json")
     before = idempotency.earlier(session, principal, "window", key, body)
     if before is not None:
-        return _resources(session, [windows.get(session, before)])[0]
+        return _resources(session, [windows.get(session, before)], principal.tenant)[0]
     ids = [nodes.named(session, each) if isinstance(each, str) else each for each in request.nodes]
     row = windows.add(
         session,
@@ -63,35 +64,42 @@ def add_window(
         now=at,
     )
     idempotency.remember(session, principal, "window", key, body, row.id, at)
-    return _resources(session, [row])[0]
+    return _resources(session, [row], principal.tenant)[0]
 
 
 @router.get("", summary="List windows that are not over")
 def list_windows(principal: Reader, session: Reading, page: PageDep) -> Page[Window]:
     """In order of id."""
     rows = windows.page(session, page.after, page.limit, now(session))
-    return Page(items=_resources(session, rows), next=next_cursor(rows, page))
+    return Page(items=_resources(session, rows, principal.tenant), next=next_cursor(rows, page))
 
 
 @router.delete("/{window_id}", summary="Keep nodes no longer", responses=problems(404, 409))
 def cancel_window(principal: Operator, session: Writing, window_id: RowId) -> Window:
     """What was planned round it is planned anew."""
-    return _resources(session, [windows.cancel(session, window_id, principal, now(session))])[0]
+    return _resources(
+        session, [windows.cancel(session, window_id, principal, now(session))], principal.tenant
+    )[0]
 
 
-def _resources(session: Session, rows: Sequence[NodeWindow]) -> list[Window]:
+def _resources(session: Session, rows: Sequence[NodeWindow], tenant: str) -> list[Window]:
+    """For somebody of this tenant: that another's nodes are kept, but not for whom, why and by whom."""
     names = nodes.names(session, {node_id for row in rows for node_id in row.node_ids})
     return [
         Window(
             id=row.id,
             kind=row.kind,
-            tenant=row.tenant,
+            tenant=row.tenant if _shown(row, tenant) else None,
             nodes=[names[node_id] for node_id in row.node_ids],
             starts_at=row.starts_at,
             ends_at=row.ends_at,
-            reason=row.reason,
-            created_by=row.created_by,
+            reason=row.reason if _shown(row, tenant) else "",
+            created_by=row.created_by if _shown(row, tenant) else "",
             cancelled_at=row.cancelled_at,
         )
         for row in rows
     ]
+
+
+def _shown(row: NodeWindow, tenant: str) -> bool:
+    return row.kind == "maintenance" or tenant in (row.tenant, HOME)

@@ -11,9 +11,11 @@ from starlette.testclient import TestClient
 
 from api.deps import Parts
 from api.routing import PUBLIC
-from fleet import tenants
+from fleet import models, tenants
+from fleet.agents.protocol import DataFile, DataList
 from fleet.client import Client
 from fleet.db import now
+from tests.api.agent import Agent
 from tests.api.conftest import Served
 from tests.api.searching import GEMM
 from tests.api.test_access import ROUTES
@@ -225,3 +227,53 @@ def test_every_post_that_creates_takes_a_key() -> None:
     assert creating - with_key == {
         "POST /v1/agents/enroll"
     }  # its join token is the key: repeated, it answers the same
+
+
+def test_a_node_shows_a_tenant_only_its_own_data_sets(
+    http: TestClient, client: Client, stranger: Bearer, agent: Agent
+) -> None:
+    """Their addresses are what opens them."""
+    listed = DataList(files=[DataFile(path="a", size=7, parts=[client.put_blob(b"content")])])
+    address = client.put_data_set(listed).address
+    agent.sync(data=[{"data_set": address, "bytes": 7}])
+    assert client.node(agent.node_id).data_sets == {address: 7}
+    [theirs] = http.get("/v1/nodes", headers=stranger).json()["items"]
+    assert theirs["data_sets"] == {}
+    assert http.get(f"/v1/nodes/{agent.node_id}", headers=stranger).json()["data_sets"] == {}
+
+
+def test_for_whom_a_node_is_kept_is_nobody_elses_business(
+    http: TestClient, client: Client, stranger: Bearer, parts: Parts, agent: Agent
+) -> None:
+    with parts.read() as session:
+        ends_at = now(session) + 3600.0
+    made = client.add_window([agent.node_id], ends_at, tenant="default", reason="secret plan")
+    assert (made.tenant, made.reason) == ("default", "secret plan")
+    [seen] = http.get("/v1/windows", headers=stranger).json()["items"]
+    assert (seen["kind"], seen["tenant"], seen["reason"], seen["created_by"]) == ("reservation", None, "", "")
+    told = http.get("/v1/events?after=0", headers=stranger).text
+    assert "node.reservation" in told
+    assert "default" not in told
+
+
+def test_quarantined_source_is_its_finders(
+    http: TestClient, client: Client, stranger: Bearer, parts: Parts, ours: dict[str, object], agent: Agent
+) -> None:
+    with parts.write() as session:
+        session.add(
+            models.Quarantine(
+                kernel_hash="0" * 64,
+                target_id="cpu",
+                threads=1,
+                schedule=[],
+                schedule_hash="1" * 64,
+                outcome="crashed",
+                detail="",
+                source_blob=None,
+                search_id=int(str(ours["search"])),
+                node_id=agent.node_id,
+                created_at=now(session),
+            )
+        )
+    assert len(client.quarantine().items) == 1
+    assert http.get("/v1/quarantine", headers=stranger).json()["items"] == []

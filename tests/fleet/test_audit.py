@@ -69,7 +69,14 @@ def test_an_untouched_chain_is_whole_and_its_anchor_holds(
 
 
 @pytest.mark.parametrize("table", APPEND_ONLY)
-@pytest.mark.parametrize("change", ["DELETE FROM {0}", "UPDATE {0} SET {1} = {1}"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM {0}",
+        "UPDATE {0} SET {1} = {1}",
+        "INSERT OR REPLACE INTO {0} SELECT * FROM {0}",
+    ],
+)
 def test_the_database_refuses_to_change_it(
     sealed: audit.Anchor, sessions: sessionmaker[Session], table: str, change: str
 ) -> None:

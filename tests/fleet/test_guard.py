@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import socket
+import threading
+from contextlib import suppress
+
 import httpx
 import pytest
 
@@ -76,3 +80,38 @@ def test_the_request_goes_to_the_checked_address_under_its_name_and_follows_no_r
         with pytest.raises(InvalidSpec):
             client.get("https://hooks.example/x")
     assert (len(sent), asked) == (1, ["hooks.example"] * 2)
+
+
+class Inwards(httpx.HTTPTransport):
+    """Sends what is meant for the world to a server of the test's own."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._port = port
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.url = httpx.URL(f"http://127.0.0.1:{self._port}/")
+        return super().handle_request(request)
+
+
+def test_an_answer_that_trickles_in_is_given_up_in_time() -> None:
+    gone = threading.Event()
+
+    def trickle(server: socket.socket) -> None:
+        asked, _ = server.accept()
+        with asked, suppress(OSError):
+            asked.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            while not gone.wait(0.05):
+                asked.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=trickle, args=(server,))
+        thread.start()
+        client = httpx.Client(transport=Inwards(server.getsockname()[1]))
+        try:
+            with pytest.raises(InvalidSpec, match="does not answer"):
+                guard.read_text(client, "https://forge.example/alice.keys", "user", 262_144, within_s=0.3)
+        finally:
+            gone.set()
+            thread.join()
+            client.close()
