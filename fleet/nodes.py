@@ -166,8 +166,8 @@ def observe(session: Session, node: Node, inventory: Inventory, now: float) -> N
 
 
 def lacking(node: Node) -> list[str]:
-    """The walls that a node does not have at all, for want of something or by its operator's word."""
-    return [wall["name"] for wall in node.walls or [] if wall["state"] in ("missing", "off")]
+    """The walls that a node does not have whole, for want of something or by its operator's word."""
+    return [wall["name"] for wall in node.walls or [] if wall["state"] != "up"]
 
 
 def _observe_device(

@@ -64,7 +64,9 @@ def note_walls(
     """A node lacks these walls, by name; before, it lacked those. What is new lowers its trust: an operator who knew
     of a wall that is missing may have sealed it all the same."""
     fresh = sorted(set(missing) - set(before))
-    return bool(fresh) and lower(session, node_id, Trust.SHARED, f"walls missing: {', '.join(fresh)}", now)
+    return bool(fresh) and lower(
+        session, node_id, Trust.SHARED, f"walls missing or with gaps: {', '.join(fresh)}", now
+    )
 
 
 def _write(session: Session, row: Standing, to: Trust, reason: str, now: float) -> None:

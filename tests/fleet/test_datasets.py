@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from fleet import datasets, db, jobs, leases, reconcile, references, snapshot
 from fleet.agents.protocol import AttemptReport, CachedData, CommandSpec, DataFile, DataList, JobKind
 from fleet.blobs import Blobs
+from fleet.data_rows import StoredDataSet
 from fleet.errors import InvalidSpec, NotFound
 from fleet.models import Node
 from fleet.order import Waiting
@@ -55,10 +56,13 @@ def test_nobody_waits_for_a_node_that_is_near() -> None:
 def test_what_a_node_says_that_it_keeps_replaces_what_it_said_before(
     session: Session, node: Node, now: float
 ) -> None:
+    known = {"files": 1, "bytes": 100, "parts": [], "created_by": "user:1", "created_at": now}
+    session.add(StoredDataSet(tenant="default", address=KEPT.data_set, **known))
     datasets.note(session, node.id, [KEPT], now)
-    assert datasets.kept(session, [node.id]) == {node.id: {KEPT.data_set: 100}}
+    assert datasets.kept(session, [node.id], "default") == {node.id: {KEPT.data_set: 100}}
+    assert datasets.kept(session, [node.id], "another") == {node.id: {}}
     datasets.note(session, node.id, [], now)
-    assert datasets.kept(session, [node.id]) == {node.id: {}}
+    assert datasets.kept(session, [node.id], "default") == {node.id: {}}
 
 
 def test_only_commands_that_read_something_are_near_to_anything(

@@ -83,7 +83,7 @@ def test_a_culprit_is_quarantined_once(session: Session, search: Search, node: N
     culprit = candidate(0.5, CandidateOutcome.CRASHED)
     for _ in range(2):
         kernels.set_aside(session, search, culprit, node_id=node.id, source_blob=None, now=now)
-    (row,) = kernels.quarantine(session)
+    (row,) = kernels.quarantine(session, "default")
     assert (row.outcome, row.detail, row.search_id) == ("crashed", "said", search.id)
     assert kernels.barred(session, KERNEL_HASH, TARGET_ID, 1) == {culprit.hash}
     assert kernels.barred(session, KERNEL_HASH, TARGET_ID, 2) == frozenset()

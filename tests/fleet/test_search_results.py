@@ -32,7 +32,7 @@ def test_liars_and_crashers_are_quarantined_with_their_source_and_the_best_hones
     search = fleet.finish(submit())
     assert (search.state, search.best_s) == ("done", time_of([[0, 0, 0, 3]] * 3))
     with db.reading(fleet.sessions) as reader:
-        found = kernels.quarantine(reader, limit=200)
+        found = kernels.quarantine(reader, "default", limit=200)
         assert {row.outcome for row in found} == {"wrong", "crashed"}
         source = fleet.blobs.get(found[0].source_blob or "")
         assert source == f"// {found[0].schedule}".encode()
@@ -44,7 +44,7 @@ def test_a_candidate_in_quarantine_is_not_proposed_to_the_next_search(
     agent.verdict = lambda _, schedule: CandidateOutcome.HUNG if len(schedule) == 3 else CandidateOutcome.OK
     fleet.finish(submit())
     with db.reading(fleet.sessions) as reader:
-        culprits = {row.schedule_hash for row in kernels.quarantine(reader, limit=200)}
+        culprits = {row.schedule_hash for row in kernels.quarantine(reader, "default", limit=200)}
     with fleet.sessions.begin() as session:  # the cache is emptied, the quarantine is not
         session.delete(kernels.get(session, 1))
     agent.measured.clear()
@@ -149,7 +149,7 @@ def test_results_that_nobody_asked_for_are_ignored_and_recorded(
     assert search.state == "done"
     with db.reading(fleet.sessions) as reader:
         assert "0" * 64 not in {each.hash for each in searches.candidates(reader, search.id, 200)}
-        assert kernels.quarantine(reader) == []
+        assert kernels.quarantine(reader, "default") == []
         (event,) = [each for each in events.page(reader, limit=500) if each.kind == "search.stray_results"]
     assert event.subject == f"search:{search.id}"
     assert (event.data["count"], event.data["hashes"], event.data["node"]) == (1, ["0" * 64], agent.node_id)
