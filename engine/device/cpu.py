@@ -15,7 +15,7 @@ from engine.options import Options
 from engine.opts import Schedule
 from engine.runtime import cpu
 from engine.runtime.replay import Replay, Step
-from engine.runtime.workers import Report, Workers, silent
+from engine.runtime.workers import Report, Workers
 from engine.target import Target, detect
 
 
@@ -42,8 +42,8 @@ def _by_c(options: Options) -> Runtime:
 def _by_llvm(options: Options) -> Runtime:
     """Kernels compiled by LLVM in this process. llvmlite is loaded by the first device that needs it."""
     llvm = import_module("engine.runtime.llvm")
-    log = _said if options.debug else silent
-    workers = Workers(options.kernels, options.pinning, log, partial(detect, options=options))
+    # Said without DEBUG too, and once: it is looked for a compiler once, when first needed.
+    workers = Workers(options.kernels, options.pinning, _said, partial(detect, options=options))
     found: Runtime = llvm.LlvmRuntime(llvm.detect(), workers=workers)
     return found
 

@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any
 
 from engine.errors import InvalidGraph
+from engine.nn.normalization import track
 from engine.tensor import Tensor
 from engine.tensor.known import check_places
 
@@ -100,14 +101,18 @@ def batch_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     training: bool = False,
+    momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
     """(batch, channels, …): each channel by the running statistics, or in training by the batch's.
 
-    The running ones stay as they are: nn.BatchNorm keeps them.
+    In training the running ones move towards the batch's by the share `momentum`. InvalidGraph for one value a channel.
     """
     if training or running_mean is None or running_var is None:
-        running_mean, running_var = x.batch_statistics()
+        mean, variance = x.batch_statistics()
+        if training:
+            track(running_mean, running_var, mean, variance, x.numel() // max(x.shape[1], 1), momentum)
+        running_mean, running_var = mean, variance
     return x.batch_norm(running_mean, running_var, weight, bias, eps)
 
 

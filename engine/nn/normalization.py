@@ -29,6 +29,27 @@ class _Affine(Module):
         self.bias = initial.constant(shape, 0.0, dtype) if shift else None
 
 
+@no_grad()
+def track(
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    count: int,
+    share: Any,
+) -> None:
+    """Move running statistics (channels,) towards those of a batch of `count` values a channel, by a share.
+
+    InvalidGraph for one value a channel, which has no variance.
+    """
+    if count < 2:
+        raise InvalidGraph("needs more than one value a channel to train on", "BatchNorm")
+    for running, batch in ((running_mean, mean), (running_var, variance * (count / (count - 1)))):
+        if running is not None:
+            running.assign((running * (1 - share) + batch * share).cast(running.dtype))
+            carry(running)
+
+
 class BatchNorm(_Affine):
     """(batch, channels, …): each channel by its mean and variance over the batch and all other axes.
 
@@ -73,20 +94,12 @@ class BatchNorm(_Affine):
 
     @no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+        if self.num_batches_tracked is None:
             return
         self.num_batches_tracked.assign(self.num_batches_tracked + 1)
         share: Any = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-        if self.trains and count < 2:
-            raise InvalidGraph("needs more than one value a channel to train on", "BatchNorm")
-        for running, batch in (
-            (self.running_mean, mean),
-            (self.running_var, variance * (count / (count - 1))),
-        ):
-            moved = running * (1 - share) + batch * share
-            running.assign(moved.cast(running.dtype))
-        for tensor in (self.running_mean, self.running_var, self.num_batches_tracked):
-            carry(tensor)
+        track(self.running_mean, self.running_var, mean, variance, count, share)
+        carry(self.num_batches_tracked)
 
 
 class BatchNorm1d(BatchNorm):

@@ -43,9 +43,12 @@ class Normalization(Value):
     def rms_norm(
         self, normalized_shape: int | Sequence[int], weight: Operand = None, eps: float | None = None
     ) -> Self:
-        """x over the root of the mean of its squares, over the last axes; eps is the dtype's unless given."""
+        """x over the root of the mean of its squares, over the last axes.
+
+        eps is, unless given, that of the dtype that it is computed in: float32 at least.
+        """
         shape = numbers(normalized_shape, "normalized_shape")
-        least = 2.0 ** -as_float(self._node).dtype.mantissa if eps is None else eps
+        least = 2.0 ** -wider(as_float(self._node)).dtype.mantissa if eps is None else eps
         return self._new(normalization.rms_norm(self._node, shape, self._optional(weight), least))
 
     def group_norm(

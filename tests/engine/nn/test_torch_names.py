@@ -422,3 +422,19 @@ def test_channels_become_squares_and_back() -> None:
     np.testing.assert_allclose(chosen.sum(1), 1, rtol=1e-6)
     with pytest.raises(InvalidGraph, match="pixel_shuffle: 8 channels are no squares of 3"):
         F.pixel_shuffle(x, 3)
+
+
+def test_batch_norm_as_a_function_moves_the_running_statistics() -> None:
+    mean, spread = Tensor.zeros(3).realize(), Tensor.ones(3).realize()
+    x = Tensor(np.arange(12, dtype=np.float32).reshape(4, 3))
+    found = F.batch_norm(x, mean, spread, training=True, momentum=0.5).numpy()
+    np.testing.assert_allclose(found.mean(0), 0.0, atol=1e-6)
+    np.testing.assert_allclose(mean.numpy(), [2.25, 2.75, 3.25])
+    np.testing.assert_allclose(spread.numpy(), 8.0)
+    F.batch_norm(x, mean, spread)
+    np.testing.assert_allclose(mean.numpy(), [2.25, 2.75, 3.25])
+
+
+def test_rms_norm_of_bfloat16_has_the_eps_of_float32() -> None:
+    tenths = (Tensor.ones(1, 4) * 0.1).cast(dtypes.bfloat16)
+    assert F.rms_norm(tenths, (4,)).cast(dtypes.float32).numpy().tolist() == [[1.0] * 4]
