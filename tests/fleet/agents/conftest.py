@@ -29,10 +29,10 @@ class AgentProcess:
         self.output = state.parent / f"{state.name}.log"
         command = [sys.executable, "-m", "fleet.agents", "agent", "--server", far_end.url]
         command += ["--state", str(state), "--name", "tiny1", "--setup", setup]
+        # The zygote looks for the tests' tasks where Python looks, not where it was started.
+        environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
         with self.output.open("ab") as output:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=output, stderr=output, env=dict(os.environ) | environment
-            )
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=environment)
 
     def end(self, number: signal.Signals) -> int:
         """Signal the agent and wait until it is gone; returns its exit code."""
