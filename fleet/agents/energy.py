@@ -1,7 +1,8 @@
 """Power ten times a second and what follows from it: least, most, mean and deviation of a window, and energy.
 
 Training swings at 0.2 to 3 Hz: a scrape every 15 s cannot see it. Energy comes from the device's counter where that agrees
-with its power, else power is integrated; which of both is always said.
+with its power, else power is integrated; which of both is always said. To ask an H200 for its counter costs 3.2 ms, a
+thousand times what power costs: it is read rarely, and power says how it went on since.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Ring:
         self._watts = 0.0
         self._outage: list[float] | None = None
         self.joules = 0.0
+        self.gaps = 0  # over which nothing was integrated
 
     def push(self, at: float, watts: float) -> None:
         """One sample; `at` in seconds, growing."""
@@ -50,6 +52,8 @@ class Ring:
                 return  # a thread that was overtaken
             if since <= LONGEST_GAP_S:
                 self.joules += since * (watts + self._watts) / 2
+            else:
+                self.gaps += 1
         self._watts = watts
         self._times.append(at)
         self._joules.append(self.joules)
@@ -105,24 +109,35 @@ def _add(bucket: list[float], watts: float) -> None:
 
 
 def _window(seconds: list[list[float]]) -> Window | None:
-    count = sum(each[1] for each in seconds)
+    if not seconds:
+        return None
+    _, counts, lows, highs, sums, squares = zip(*seconds, strict=True)
+    count = sum(counts)
     if not count:
         return None
-    mean = sum(each[4] for each in seconds) / count
-    variance = sum(each[5] for each in seconds) / count - mean * mean
-    low, high = min(each[2] for each in seconds), max(each[3] for each in seconds)
-    return Window(low, high, mean, sqrt(max(0.0, variance)), int(count))
+    mean = sum(sums) / count
+    variance = sum(squares) / count - mean * mean
+    return Window(min(lows), max(highs), mean, sqrt(max(0.0, variance)), int(count))
 
 
-def _between(at: float, known: Sequence[tuple[float, float]]) -> float | None:
+class Reading(NamedTuple):
+    """One of a counter; `integrated`: what power had come to by then, None without power; `gaps` it had by then."""
+
+    at: float
+    joules: float
+    integrated: float | None
+    gaps: int
+
+
+def _between(at: float, known: Sequence[Reading]) -> float | None:
     """Without power (a processor's counter has none beside it): on the line between two readings."""
-    before = [each for each in known if each[0] <= at]
-    after = next((each for each in known if each[0] > at), None)
+    before = [each for each in known if each.at <= at]
+    after = next((each for each in known if each.at > at), None)
     if before and after is not None:
-        (then, joules), (later, more) = before[-1], after
+        (then, joules, *_), (later, more, *_) = before[-1], after
         return joules + (more - joules) * (at - then) / (later - then)
     at_hand = before[-1] if before else after
-    return at_hand[1] if at_hand is not None and abs(at_hand[0] - at) <= LONGEST_GAP_S else None
+    return at_hand.joules if at_hand is not None and abs(at_hand.at - at) <= LONGEST_GAP_S else None
 
 
 class Mark(NamedTuple):
@@ -143,37 +158,43 @@ class Spent(NamedTuple):
 
 
 class Meter:
-    """Energy of one device. `push_counter` about once a second, beside the ring."""
+    """Energy of one device. `push_counter` now and then, beside the ring."""
 
     def __init__(self) -> None:
         self.ring = Ring()
         self.believed: bool | None = None  # the counter; None until it could be compared
         self.held_s = 0.0
-        self._counters: deque[tuple[float, float]] = deque(maxlen=_HISTORY)
-        self._checked_from: tuple[float, float, float] | None = None
+        self._counters: deque[Reading] = deque(maxlen=_HISTORY)
+        self._shown = 0.0
+        self._checked_from: Reading | None = None
         self._held_at: float | None = None
         self._holds = False
 
     def push_counter(self, at: float, joules: float) -> None:
         """The counter's reading. One that falls was reset, by a driver that was loaded again."""
-        if self._counters and joules < self._counters[-1][1]:
+        if self._counters and joules < self._counters[-1].joules:
             self._counters.clear()
-            self._checked_from = None
-        self._counters.append((at, joules))
+            self._checked_from, self._shown = None, 0.0
+        reading = Reading(at, joules, self.ring.at(at), self.ring.gaps)
+        self._counters.append(reading)
         if self.believed is None:
-            self._compare(at, joules)
+            self._compare(reading)
 
-    def _compare(self, at: float, joules: float) -> None:
-        integrated = self.ring.at(at)
-        if integrated is None:
+    @property
+    def undecided(self) -> bool:
+        """Whether there is a counter that could not be compared with power yet."""
+        return self.believed is None and bool(self._counters)
+
+    def _compare(self, now: Reading) -> None:
+        if now.integrated is None:
             return
-        if self._checked_from is None:
-            self._checked_from = (at, joules, integrated)
+        begun = self._checked_from
+        if begun is None or begun.integrated is None or begun.gaps != now.gaps:
+            self._checked_from = now
             return
-        begun, counter_then, integrated_then = self._checked_from
-        drawn = integrated - integrated_then
-        if at - begun >= _CHECK_S and drawn >= _LEAST_J:
-            self.believed = abs(joules - counter_then - drawn) <= _DISAGREE * drawn
+        drawn = now.integrated - begun.integrated
+        if now.at - begun.at >= _CHECK_S and drawn >= _LEAST_J:
+            self.believed = abs(now.joules - begun.joules - drawn) <= _DISAGREE * drawn
 
     def throttled(self, at: float, now: bool) -> None:
         """Whether clocks are held down now, once a second."""
@@ -182,9 +203,16 @@ class Meter:
         self._held_at, self._holds = at, now
 
     def total(self) -> tuple[float, Method] | None:
-        """For the exposition; None until it is clear which of both is right."""
+        """For the exposition; None until it is clear which of both is right.
+
+        The counter's last reading and what power came to since. Where that was a little too much, it stands still until the
+        counter has caught up: a series that falls would be taken for one that began anew.
+        """
         if self.believed and self._counters:
-            return self._counters[-1][1], "counter"
+            last = self._counters[-1]
+            since = 0.0 if last.integrated is None else self.ring.joules - last.integrated
+            self._shown = max(self._shown, last.joules + since)
+            return self._shown, "counter"
         if self.believed is False or not self._counters:
             return (self.ring.joules, "integrated") if self.ring.joules else None
         return None
@@ -205,11 +233,10 @@ class Meter:
         known = tuple(self._counters)
         if not known:
             return None
-        then, joules = min(known, key=lambda each: abs(each[0] - at))
-        since = self.ring.at(then)
-        if integrated is None or since is None:
+        nearest = min(known, key=lambda each: abs(each.at - at))
+        if integrated is None or nearest.integrated is None:
             return _between(at, known)
-        return joules + integrated - since
+        return nearest.joules + integrated - nearest.integrated
 
 
 def spent(begin: Mark, end: Mark, believed: bool | None) -> Spent | None:

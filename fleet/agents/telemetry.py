@@ -32,7 +32,11 @@ from fleet.agents.xids import Xids
 
 _WATCH_S = 1.0
 _FIRST_S = 1.0  # until every probe has been read once
-_SETTLE_S = 0.5  # how long an attempt's end waits for a reading of its counter
+_SETTLE_S = 0.5  # how long an attempt's beginning and end wait for a reading of its counter
+# A reading of the energy counter takes an H200 3.2 ms: of eight, each second, that were 2.5 % of a core.
+_COUNTER_S = 60.0
+_COUNTER_SOON_S = 5.0  # until it could be compared with power
+_COUNTER_APART_S = 0.25  # two GPUs' readings, so that power is not late
 _WINDOWS = (15.0, 60.0)
 _OUTAGE_SHOWN_S = 180.0
 _HELD = ("fleet_gpu_throttled",)
@@ -69,7 +73,7 @@ class Powered(Protocol):
 
 
 class Power:
-    """The ten-a-second reading of one source's power, and its counter once a second or when `wanted`."""
+    """The ten-a-second reading of one source's power, and its counter once a minute or when `wanted`."""
 
     interval_s, timeout_s, disturbs = 0.1, 3.0, False
 
@@ -81,6 +85,7 @@ class Power:
         self._paused = paused
         self._devices: dict[str, tuple[str, Meter]] = {}
         self._counted: dict[str, float] = {}
+        self._last = float("-inf")
 
     def parts(self) -> Sequence[str]:
         """Those of the source."""
@@ -101,14 +106,21 @@ class Power:
         at = clock()
         if watts is not None:
             meter.ring.push(at, watts)
-        due = at - self._counted.get(part, 0.0) >= 1.0 and not self._paused.is_set()
-        if due or device in self.wanted:
-            self.wanted.discard(device)
-            self._counted[part] = at
-            joules = self._source.joules(part)
-            if joules is not None:
-                meter.push_counter((at + clock()) / 2, joules)
+        if device in self.wanted or self._due(part, meter, at):
+            self._counted[part] = self._last = at
+            try:
+                joules = self._source.joules(part)
+                if joules is not None:
+                    meter.push_counter((at + clock()) / 2, joules)
+            finally:
+                self.wanted.discard(device)
         return []
+
+    def _due(self, part: str, meter: Meter, at: float) -> bool:
+        if self._paused.is_set() or meter.believed is False or at - self._last < _COUNTER_APART_S:
+            return False
+        every_s = _COUNTER_SOON_S if meter.undecided else _COUNTER_S
+        return at - self._counted.get(part, float("-inf")) >= every_s
 
 
 class Telemetry:
@@ -122,6 +134,7 @@ class Telemetry:
         self._version = version
         self._marks: dict[str, dict[str, Mark]] = {}
         self.marked: dict[str, dict[str, Mark]] = {}  # to be told, so that the next process knows them
+        self._begun: dict[str, float] = {}  # whose counters are to be read once more, since when
         self._over: dict[str, float] = {}
         self._known: dict[str, str] = {}  # labels of GPUs by PCI address
         self._outages: dict[str, Window] = {}
@@ -203,24 +216,44 @@ class Telemetry:
             self._attend(attempt, at)
         keys = {attempt["key"] for attempt in told.attempts}
         self._marks = {key: marks for key, marks in self._marks.items() if key in keys}
+        self._begun = {key: since for key, since in self._begun.items() if key in keys}
         self._over = {key: since for key, since in self._over.items() if key in keys}
 
     def _attend(self, attempt: Mapping[str, Any], at: float) -> None:
         key, metered = attempt["key"], [each for each in attempt["devices"] if each in self.meters]
         if metered and key not in self._marks:
             # One that began before this process did: its devices' counters have gone on, what was integrated is lost.
-            before = attempt.get("marks", {})
-            self._marks[key] = {device: Mark(*mark) for device, mark in before.items()} or {
-                device: self.meters[device].mark(attempt["started"]) for device in metered
-            }
+            before = {device: Mark(*mark) for device, mark in attempt.get("marks", {}).items()}
+            if before:
+                self._marks[key] = before
+            else:
+                self._mark(attempt, metered)
+                self._begun[key] = at
             self._want(metered)
-            if not before:
-                self.marked[key] = {
-                    device: mark._replace(integrated=None) for device, mark in self._marks[key].items()
-                }
         if attempt.get("ended") is not None and key not in self._over:
             self._over[key] = at
             self._want(metered)
+
+    def _mark(self, attempt: Mapping[str, Any], devices: Iterable[str]) -> None:
+        """Its beginning, as far as known now."""
+        marks = {device: self.meters[device].mark(attempt["started"]) for device in devices}
+        self._marks[attempt["key"]] = marks
+        self.marked[attempt["key"]] = {
+            device: mark._replace(integrated=None) for device, mark in marks.items()
+        }
+
+    def settle(self) -> None:
+        """Mark beginnings again whose counters have been read since: a reading may be a minute old before that."""
+        for attempt in self.told.attempts:
+            since = self._begun.get(attempt["key"])
+            if since is not None and self._served(attempt["devices"], since):
+                del self._begun[attempt["key"]]
+                self._mark(attempt, self._marks[attempt["key"]])
+
+    def _served(self, devices: Iterable[str], since: float) -> bool:
+        """Whether the readings that were asked for have been made, or have been waited for long enough."""
+        waits = any(power.wanted.intersection(devices) for power in self._powers)
+        return not waits or clock() - since > _SETTLE_S
 
     def _want(self, devices: Iterable[str]) -> None:
         for device in devices:
@@ -230,14 +263,14 @@ class Telemetry:
 
     def ended(self) -> dict[str, dict[str, Any] | None]:
         """Energy of attempts that ended, by key, once its counters have been read since; None where it is not known."""
+        self.settle()
         found: dict[str, dict[str, Any] | None] = {}
         for attempt in self.told.attempts:
             key, devices = attempt["key"], attempt["devices"]
             since = self._over.get(key)
             if since is None or since == float("inf"):
                 continue
-            waits = any(power.wanted.intersection(devices) for power in self._powers)
-            if not waits or clock() - since > _SETTLE_S:
+            if self._served(devices, since):
                 found[key] = self._spent(key, devices, attempt["ended"])
                 self._over[key] = float("inf")
         return found
@@ -260,8 +293,8 @@ class Telemetry:
 
     @property
     def settling(self) -> bool:
-        """Whether an attempt's end waits to be told."""
-        return any(since != float("inf") for since in self._over.values())
+        """Whether an attempt's beginning or end waits to be told."""
+        return bool(self._begun) or any(since != float("inf") for since in self._over.values())
 
     def collect(self) -> str:
         """The exposition of all that is known now."""
@@ -358,17 +391,17 @@ def attend(
     due = watched = clock() + _FIRST_S
     while True:
         now = clock()
-        if now >= watched:
+        if now >= min(watched, due):  # together: to wake up costs as much as to look
             telemetry.watch()
             watched = now + _WATCH_S
         if now >= due:
             due = max(due + telemetry.told.every_s, now)
             served.text = telemetry.collect()
             say({"metrics": served.text, "devices": sorted(telemetry.meters)})
+        energy = telemetry.ended()
         if telemetry.marked:
             say({"marks": telemetry.marked})
             telemetry.marked = {}
-        energy = telemetry.ended()
         if energy:
             say({"energy": energy})
         pause = 0.02 if telemetry.settling else max(0.0, min(due, watched) - clock())

@@ -429,7 +429,7 @@ def main() -> int:
         print(f"  {name:<34}{wall:10.1f}{busy:10.1f}")
     own = process(cuda, heaviest, probe.identity(PART)[0])
     print(
-        f"\nits own process, collecting every second: {own['core_percent']:.2f} % of a core, {own['resident_mib']:.1f} MiB"
+        f"\nits own process, {len(session.devices)} GPUs, collecting every second: {own['core_percent']:.2f} % of a core, {own['resident_mib']:.1f} MiB"
     )
     expected = rows[-1].mean_w * own["attempt_s"]
     print(f"an attempt of {own['attempt_s']:.1f} s: {own['attempt']}, by its mean power {expected:.0f} J")

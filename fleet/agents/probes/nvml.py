@@ -24,7 +24,7 @@ _REASONS = {
     "power_brake": 128,
 }
 _CLOCKS = {"graphics": 0, "sm": 1, "memory": 2, "video": 3}
-_POWER_INSTANT = 186
+_INSTANT = [(186, 0)]  # the field of power now
 _CHEAP_S = 200e-6
 Facts = Mapping[str, float | None]
 
@@ -146,9 +146,11 @@ class Nvml:
         self._session = session
         self._timer = timer
         self._instant: dict[str, bool] = {}
+        self._fanless: set[str] = set()
 
     def parts(self) -> Sequence[str]:
         """The GPUs. Raises Unavailable."""
+        self._fanless.clear()
         return self._session.look()
 
     def identity(self, part: str) -> tuple[str, str]:
@@ -159,7 +161,12 @@ class Nvml:
     def read(self, part: str) -> list[Sample]:
         """What a GPU says of itself now, its energy aside, which `joules` says. OSError when it is in trouble."""
         device = self._session.devices[part]
-        return samples(device, _facts(self._session, device))
+        facts = _facts(self._session, device)
+        # To say that it has no fan takes an H200 longer than all the rest together.
+        fan = None if part in self._fanless else self._session.ask("nvmlDeviceGetFanSpeed", device.handle)
+        if fan is None:
+            self._fanless.add(part)
+        return samples(device, {**facts, "fan": fan})
 
     def watts(self, part: str) -> float | None:
         """Power now: of this instant where that is cheap to ask, else averaged over a second on newer GPUs."""
@@ -167,7 +174,8 @@ class Nvml:
         if part not in self._instant:
             self._instant[part] = self._instant_is_cheap(device)
         if self._instant[part]:
-            milliwatts = self._session.fields(device, [(_POWER_INSTANT, 0)])[0]
+            found = self._session.ask("nvmlDeviceGetFieldValues", device.handle, _INSTANT)
+            milliwatts = None if found is None else _number(found[0])
         else:
             milliwatts = self._session.ask("nvmlDeviceGetPowerUsage", device.handle)
         return None if milliwatts is None else milliwatts * 1e-3
@@ -182,7 +190,7 @@ class Nvml:
         took = []
         for _ in range(5):
             begun = self._timer()
-            if not self._session.fields(device, [(_POWER_INSTANT, 0)])[0]:
+            if not self._session.fields(device, _INSTANT)[0]:
                 return False
             took.append(self._timer() - begun)
         return sorted(took)[2] <= _CHEAP_S
@@ -200,7 +208,6 @@ def _facts(session: Session, device: Device) -> Facts:
         "used": None if memory is None else memory.used,
         "total": None if memory is None else memory.total,
         "temperature": ask("nvmlDeviceGetTemperature", handle, 0),
-        "fan": ask("nvmlDeviceGetFanSpeed", handle),
         "reasons": ask("nvmlDeviceGetCurrentClocksEventReasons", handle),
     }
     for domain, number in _CLOCKS.items():

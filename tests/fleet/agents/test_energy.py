@@ -120,6 +120,48 @@ def test_energy_that_was_not_watched_is_not_made_up() -> None:
     assert spent(meter.mark(10), meter.mark(1010), meter.believed) is None
 
 
+def test_between_rare_readings_of_a_counter_power_goes_on() -> None:
+    meter, end = metered(700, 15)
+    for tick in range(1, 301):
+        meter.ring.push(end + tick / 10, 500)
+    assert meter.total() == (pytest.approx(5e6 + 700 * 15 + 500 * 30, abs=30), "counter")
+    marked = meter.mark(end + 20)
+    assert marked.counter == pytest.approx(5e6 + 700 * 15 + 500 * 20, abs=30)
+
+
+def test_a_total_that_ran_ahead_of_its_counter_stands_still_and_never_falls() -> None:
+    """A falling series is a counter that began anew to Prometheus, which would add all of it again."""
+    meter, end = metered(700, 15)
+    at, said = end, []
+    for tick in range(1, 1201):
+        at = end + tick / 10
+        meter.ring.push(at, 707)  # power reads one percent high
+        if tick % 600 == 0:
+            meter.push_counter(at, 5e6 + 700 * (at - 1000))
+        total = meter.total()
+        assert total is not None
+        said.append(total[0])
+    assert said == sorted(said)
+    assert said[-1] == pytest.approx(5e6 + 700 * (at - 1000), abs=0.01 * 700 * 60 + 1)
+
+
+def test_a_counter_that_was_set_back_is_told_as_it_is() -> None:
+    meter, end = metered(700, 15)
+    assert meter.total() == (5e6 + 700 * 15, "counter")
+    meter.push_counter(end + 1, 3.0)
+    assert meter.total() == (pytest.approx(3.0, abs=701), "counter")
+
+
+def test_a_counter_is_not_compared_over_a_gap_in_the_power() -> None:
+    meter = Meter()
+    for tick in range(400):
+        at = 1000 + tick / 10 + (30 if tick >= 50 else 0)  # for half a minute nobody could look
+        meter.ring.push(at, 700)
+        if tick % 50 == 0:
+            meter.push_counter(at, 5e6 + 700 * (at - 1000))
+    assert meter.believed
+
+
 def test_a_driver_that_was_loaded_again_starts_its_counter_again() -> None:
     meter, end = metered(700, 15)
     begin = meter.mark(end)

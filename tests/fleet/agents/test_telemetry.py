@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fleet.agents.energy import Meter
 from fleet.agents.processes import clock
 from fleet.agents.sources import sources
-from fleet.agents.telemetry import Telemetry, Told
+from fleet.agents.telemetry import Power, Telemetry, Told
 from fleet.agents.telemetry_config import Config
 from fleet.agents.xids import Xids
 from tests.fleet.agents.probes import box
@@ -112,6 +113,76 @@ def test_one_that_has_the_processors_to_itself_is_told_theirs(machine: Path) -> 
     (spent,) = found.ended().values()
     assert spent is not None
     assert (spent["method"], spent["joules"]) == ("counter", pytest.approx(30, rel=0.2))
+
+
+class Card:
+    """A GPU of 100 W with an energy counter, which counts how often it is asked for that."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def parts(self) -> list[str]:
+        return ["0"]
+
+    def identity(self, part: str) -> tuple[str, str]:
+        return "0", "GPU-0"
+
+    def watts(self, part: str) -> float:
+        return 100.0
+
+    def joules(self, part: str) -> float:
+        self.asked += 1
+        return 7e6 + 100 * clock()
+
+
+@pytest.fixture
+def card() -> tuple[Card, Power]:
+    card = Card()
+    power = Power(card, {}, "card_power", threading.Event())
+    power.parts()
+    return card, power
+
+
+def test_an_energy_counter_is_asked_rarely_and_when_it_is_wanted(card: tuple[Card, Power]) -> None:
+    """It takes an H200 three milliseconds to answer."""
+    gpu, power = card
+    for _ in range(50):
+        power.read("0")
+    assert gpu.asked == 1
+    power.wanted.add("gpu0")
+    power.read("0")
+    assert (gpu.asked, power.wanted) == (2, set())
+
+
+def test_an_energy_counter_is_left_alone_while_something_is_timed_but_for_attempts() -> None:
+    gpu, paused = Card(), threading.Event()
+    power = Power(gpu, {}, "card_power", paused)
+    power.parts()
+    paused.set()
+    power.read("0")
+    assert gpu.asked == 0
+    power.wanted.add("gpu0")
+    power.read("0")
+    assert gpu.asked == 1
+
+
+def test_an_attempts_beginning_is_marked_again_once_its_counter_was_read(machine: Path) -> None:
+    found, gpu = telemetry(machine), Card()
+    power = Power(gpu, found.meters, "card_power", found.paused)
+    found._powers.append(power)
+    found.meters["gpu0"] = Meter()
+    power.parts()
+    started = clock()
+    found.hear(Told(attempts=({"key": "1-1", "devices": ["gpu0"], "job_id": 9, "started": started},)))
+    assert found.marked.pop("1-1")["gpu0"].counter is None
+    found.settle()
+    assert found.marked == {}, "nothing was read since"
+    assert found.settling
+    tick(found)
+    power.read("0")
+    found.settle()
+    assert found.marked["1-1"]["gpu0"].counter == pytest.approx(7e6 + 100 * started, abs=100)
+    assert not found.settling
 
 
 def test_the_clocks_offset_is_said_when_it_is_known(machine: Path) -> None:

@@ -1,6 +1,6 @@
 /* A libnvidia-ml.so.1 of GPUs that are not here: what nvidia-ml-py calls, answered from a table of `GPU key value` lines
    in the file that $NVML_TABLE names. A key that is missing is not supported. `hang 1`: its temperature is never answered.
-   `lost 1`: all answer that the GPU is lost. Energy has grown with power since
+   `lost 1`: all answer that the GPU is lost. `cost_NAME n`: to answer takes n microseconds of processor time. Energy has grown with power since
    the machine's start, times `energy_scale` thousandths. */
 #include <stdint.h>
 #include <stdio.h>
@@ -39,6 +39,17 @@ static int get(Gpu *gpu, const char *key, long long *value) {
     if (rows[i].gpu == gpu->index && !strcmp(rows[i].key, key)) { *value = rows[i].value; return 1; }
   return 0;
 }
+/* As a driver that talks to its GPU: processor time, at most until the answer is there. */
+static void cost(Gpu *gpu, const char *name) {
+  char key[40];
+  long long micros;
+  struct timespec begun, now;
+  snprintf(key, 40, "cost_%s", name);
+  if (!get(gpu, key, &micros)) return;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begun);
+  do clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  while ((now.tv_sec - begun.tv_sec) * 1000000LL + (now.tv_nsec - begun.tv_nsec) / 1000 < micros);
+}
 static int lost(Gpu *gpu) { long long value; return get(gpu, "lost", &value) && value; }
 static int number(Gpu *gpu, const char *key, void *out, int size) {
   long long value;
@@ -66,6 +77,7 @@ int nvmlDeviceGetTotalEnergyConsumption(Gpu *gpu, unsigned long long *out) {
   long long base, power = 0, scale = 1000;
   if (lost(gpu)) return LOST;
   if (!get(gpu, "energy", &base)) return UNSUPPORTED;
+  cost(gpu, "energy");
   get(gpu, "power", &power); get(gpu, "energy_scale", &scale);
   *out = base + (unsigned long long)(power * elapsed() * scale / 1000);
   return OK;
@@ -75,15 +87,15 @@ int nvmlDeviceGetUtilizationRates(Gpu *gpu, Rates *out) { out->memory = 0; retur
 typedef struct { uint64_t total, free, used; } Memory;
 int nvmlDeviceGetMemoryInfo(Gpu *gpu, Memory *out) { int failed = number(gpu, "used", &out->used, 8); return failed ? failed : number(gpu, "total", &out->total, 8); }
 int nvmlDeviceGetTemperature(Gpu *gpu, int sensor, unsigned *out) { long long hang; (void)sensor; while (get(gpu, "hang", &hang) && hang) usleep(20000); return number(gpu, "temperature", out, 4); }
-int nvmlDeviceGetFanSpeed(Gpu *gpu, unsigned *out) { return number(gpu, "fan", out, 4); }
+int nvmlDeviceGetFanSpeed(Gpu *gpu, unsigned *out) { cost(gpu, "fan"); return number(gpu, "fan", out, 4); }
 int nvmlDeviceGetCurrentClocksEventReasons(Gpu *gpu, unsigned long long *out) { return number(gpu, "reasons", out, 8); }
 int nvmlDeviceGetClockInfo(Gpu *gpu, int domain, unsigned *out) { char key[24]; snprintf(key, 24, "clock%d", domain); return number(gpu, key, out, 4); }
-int nvmlDeviceGetCurrPcieLinkWidth(Gpu *gpu, unsigned *out) { return number(gpu, "width", out, 4); }
-int nvmlDeviceGetMaxPcieLinkWidth(Gpu *gpu, unsigned *out) { return number(gpu, "width_max", out, 4); }
-int nvmlDeviceGetCurrPcieLinkGeneration(Gpu *gpu, unsigned *out) { return number(gpu, "generation", out, 4); }
-int nvmlDeviceGetMaxPcieLinkGeneration(Gpu *gpu, unsigned *out) { return number(gpu, "generation", out, 4); }
+int nvmlDeviceGetCurrPcieLinkWidth(Gpu *gpu, unsigned *out) { cost(gpu, "link"); return number(gpu, "width", out, 4); }
+int nvmlDeviceGetMaxPcieLinkWidth(Gpu *gpu, unsigned *out) { cost(gpu, "link"); return number(gpu, "width_max", out, 4); }
+int nvmlDeviceGetCurrPcieLinkGeneration(Gpu *gpu, unsigned *out) { cost(gpu, "link"); return number(gpu, "generation", out, 4); }
+int nvmlDeviceGetMaxPcieLinkGeneration(Gpu *gpu, unsigned *out) { cost(gpu, "link"); return number(gpu, "generation", out, 4); }
 int nvmlDeviceGetTotalEccErrors(Gpu *gpu, int kind, int counter, unsigned long long *out) { char key[24]; snprintf(key, 24, "ecc%d%d", kind, counter); return number(gpu, key, out, 8); }
-int nvmlDeviceGetComputeRunningProcesses_v3(Gpu *gpu, unsigned *count, void *infos) { (void)infos; if (lost(gpu)) return LOST; *count = 0; return OK; }
+int nvmlDeviceGetComputeRunningProcesses_v3(Gpu *gpu, unsigned *count, void *infos) { (void)infos; cost(gpu, "processes"); if (lost(gpu)) return LOST; *count = 0; return OK; }
 typedef struct { unsigned id, scope; long long time, latency; unsigned kind; int status; union { double d; unsigned u; unsigned long long q; } value; } Field;
 int nvmlDeviceGetFieldValues(Gpu *gpu, int count, Field *fields) {
   if (lost(gpu)) return LOST;
@@ -91,6 +103,7 @@ int nvmlDeviceGetFieldValues(Gpu *gpu, int count, Field *fields) {
     char key[24];
     long long value;
     snprintf(key, 24, "field%u", fields[i].id);
+    cost(gpu, key);
     fields[i].kind = 3;
     fields[i].status = get(gpu, key, &value) ? OK : UNSUPPORTED;
     if (!fields[i].status) fields[i].value.q = value;

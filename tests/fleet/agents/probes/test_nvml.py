@@ -115,6 +115,18 @@ def test_slow_values_come_in_one_call_and_only_those_that_are_there(driver: Driv
     assert sorted(probe.read("0")) == sorted(found)
 
 
+def test_what_takes_longest_is_asked_once_a_minute_and_kept(
+    driver: Driver, library: ctypes.CDLL, tmp_path: Path
+) -> None:
+    probe = NvmlFields(driver(H200))
+    probe.parts()
+    assert value(probe.read("0"), "gpu_throttle_seconds_total", reason="hw_thermal") == 1
+    change(library, tmp_path, H200 | {"field270": 9_000_000_000, "field74": 3_500_000_000})
+    seen = [probe.read("0") for _ in range(6)]
+    assert [value(each, "gpu_throttle_seconds_total", reason="hw_thermal") for each in seen] == [1] * 5 + [9]
+    assert value(seen[0], "gpu_throttle_seconds_total", reason="power_cap") == 3.5
+
+
 def test_power_is_of_the_instant_where_that_is_cheap(driver: Driver) -> None:
     instant = H200 | {"field186": 640_000}
     quick, slow = iter(range(10**6)), iter(range(10**6))
