@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from engine import rows
+from engine import rows, wishes
 from engine.errors import IllegalOpt
 from engine.grouping import refusal
 from engine.indexing import Access, accesses, body
@@ -22,7 +22,6 @@ from engine.ops import Op
 from engine.opts import TARGET_OUT, Opt, OptKind, RangeType, Schedule
 from engine.ranges import Axis
 from engine.schedule import replay
-from engine.stages import values
 from engine.target import Target
 
 # One vector operation on a common out-of-order core, in cycles; a load also costs some of the next cache's time.
@@ -53,7 +52,7 @@ def schedule(kernel: Kernel, target: Target, threads: int = 1) -> Schedule:
     if any(axis.extent == 0 for axis in walk.axes):
         return ()
     found = _by_passes(kernel, target) if rows.is_rows(kernel) else _by_walks(walk, kernel)
-    found = legal(kernel, found, wanted_stages(kernel))
+    found = (*found, *wishes.stages(kernel, found))
     return threaded(kernel, found, threads) if threads > 1 else found
 
 
@@ -90,17 +89,6 @@ def _folds_outside(kernel: Kernel, found: Schedule) -> list[Opt]:
             opts.append(Opt(OptKind.REORDER, TARGET_OUT, place, later))
             order[place], order[later] = True, False
     return opts
-
-
-def wanted_stages(kernel: Kernel) -> list[Opt]:
-    """A STAGE outside all loops for each value that the user wants kept."""
-    found: list[Opt] = []
-    numbers: dict[str, int] = {}
-    for value in values(kernel):
-        number = numbers[value.target] = numbers.get(value.target, -1) + 1
-        if value.is_wanted:
-            found.append(Opt(OptKind.STAGE, value.target, number, 0))
-    return found
 
 
 def threaded(kernel: Kernel, schedule: Schedule, threads: int, parts: int = PARTS_PER_THREAD) -> Schedule:
@@ -191,7 +179,7 @@ def _by_passes(kernel: Kernel, target: Target) -> Schedule:
     kept = [
         Opt(OptKind.KEEP, name, 0, 0)
         for name, value in keepables(kernel).items()
-        if rows.takes_long(found, name, value.node)
+        if value.is_wanted or rows.takes_long(found, name, value.node)
     ]
     return legal(kernel, (), [*rows.passes(kernel, target), *kept])
 

@@ -2,7 +2,7 @@
 
 A softmax's powers are summed by one pass and divided by the next. KEEP has the first store them in scratch memory, a
 row at a time, and the others read them there. It is an opt, as it is not always worth it: a difference is computed
-faster than it is read.
+faster than it is read. What the user wants kept (CONTIGUOUS("local")) comes before what else a pass could keep.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from engine.ops import ELEMENTWISE, Op
 from engine.opts import TARGET_OUT, RangeType
 from engine.ranges import Axis, Leaf
 from engine.small_floats import computed_as
-from engine.stages import ALIGNMENT
+from engine.stages import ALIGNMENT, is_wish
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Keepable:
     node: UOp
     twins: dict[str, UOp]
     rows: dict[str, tuple[Axis, ...]]  # the axes of a row, by target
+    is_wanted: bool = False  # has the user asked for it?
 
 
 @lru_cache(maxsize=256)
 def keepables(kernel: Kernel) -> dict[str, Keepable]:
-    """For each reduce that computes something for later passes over its rows: the last such value."""
+    """For each reduce that computes something for later passes over its rows: what the user wants kept, or the last."""
     found = body(kernel)
-    wished = any(node.op is Op.CONTIGUOUS for node in toposort(found.value))
-    if found.updates is not None or wished or not rows.is_rows(kernel):
+    if found.updates is not None or not rows.is_rows(kernel):
         return {}
     names = rows.targets(found)
     made: dict[str, Keepable] = {}
@@ -69,9 +69,12 @@ def _keepable(found: Body, name: str, later: Iterable[str]) -> Keepable | None:
     if own is None or not alike or len(reduces) != 1:
         return None
     nodes = {other: rows.nodes_of(found, other) for other in alike}
-    moved = found.all_axes
+    moved, last = found.all_axes, None
+    wanted, unwanted = _wishes(found, "local"), _wishes(found, "register")
     for node in reversed(toposort(reduces[0].src[0], enter=lambda n: n.op not in (Op.REDUCE, Op.LOAD))):
-        if node.op not in ELEMENTWISE or not moved[node].issuperset(own):
+        if node not in wanted and node.op not in ELEMENTWISE:
+            continue
+        if node in unwanted or not moved[node].issuperset(own):
             continue
         twins: dict[str, UOp] = {}
         for other, row in alike.items():
@@ -79,9 +82,19 @@ def _keepable(found: Body, name: str, later: Iterable[str]) -> Keepable | None:
             twin = substitute(node, moves)
             if twin in nodes[other] and twin is not node:
                 twins[other] = twin
-        if twins:
-            return Keepable(name, node, twins, {name: own} | {other: alike[other] for other in twins})
-    return None
+        is_wanted = not wanted.isdisjoint({node, *twins.values()})
+        if twins and (is_wanted or last is None):
+            axes = {name: own} | {other: alike[other] for other in twins}
+            last = Keepable(name, node, twins, axes, is_wanted)
+            if is_wanted or not wanted:
+                break
+    return last
+
+
+def _wishes(found: Body, level: str) -> frozenset[UOp]:
+    """What the user wants at that level, with and without the wish itself."""
+    wishes = [node for node in toposort(found.value) if is_wish(node, level)]
+    return frozenset({*wishes, *(node.src[0] for node in wishes)})
 
 
 @dataclass(frozen=True)

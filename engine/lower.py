@@ -53,8 +53,10 @@ def lower(kernel: Kernel, scheduled: Scheduled, *, fma: bool = True) -> UOp:
         body = grouping.partial_body(body, kernel, nest.ranges[scheduled.group])
         memory = grouping.partials(kernel, scheduled.group.extent)
     stagings = tuple(Staging(stage, id_, body, nest) for id_, stage in enumerate(scheduled.stages))
-    keepings = _keepings(nest, body, stagings)
-    tile = _Tile(memory, scheduled, _read_staged(body, stagings), nest, fma, count(), stagings, keepings)
+    loads = _loads_from(body, stagings)
+    keepings = _keepings(nest, body, loads)
+    read = _in_body(body, loads)
+    tile = _Tile(memory, scheduled, read, nest, fma, count(), stagings, keepings)
     tile.inherit(body)
     ragged = [axis for axis in scheduled.axes if not axis.reduce and nest.is_ragged(axis)]
     tile.reduce_rows(ragged)
@@ -64,23 +66,27 @@ def lower(kernel: Kernel, scheduled: Scheduled, *, fma: bool = True) -> UOp:
     return UOp(Op.SINK, dt.void, (effect,))
 
 
-def _read_staged(body: Body, stagings: tuple[Staging, ...]) -> Body:
-    """The body with loads from the stages in their values' places, and without wishes for stages."""
+def _loads_from(body: Body, stagings: tuple[Staging, ...]) -> Places:
+    """Loads from the stages for their values; for other wishes to keep something, what is to be kept."""
     loads = {staging.stage.value.node: staging.load for staging in stagings}
     for node in toposort(body.value):
         if node.op is Op.CONTIGUOUS and node not in loads:
             loads[node] = substitute(node.src[0], loads)
+    return loads
+
+
+def _in_body(body: Body, loads: Places) -> Body:
+    """The body with the loads in their places."""
     if not loads:
         return body
     value, *reduces = substitute_all((body.value, *body.reduces), loads)
     return replace(body, value=value, reduces=dict(zip(reduces, body.reduces.values(), strict=True)))
 
 
-def _keepings(nest: Nest, body: Body, stagings: tuple[Staging, ...]) -> dict[str, Keeping]:
+def _keepings(nest: Nest, body: Body, loads: Places) -> dict[str, Keeping]:
     """By target what is kept of it, as it reads the stages."""
-    loads = {staging.stage.value.node: staging.load for staging in stagings}
     found: dict[str, Keeping] = {}
-    for id_, kept in enumerate(nest.scheduled.kept, len(stagings)):
+    for id_, kept in enumerate(nest.scheduled.kept, len(nest.scheduled.stages)):
         node, *twins = substitute_all((kept.value.node, *kept.value.twins.values()), loads)
         named = dict(zip(kept.value.twins, twins, strict=True))
         found[kept.value.target] = Keeping(kept, id_, body, nest, node, named)

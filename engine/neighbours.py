@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
 
-from engine import heuristic
+from engine import heuristic, wishes
 from engine.grouping import refusal
 from engine.indexing import accesses, body
 from engine.keeps import keepables
@@ -100,9 +100,13 @@ def varied(ranked: Iterable[Schedule], limit: int, each: int) -> list[Schedule]:
 
 
 def neighbours(kernel: Kernel, schedule: Schedule, target: Target, threads: int = 1) -> Iterator[Schedule]:
-    """Every schedule one step away, in canonical order and each once; legality is for replay to say."""
+    """Every schedule one step away, in canonical order and each once; legality is for replay to say.
+
+    What the user wants kept, and the schedule keeps, they keep, too.
+    """
     menu = tuple(_menu(kernel, schedule, target, threads))
     seen = {canonical(schedule)}
+    heeded = wishes.heeded(kernel, schedule)
     for steps in (
         _appended(schedule, menu),
         _changed(schedule, menu),
@@ -111,7 +115,9 @@ def neighbours(kernel: Kernel, schedule: Schedule, target: Target, threads: int 
     ):
         for step in steps:
             found = canonical(step)
-            if found not in seen and len(found) <= MAX_OPTS:
+            if found in seen or len(found) > MAX_OPTS:
+                continue
+            if heeded <= wishes.heeded(kernel, found):
                 seen.add(found)
                 yield found
 

@@ -3,7 +3,8 @@
 Element-wise ops and views fuse, round one REDUCE or round several of the same rows. A node is a boundary, computed
 into a buffer, if
 
-- it is a root, a CONTIGUOUS("global"), an ASSIGN or a SCATTER, or a CONTIGUOUS at another level that needs a REDUCE;
+- it is a root, a CONTIGUOUS("global"), an ASSIGN or a SCATTER (a CONTIGUOUS at another level never is: whether a total
+  goes through memory is decided as if it were not there, and then it stands with who reads the memory);
 - it needs a REDUCE (or a FOLD, which counts as one) that is not behind a boundary and has several readers that do
   not meet again in one node, or is repeated by an EXPAND, or would meet another REDUCE in the kernel of a reader (the
   first one met stays);
@@ -42,7 +43,7 @@ MAX_TOTALS = 8
 MAX_OPS = 200
 EXPENSIVE = frozenset({Op.EXP, Op.LOG, Op.SQRT, Op.SIN, Op.DIV, Op.IDIV, Op.MOD, Op.FMOD})
 LEAVES = frozenset({Op.BUFFER, Op.CONST, Op.IOTA})
-UNCOUNTED = LEAVES | VIEWS
+UNCOUNTED = LEAVES | VIEWS | {Op.CONTIGUOUS}
 OWN_MEMORY = frozenset({Op.CONTIGUOUS, Op.ASSIGN, Op.SCATTER})
 # What reads at other places than its own, and what of it may keep rows.
 _MOVING = VIEWS | {Op.REDUCE, Op.PAD, Op.GATHER}
@@ -168,7 +169,12 @@ def _goes_on(node: UOp, rows: int | None) -> bool:
 
 
 def _has_memory(node: UOp) -> bool:
-    return node.op in OWN_MEMORY and (node.op is not Op.CONTIGUOUS or node.arg == "global")
+    return node.op in OWN_MEMORY and not _is_wish(node)
+
+
+def _is_wish(node: UOp) -> bool:
+    """Is it a CONTIGUOUS that is no memory of its own?"""
+    return node.op is Op.CONTIGUOUS and node.arg != "global"
 
 
 def _rows_of(reduce: UOp) -> int | None:
@@ -192,8 +198,6 @@ class _Fusion:
         for node in nodes:
             found = self._open[node] = _NOTHING if node.op in LEAVES else self._visit(node)
             needs_reduce = found.reduces and node.op is not Op.FOLD and node not in self.cuts
-            if node.op is Op.CONTIGUOUS and found.reduces:
-                self._cut(node)
             if _has_memory(node) or (needs_reduce and not self._stays_together(node)):
                 self._cut(node)
 
@@ -210,9 +214,8 @@ class _Fusion:
             first = min(waiting, key=lambda reader: waiting[reader])
             del waiting[first]
             # A view would read the reduce at other places than its neighbour does: it would be computed twice.
-            passes = first.op in ELEMENTWISE or (
-                first.op in _OF_ROWS and rows is not None and _keeps_rows(first, rows)
-            )
+            passes = first.op in ELEMENTWISE or _is_wish(first)
+            passes = passes or (first.op in _OF_ROWS and rows is not None and _keeps_rows(first, rows))
             if first in self.cuts or not passes or not self._readers[first]:
                 return False
             waiting |= {reader: self._places[reader] for reader in self._readers[first]}
@@ -224,7 +227,7 @@ class _Fusion:
     def _cut(self, node: UOp) -> None:
         """Make `node` a boundary, or what it views; its readers then take nothing of it."""
         base = node
-        while base.op in _GROWING:
+        while base.op in _GROWING or (_is_wish(base) and self._open[base].reduces):
             base = base.src[0]
         self.cuts.add(node if base.op in LEAVES else base)
         self._open[node] = _NOTHING
@@ -248,7 +251,7 @@ class _Fusion:
         """What `node` is open to with what it takes from below."""
         found = replace(
             below,
-            ops=below.ops + (node.op not in VIEWS),
+            ops=below.ops + (node.op not in UNCOUNTED),
             expensive=below.expensive + (node.op in EXPENSIVE),
         )
         if node.op is Op.CONTIGUOUS:  # whoever asks for a level pays for what is computed anew

@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import product
 from math import prod
 
-from engine import heuristic, rows
+from engine import heuristic, rows, wishes
 from engine.errors import IllegalOpt
 from engine.indexing import body
 from engine.kernel import Kernel
@@ -198,8 +198,8 @@ def picks(kernel: Kernel, target: Target, threads: int = 1) -> tuple[Schedule, .
 
 def _search(judge: _Judge) -> Plan:
     kernel = judge.kernel
-    wanted = tuple(0 if value.is_wanted else None for value in values(kernel))
-    tiles = [Plan(tile, stages=wanted) for tile in heuristic.register_tiles(kernel, judge.target, TILES)]
+    found_tiles = heuristic.register_tiles(kernel, judge.target, TILES)
+    tiles = [Plan(tile, stages=wishes.depths(kernel, tile)) for tile in found_tiles]
     found = judge.best(tiles[1:], tiles[0])
     for start in _first_of_lanes(tiles):
         found = judge.best(_crossed(kernel, start), found)
@@ -218,7 +218,7 @@ def _first_of_lanes(tiles: list[Plan]) -> list[Plan]:
 def _crossed(kernel: Kernel, start: Plan) -> Iterator[Plan]:
     """Blocks of the lanes' axis and of the longest reduce axis, with each value staged inside both, outside, or not."""
     outer, reduced = _blocked_axes(kernel, start)
-    wanted = [value.is_wanted for value in values(kernel)]
+    wanted = [depth is not None for depth in start.stages]
     for step, block in product(OUTPUT_BLOCKS if outer else (0,), REDUCE_BLOCKS if reduced else (0,)):
         blocks = _blocks((outer, step), (reduced, block), start)
         may = [(None, len(blocks)) if number < 3 else (None,) for number in range(len(wanted))]

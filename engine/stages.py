@@ -37,7 +37,7 @@ class Value:
     @property
     def is_wanted(self) -> bool:
         """Has the user asked for it, by CONTIGUOUS("local")?"""
-        return self.node.op is Op.CONTIGUOUS and self.node.arg == "local"
+        return is_wish(self.node, "local")
 
     @property
     def itemsize(self) -> int:
@@ -82,7 +82,8 @@ def values(kernel: Kernel) -> tuple[Value, ...]:
     """What may be staged, in the order of the kernel's loads.
 
     For each load, the furthest value that is computed from it over the same axes: so that a conversion or a function
-    of a matrix's elements is computed once for each, not at each use. None in a kernel with a FOLD or a SCATTER.
+    of a matrix's elements is computed once for each, not at each use. Then what the user wants kept that is computed
+    from several loads. None in a kernel with a FOLD or a SCATTER, and nothing that the user wants in registers.
     """
     body = indexing.body(kernel)
     order = toposort(body.value)
@@ -91,11 +92,38 @@ def values(kernel: Kernel) -> tuple[Value, ...]:
     uses = consumers(order)
     targets = _targets(body)
     found: dict[UOp, Value] = {}
-    for load in order:
-        if load.op is Op.LOAD and (axes := body.axes_under(load)):
+    loads, wishes = _outermost(body, order)
+    for load in loads:
+        if axes := body.axes_under(load):
             node = _furthest(body, load, axes, uses) if body.reduces else _wanted(load, uses)
-            found[node] = Value(targets.get(node, TARGET_OUT), node, axes)
+            node = load if _is_for_registers(node, uses) else node
+            if not _is_for_registers(node, uses):
+                found[node] = Value(targets.get(node, TARGET_OUT), node, axes)
+    for node in wishes:
+        found.setdefault(node, Value(targets.get(node, TARGET_OUT), node, body.axes_under(node)))
     return tuple(found.values())
+
+
+def is_wish(node: UOp, level: str) -> bool:
+    """Is it a user's wish for that level?"""
+    return node.op is Op.CONTIGUOUS and node.arg == level
+
+
+def _is_for_registers(node: UOp, uses: dict[UOp, list[UOp]]) -> bool:
+    """Does the user want it computed anew for each use?"""
+    return any(is_wish(user, "register") for user in uses[node])
+
+
+def _may_be_wanted(body: Body, node: UOp) -> bool:
+    return is_wish(node, "local") and bool(body.axes_under(node)) and not _reads_reduce(node)
+
+
+def _outermost(body: Body, order: list[UOp]) -> tuple[list[UOp], list[UOp]]:
+    """The loads and the wanted values, but for those that nothing but a wanted value is computed from."""
+    wanted = {node for node in order if _may_be_wanted(body, node)}
+    if wanted:
+        order = toposort(body.value, enter=lambda node: node not in wanted)
+    return [node for node in order if node.op is Op.LOAD], [node for node in order if node in wanted]
 
 
 def _targets(body: Body) -> dict[UOp, str]:
@@ -112,6 +140,7 @@ def _furthest(body: Body, node: UOp, axes: frozenset[Axis], uses: dict[UOp, list
         (user,) = uses[node]
         if (
             node.op is Op.CONTIGUOUS
+            or is_wish(user, "register")
             or user.op not in ELEMENTWISE | {Op.CONTIGUOUS}
             or body.axes_under(user) != axes
             or _reads_reduce(user)
@@ -123,7 +152,7 @@ def _furthest(body: Body, node: UOp, axes: frozenset[Axis], uses: dict[UOp, list
 
 def _wanted(load: UOp, uses: dict[UOp, list[UOp]]) -> UOp:
     users = uses[load]
-    return users[0] if len(users) == 1 and users[0].op is Op.CONTIGUOUS else load
+    return users[0] if len(users) == 1 and is_wish(users[0], "local") else load
 
 
 def _reads_reduce(node: UOp) -> bool:

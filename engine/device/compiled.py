@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
+from engine import wishes
 from engine.device.protocol import Array
 from engine.errors import CompileError
 from engine.heuristic import in_tiles, row_by_row
@@ -124,6 +125,8 @@ class Kernels(Generic[P]):
         shape = shape_of(kernel.output)
         lines = [f"{self.name} kernel {kernel.dtype.name}{shape}: {work.flops:g} flops, {work.bytes:g} bytes"]
         lines += [f"  schedule: {' '.join(map(str, schedule)) or 'none'}"] * (level >= 2)
+        if level >= 2:
+            lines += [f"  {line}" for line in wishes.told(kernel, replay(kernel, schedule))]
         lines += [f"  {line}" for line in print_graph(kernel.output) if level >= 3]
         lines += [source] * (level >= 4)
         print(*lines, sep="\n", file=sys.stderr)

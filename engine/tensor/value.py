@@ -175,7 +175,8 @@ class Value(Differentiable):
 
         "global": computed into memory of their own before anything reads them. "local": in scratch memory of the
         kernel that reads them, which stays in the cores' caches; views before and after it cost nothing. "register":
-        nowhere, computed anew for each use. What needs a reduction first goes to "global" whatever was asked.
+        nowhere, computed anew for each use. Neither makes a kernel more; a total is in a register where it was added up
+        (docs/schedules.md; DEBUG=2 prints where each is).
         """
         if level not in LEVELS:
             raise InvalidGraph(f"level {level!r} must be one of {', '.join(LEVELS)}", "level")

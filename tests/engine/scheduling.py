@@ -155,6 +155,35 @@ def _rows_and_columns() -> UOp:
     return elementwise(Op.MUL, rows, _spread(reduce(Op.ADD, _f(1, 23, 18), (0,)), 0, 9))
 
 
+def _kept(x: UOp, level: str = "local") -> UOp:
+    """x where a user wants it."""
+    return UOp(Op.CONTIGUOUS, x.dtype, (x,), level)
+
+
+def _kept_layer_norm(x: UOp, weight: UOp, bias: UOp) -> UOp:
+    """With the rows, the mean, the deviation and the weights where a user wants them."""
+    x = _kept(elementwise(Op.MUL, x, x))
+    mean = _kept(elementwise(Op.MUL, _over(Op.ADD, x, 1), _like(1 / shape_of(x)[1], x)))
+    apart = elementwise(Op.SUB, x, mean)
+    scaled = elementwise(Op.DIV, apart, _kept(_deviation(apart), "register"))
+    weighted = elementwise(Op.MUL, scaled, broadcast(_kept(elementwise(Op.EXP, weight)), shape_of(x)))
+    return elementwise(Op.ADD, weighted, broadcast(_kept(bias), shape_of(x)))
+
+
+def _kept_softmax(x: UOp) -> UOp:
+    """Of columns of what is turned before and behind it is wanted kept."""
+    x = permute(_kept(permute(x, (1, 0))), (1, 0))
+    powers = _kept(elementwise(Op.EXP, elementwise(Op.SUB, x, _kept(_over(Op.MAX, x, 1)))))
+    return elementwise(Op.DIV, powers, _over(Op.ADD, powers, 1))
+
+
+def _kept_products() -> UOp:
+    """A product of what is computed from several inputs, one of them in registers, and of what is kept of its sums."""
+    left = elementwise(Op.MUL, _f(0, 11, 21), broadcast(_f(2, 21), (11, 21)))
+    right = _kept(elementwise(Op.EXP, permute(_f(1, 18, 21), (1, 0))), "register")
+    return elementwise(Op.MAX, _kept(matmul(_kept(left), right)), _like(0.0, _f(0, 11, 18)))
+
+
 def _inside(x: UOp, dtype: DType) -> UOp:
     return cast(cast(x, dtype), dt.float32)
 
@@ -208,6 +237,9 @@ KERNELS: dict[str, Kernel] = {
             Op.SUB, reduce(Op.ADD, _f(0, 21, 18), (1,)), reduce(Op.MAX, _f(1, 21, 37), (1,))
         ),
         "rows and columns": _rows_and_columns(),
+        "layer norm of what is kept": _kept_layer_norm(_f(0, 9, 34), _f(1, 34), _f(2, 34)),
+        "softmax of what is kept": _kept_softmax(_f(0, 11, 37)),
+        "product of what is kept": _kept_products(),
     }.items()
 }
 for _kernel in KERNELS.values():

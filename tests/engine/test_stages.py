@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from engine import dtype as dt
-from engine import heuristic
 from engine.build import cast, elementwise, expand, gather, matmul, param, permute, reduce, reshape, scatter
-from engine.errors import IllegalOpt, InvalidGraph
+from engine.errors import IllegalOpt
 from engine.kernel import Kernel
-from engine.ops import LEVELS, Op
+from engine.ops import Op
 from engine.opts import Opt, OptKind, RangeType, Schedule, schedule_from_json, schedule_to_json
-from engine.order import order
-from engine.picks import picks
 from engine.pipeline import compile_source
 from engine.programs import program, random_inputs
 from engine.render.c import CRenderer
@@ -24,12 +20,8 @@ from engine.runtime.interp import evaluate
 from engine.runtime.llvm import LlvmRuntime, detect
 from engine.runtime.scratch import scratch
 from engine.schedule import replay
-from engine.serialize import kernel_from_json, kernel_text
-from engine.simplify import simplify_all
 from engine.stages import MAX_SCRATCH, values
 from engine.target import FEATURES
-from engine.tensor import Tensor
-from engine.unfold import unfold
 
 
 def vec(axis: int, lanes: int = 8) -> Opt:
@@ -253,59 +245,3 @@ def test_threads_have_scratch_memory_of_their_own() -> None:
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(scratch, 1000).result()
         assert abs(other - scratch(1000)) >= 1000
-
-
-# ------------------------------------------------------------------------------------------ what a user asks for
-
-
-def kernels_of(result: Tensor) -> list[Kernel]:
-    return [step.kernel for step in order(unfold(simplify_all([result._node])))]
-
-
-def normal(*shape: int) -> Tensor:
-    return Tensor.randn(*shape).realize()
-
-
-def test_a_value_kept_local_is_staged_by_whatever_picks_the_schedule() -> None:
-    a, b = normal(40, 30), normal(30, 50)
-    (kernel,) = kernels_of(a @ (b.exp() * 2).contiguous("local"))
-    (wanted,) = (value for value in values(kernel) if value.is_wanted)
-    target = detect()
-    for schedule in (heuristic.schedule(kernel, target), *picks(kernel, target)[:20]):
-        assert any(found.value is wanted for found in replay(kernel, schedule).stages)
-
-
-@pytest.mark.parametrize("level", ["global", "local", "register"])
-@pytest.mark.parametrize("device", ["CPU", "CPU:C", "INTERP"])
-def test_every_level_is_the_identity_and_so_is_its_gradient(level: str, device: str) -> None:
-    a, b = Tensor.rand(20, 30, device=device), Tensor.rand(30, 10, device=device, requires_grad=True)
-    kept = (b.exp().contiguous(level) * 3)[:, ::2]
-    result = (a @ kept).sum()
-    result.backward()
-    weights = 3 * np.exp(b.numpy()[:, ::2])
-    assert result.item() == pytest.approx((a.numpy() @ weights).sum(), rel=1e-5)
-    assert b.grad is not None
-    expected = np.zeros((30, 10), np.float32)
-    expected[:, ::2] = weights * a.numpy().sum(0)[:, None]
-    np.testing.assert_allclose(b.grad.numpy(), expected, rtol=1e-4)
-
-
-def test_only_global_is_a_kernel_of_its_own() -> None:
-    a, b = normal(20, 30), normal(30, 10)
-    counts = {level: len(kernels_of(a @ b.exp().contiguous(level))) for level in LEVELS}
-    assert counts == {"global": 2, "local": 1, "register": 1}
-
-
-def test_what_needs_a_reduction_goes_to_memory_whatever_was_asked() -> None:
-    a, b = normal(20, 30), normal(30, 10)
-    assert len(kernels_of(a @ (b / b.sum(0)).contiguous("local"))) >= 2
-
-
-def test_an_unknown_level_is_refused_by_name() -> None:
-    with pytest.raises(InvalidGraph, match="level 'cache' must be one of global, local, register"):
-        Tensor.rand(3).contiguous("cache")
-
-
-def test_a_kernel_with_a_kept_value_is_itself_as_json() -> None:
-    (kernel,) = kernels_of(normal(4, 3) @ normal(3, 5).contiguous("local"))
-    assert kernel_from_json(json.loads(kernel_text(kernel))) == kernel
