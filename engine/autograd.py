@@ -62,6 +62,11 @@ def followed(node: UOp) -> UOp:
     return node if _following.get() or not needs_gradient(node) else detach(node)
 
 
+def is_following() -> bool:
+    """Are operations followed for gradients here: is this outside of `no_grad`?"""
+    return _following.get()
+
+
 @contextmanager
 def no_grad() -> Iterator[None]:
     """Within it (or in a function decorated with it) results need no gradients, whatever they are made of."""

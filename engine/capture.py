@@ -15,7 +15,7 @@ import numpy as np
 
 from engine import dtype as dt
 from engine.build import leading, viewed
-from engine.cell import Cell, born_in, made, watched
+from engine.cell import Cell, Moded, born_in, made, watched
 from engine.device.protocol import Array, Device, Launch
 from engine.errors import CaptureError
 from engine.ir import UOp
@@ -51,6 +51,7 @@ class Observer:
     def __init__(self) -> None:
         self.mark = object()
         self._written: dict[int, Cell] = {}
+        self.modes: list[Moded] = []  # who was asked whether it trains
 
     @property
     def written(self) -> list[Cell]:
@@ -72,6 +73,10 @@ class Observer:
 
     def read_on_host(self, how: str) -> None:
         """Data may be read: this call is not recorded."""
+
+    def asked(self, owner: Moded) -> None:
+        """Note it."""
+        self.modes.append(owner)
 
 
 @dataclass(slots=True)
@@ -103,6 +108,7 @@ class Capture:
         self._counts: dict[Var, UOp] = {}
         self._seen: dict[int, _Seen] = {}
         self._ran: list[tuple[Step, Device]] = []
+        self.modes: list[Moded] = []  # who was asked whether it trains
 
     def read(self, cell: Cell) -> UOp:
         """What the cell is taken to hold."""
@@ -123,6 +129,10 @@ class Capture:
             f"{how} inside a function given to jit: a replay could not read it again; return the tensor and read "
             "it outside, or compute with tensors (where, maximum, …)"
         )
+
+    def asked(self, owner: Moded) -> None:
+        """Note it."""
+        self.modes.append(owner)
 
     def _open(self, cell: Cell) -> _Seen:
         seen = self._seen.get(id(cell))

@@ -32,6 +32,17 @@ class Watch(Protocol):
     def read_on_host(self, how: str) -> None:
         """The elements of a tensor are asked for by `how`: may raise."""
 
+    def asked(self, owner: Moded) -> None:
+        """`owner` was asked whether it trains."""
+
+
+class Moded(Protocol):
+    """What computes one thing while it trains and another when it does not."""
+
+    @property
+    def training(self) -> bool:
+        """Does it train?"""
+
 
 _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
 

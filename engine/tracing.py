@@ -9,8 +9,8 @@
         weight.assign(weight - 0.1 * gradient)
         return loss
 
-The first call for each case (structure, shapes, dtypes and devices of the arguments, values of plain ones) runs the
-function as it is, so that what it sets up once is set up. The second records the kernels it runs; later ones run
+The first call for each case (structure, shapes, dtypes and devices of the arguments, values of plain ones; and the mode:
+which of the modules that it asks train, what `Tensor.train` says, whether `no_grad` holds) runs the function as it is, so that what it sets up once is set up. The second records the kernels it runs; later ones run
 those kernels only. What the function reads from outside its arguments (weights, the state of random numbers) is
 found by watching the tensors it touches, and is read anew in every call; what it assigns is assigned in every call.
 Results are fresh tensors, realized, as is all that was assigned.
@@ -35,21 +35,52 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import RLock
 from types import MethodType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+from engine.autograd import is_following
 from engine.capture import Capture, Observer, settle_results
-from engine.cell import Cell, watched, watching
+from engine.cell import Cell, Moded, watched, watching
 from engine.nested import cells_of, key_of
 from engine.plan import Plan
 from engine.shapes import shape_of
 from engine.sizes import Var
+from engine.tensor import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
 KEPT = 64  # cases of one function
+MODES = 16  # of one case
+
+
+@dataclass
+class _Case:
+    """What was recorded for a case, by its mode: the one used last standing last. `owners` are asked for the mode."""
+
+    owners: dict[int, Moded] = field(default_factory=dict)
+    plans: dict[Hashable, Plan | None] = field(default_factory=dict)
+
+    def modes(self) -> dict[int, bool]:
+        """Who trains now, by id."""
+        return {key: owner.training for key, owner in self.owners.items()}
+
+    def keep(self, mode: Mapping[int, bool], plan: Plan | None, asked: Sequence[Moded]) -> None:
+        """The plan for a mode; who was `asked` for the first time has the mode that it has now."""
+        new = {id(owner): owner for owner in asked if id(owner) not in self.owners}
+        if new:  # what was recorded without asking these cannot be told from it: it is recorded again
+            self.owners |= new
+            self.plans.clear()
+        key = _mode(dict(mode) | {each: owner.training for each, owner in new.items()})
+        self.plans.pop(key, None)
+        self.plans[key] = plan
+        if len(self.plans) > MODES:
+            del self.plans[next(iter(self.plans))]
+
+
+def _mode(owners: Mapping[int, bool]) -> Hashable:
+    return Tensor.training, is_following(), tuple(owners.items())
 
 
 class Jit(Generic[P, R]):
@@ -62,7 +93,7 @@ class Jit(Generic[P, R]):
         functools.update_wrapper(self, function)
         self.function = function
         self._leading = _parameters(function, leading or {})
-        self._plans: dict[Hashable, Plan | None] = {}
+        self._cases: dict[Hashable, _Case] = {}
         self._lock = RLock()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -85,39 +116,45 @@ class Jit(Generic[P, R]):
     def clear(self) -> None:
         """Forget what was recorded."""
         with self._lock:
-            self._plans.clear()
+            self._cases.clear()
 
     @property
     def plans(self) -> tuple[Plan, ...]:
         """What was recorded, the case used last standing last."""
         with self._lock:
-            return tuple(plan for plan in self._plans.values() if plan is not None)
+            plans = (plan for case in self._cases.values() for plan in case.plans.values())
+            return tuple(plan for plan in plans if plan is not None)
 
     def _call(self, arguments: Any, cells: Sequence[Cell], leading: Mapping[int, Var], case: Hashable) -> R:
-        seen = case in self._plans
-        plan = self._plans.get(case)
+        kept = self._cases.pop(case, _Case())
+        self._cases[case] = kept  # the one used last stands last
+        if len(self._cases) > KEPT:
+            del self._cases[next(iter(self._cases))]
+        modes = kept.modes()
+        key = _mode(modes)
+        plan = kept.plans.get(key)
+        asked: Sequence[Moded] = ()
         if plan is not None and plan.fits(cells):
             result = plan.replay(cells)
-        elif seen:
-            plan, result = self._record(arguments, cells, leading)
+        elif key in kept.plans:
+            capture = Capture(cells, leading)
+            plan, result = self._record(arguments, capture)
+            asked = capture.modes
         else:
-            result = self._first(arguments)
-        self._plans.pop(case, None)
-        self._plans[case] = plan  # the one used last stands last
-        if len(self._plans) > KEPT:
-            del self._plans[next(iter(self._plans))]
+            observer = Observer()
+            result = self._first(arguments, observer)
+            asked = observer.modes
+        kept.keep(modes, plan, asked)
         found: R = result
         return found
 
-    def _first(self, arguments: Any) -> Any:
-        observer = Observer()
+    def _first(self, arguments: Any, observer: Observer) -> Any:
         with watched(observer):
             result = self.function(*arguments[0], **arguments[1])
         settle_results(list(cells_of(result)), observer.written)
         return result
 
-    def _record(self, arguments: Any, cells: Sequence[Cell], leading: Mapping[int, Var]) -> tuple[Plan, Any]:
-        capture = Capture(cells, leading)
+    def _record(self, arguments: Any, capture: Capture) -> tuple[Plan, Any]:
         return capture.finish(capture.run(lambda: self.function(*arguments[0], **arguments[1])))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from engine import dtype as dt
 from engine.autograd import no_grad
+from engine.cell import watching
 from engine.dtype import DType
 from engine.errors import InvalidGraph
 from engine.tensor import Tensor
@@ -29,7 +30,7 @@ class Module:
     that require gradients are its parameters.
     """
 
-    training = True
+    _training = True
     _frozen: frozenset[str] = frozenset()  # names of what `requires_grad_(False)` has frozen
 
     def forward(self, *inputs: Any) -> Any:
@@ -145,6 +146,18 @@ class Module:
         for parameter in () if wanted else self.parameters():
             parameter.requires_grad = False
         return self
+
+    @property
+    def training(self) -> bool:
+        """Does it train, if `Tensor.train` does not say otherwise? What reads it inside jit is recorded for each answer."""
+        watch = watching()
+        if watch is not None:
+            watch.asked(self)
+        return self._training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self._training = bool(mode)
 
     @property
     def trains(self) -> bool:
