@@ -57,7 +57,7 @@ from api.schemas import MEDIA_TYPE
 from api.settings import Settings
 from api.uses import TokenUses
 from api.waits import Waits
-from fleet import cron_ticks, reconcile, secrets_kept, update_ticks
+from fleet import cron_ticks, gpu_ticks, reconcile, secrets_kept, update_ticks
 from fleet.blobs import Blobs
 from fleet.db import engine_for, now, reading, session_factory, upgrade, writing
 from fleet.expositions import MAX_PACKED_BYTES
@@ -128,6 +128,7 @@ def assemble(settings: Settings) -> Parts:
         update_ticks.tick(
             read, write, timings, up_since
         )  # before: a node that is offered a version takes no work
+        gpu_ticks.tick(read, write)  # before: what is at fault takes no work
         cron_ticks.tick(sessions, files)  # before: what it submits is placed in the same tick
         return reconcile.tick(sessions, files, timings=timings, up_since=up_since).hints
 

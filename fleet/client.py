@@ -20,6 +20,7 @@ from fleet.client_access import AccessCalls
 from fleet.client_commands import CommandCalls
 from fleet.client_crons import CronCalls
 from fleet.client_events import EventCalls
+from fleet.client_nodes import NodeCalls
 from fleet.client_scheduling import SchedulingCalls
 from fleet.client_telemetry import TelemetryCalls
 from fleet.client_updates import UpdateCalls
@@ -54,7 +55,9 @@ FINISHED = frozenset({"succeeded", "done", "failed", "cancelled"})
 Spec = NoopSpec | KernelSpec | CommandSpec | Mapping[str, Any]
 
 
-class Client(AccessCalls, CommandCalls, CronCalls, EventCalls, SchedulingCalls, TelemetryCalls, UpdateCalls):
+class Client(
+    AccessCalls, CommandCalls, CronCalls, EventCalls, NodeCalls, SchedulingCalls, TelemetryCalls, UpdateCalls
+):
     """A connection to one control plane: see `client_wire.Connection` for how it is made."""
 
     # ------------------------------------------------------------------------------------------- identity

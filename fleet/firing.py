@@ -18,6 +18,7 @@ from fleet.models import (
     Cron,
     CronRun,
     Delivery,
+    GpuLadder,
     Grant,
     Job,
     Node,
@@ -27,7 +28,7 @@ from fleet.models import (
     Webhook,
 )
 
-Guarded = Node | Job | Attempt | Search | Grant | Rollout | NodeUpdate
+Guarded = Node | Job | Attempt | Search | Grant | Rollout | NodeUpdate | GpuLadder
 Versioned = Guarded | Cron | CronRun | Webhook | Delivery
 
 

@@ -66,6 +66,7 @@ class Policy:
     drive_used_ratio: float = 0.9
     drive_spare_ratio: float = 0.1
     clock_offset_s: float = 2.0
+    clock_cordon_s: float = 10.0  # then the node takes no new work
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,21 @@ class Finding:
     action: Action
 
 
-def findings(samples: Iterable[Sample], now: float, policy: Policy | None = None) -> tuple[Finding, ...]:
-    """All that is wrong, worst first, then by device. `now` is the node's own time, as it stamps XIDs."""
+def findings(
+    samples: Iterable[Sample],
+    now: float,
+    policy: Policy | None = None,
+    resets: Mapping[str, float] | None = None,
+) -> tuple[Finding, ...]:
+    """All that is wrong, worst first, then by device. `now` is the node's own time, as it stamps XIDs. `resets`: when a
+    GPU, by its name, was reset last: what it reported before is answered."""
     by_name: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_name[sample.name].append(sample)
     rules = policy or Policy()
     found = [
         *_gpus_gone(by_name),
-        *_xids(by_name["fleet_gpu_xid_last_timestamp_seconds"], now, rules),
+        *_xids(by_name["fleet_gpu_xid_last_timestamp_seconds"], now, rules, resets or {}),
         *_memory(by_name),
         *_throttled(by_name["fleet_gpu_throttled"]),
         *_drives(by_name, rules),
@@ -118,8 +125,12 @@ def _gpus_gone(by_name: Mapping[str, Sequence[Sample]]) -> Iterable[Finding]:
             yield Finding(gpu_name(sample), Verdict.SUSPECT, f"its driver asks for: {action}", action)
 
 
-def _xids(samples: Iterable[Sample], now: float, rules: Policy) -> Iterable[Finding]:
+def _xids(
+    samples: Iterable[Sample], now: float, rules: Policy, resets: Mapping[str, float]
+) -> Iterable[Finding]:
     for sample in samples:
+        if sample.value <= resets.get(gpu_name(sample), 0.0):
+            continue
         xid = sample.label("xid")
         action = XID_ACTIONS.get(int(xid), Action.RESTART) if xid.isdigit() else Action.RESTART
         verdict = XID_VERDICTS[action]
@@ -184,4 +195,5 @@ def _node(by_name: Mapping[str, Sequence[Sample]], rules: Policy) -> Iterable[Fi
     for sample in by_name[SKEW]:
         if abs(sample.value) > rules.clock_offset_s:
             reason = f"its clock is {-sample.value:+.1f} s off"
-            yield Finding("node", Verdict.WARNED, reason, Action.SYNC_CLOCK)
+            worse = abs(sample.value) > rules.clock_cordon_s
+            yield Finding("node", Verdict.SUSPECT if worse else Verdict.WARNED, reason, Action.SYNC_CLOCK)

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet import faults, labels, places, run_times, trust, updates
+from fleet import cordons, faults, gpus, labels, places, run_times, trust, updates
 from fleet.lifecycle import JobState, NodeState
 from fleet.models import (
     Attempt,
@@ -123,20 +123,22 @@ def nodes(
 ) -> tuple[NodeView, ...]:
     """Every node that is not retired, with its devices and what holds them."""
     rows = session.scalars(select(Node).where(Node.state != NodeState.RETIRED).order_by(Node.id)).all()
-    shares, gpus = _by_device(held(session) if leases is None else leases)
+    shares, taken = _by_device(held(session) if leases is None else leases)
     devices: dict[int, list[DeviceView]] = defaultdict(list)
-    wrong = faults.everywhere(session)
+    wrong, ladders = faults.everywhere(session), gpus.ladders(session)
     for device in session.scalars(select(Device).order_by(Device.name)):
         fault = faults.barring(wrong.get((device.node_id, device.name)))
-        devices[device.node_id].append(_device(device, shares[device.id], gpus.get(device.id), fault))
+        state, why = gpus.standing(ladders.get(device.id))
+        seen = _device(device, shares[device.id], taken.get(device.id), why or fault)
+        devices[device.node_id].append(replace(seen, health=state))
     ids = [row.id for row in rows]
     standings, where, labelled = (
         trust.standings(session, ids),
         places.of(session, ids),
         labels.of(session, ids),
     )
-    windows, changing = _windows(session, now), updates.updating(session)
-    return tuple(
+    windows, changing, barred = _windows(session, now), updates.updating(session), cordons.reasons(session)
+    found = (
         _node(
             row,
             standings[row.id],
@@ -148,6 +150,7 @@ def nodes(
         )
         for row in rows
     )
+    return tuple(replace(view, barred=barred.get(view.id, "")) for view in found)
 
 
 def _by_device(leases: Sequence[Held]) -> tuple[Mapping[int, list[Held]], Mapping[int, float]]:

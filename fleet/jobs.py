@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from fleet import commands, dependencies, events, idempotency, kernels, nodes, permissions, quotas, wishes
 from fleet.agents.protocol import (
+    BurninSpec,
     CommandSpec,
     ConfirmSpec,
     ExpandSpec,
@@ -28,8 +29,8 @@ from fleet.principals import Principal
 from fleet.wishes import Requirements
 
 PublicSpec = NoopSpec | KernelSpec | CommandSpec
-Spec = PublicSpec | ExpandSpec | MeasureSpec | ConfirmSpec
-INTERNAL = (JobKind.EXPAND, JobKind.MEASURE, JobKind.CONFIRM)
+Spec = PublicSpec | ExpandSpec | MeasureSpec | ConfirmSpec | BurninSpec
+INTERNAL = (JobKind.EXPAND, JobKind.MEASURE, JobKind.CONFIRM, JobKind.BURNIN)
 
 
 def fire(session: Session, job: Job, event: JobEvent, now: float, **changes: Any) -> None:

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet import events, jobs, kernels, nodes, run_times, settling, usage
-from fleet.agents.protocol import AnySpec, AttemptReport, KernelSpec, Outcome
+from fleet import cordons, events, gpus, jobs, kernels, nodes, run_times, settling, usage
+from fleet.agents.protocol import AnySpec, AttemptReport, JobKind, KernelSpec, Outcome
 from fleet.errors import NotFound, StaleWrite
 from fleet.firing import amend, fire
 from fleet.lifecycle import ATTEMPT, DESIRED, AttemptEvent, AttemptState, JobEvent, JobState, NodeState
@@ -59,8 +59,10 @@ def _check_current(session: Session, job: Job, placement: Placement) -> None:
         raise StaleWrite("job", job.id, "it changed after it was looked at")
     for seat in placement.seats:
         node = nodes.get(session, seat.node_id)
-        if node.state != NodeState.READY or node.cordoned:
+        barred = node.cordoned or cordons.of(session, node.id)
+        if node.state != NodeState.READY or (barred and job.kind != JobKind.BURNIN):
             raise StaleWrite("node", node.id, "it stopped taking work")
+        gpus.check_leasable(session, seat.gpu_ids, job)
 
 
 def _hold(session: Session, attempt: Attempt, seat: Seat, now: float) -> None:
@@ -267,6 +269,8 @@ def end(session: Session, attempt: Attempt, ending: Ending, now: float) -> None:
     _release(session, attempt, now)
     nodes.redirect(session, attempt.node_id)
     job = jobs.get(session, attempt.job_id)
+    if ending.outcome is Outcome.DEVICE_WEDGED and job.kind != JobKind.BURNIN:
+        gpus.blame_held(session, attempt, ending.error, now)
     settling.settle(session, job, attempt, ending, now)
 
 

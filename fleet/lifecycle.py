@@ -306,3 +306,14 @@ def advance(machine: Machine, state: str, event: StrEnum) -> StrEnum:
     if event not in exits:
         raise InvalidTransition(machine.name, state, event, tuple(exits))
     return exits[event]
+
+
+def diagram(machine: Machine) -> str:
+    """The machine as text for the docs: a line for each edge, and what rescues a state that somebody else has to end."""
+    lines = [
+        f"{state:<12} {event:<8} → {after}"
+        for state, exits in machine.edges.items()
+        for event, after in exits.items()
+    ]
+    bounds = [f"{state:<12} at most  {rescue.bound}" for state, rescue in machine.rescues.items()]
+    return "\n".join([*lines, "", *bounds])

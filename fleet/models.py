@@ -27,6 +27,8 @@ from fleet.cron_rows import CronRun as CronRun
 from fleet.data_rows import NodeData as NodeData
 from fleet.data_rows import StoredDataSet as StoredDataSet
 from fleet.finding_rows import FindingRow as FindingRow
+from fleet.gpu_rows import GpuLadder as GpuLadder
+from fleet.gpu_rows import NodeCordon as NodeCordon
 from fleet.lifecycle import ATTEMPT, JOB, NODE, SEARCH
 from fleet.place_rows import Place as Place
 from fleet.place_rows import Rack as Rack

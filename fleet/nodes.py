@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from fleet import dialects, events, identities, permissions, tenants, trust
+from fleet import cordons, dialects, events, identities, permissions, tenants, trust
 from fleet.agents.protocol import (
     DeviceReport,
     EnrollRequest,
@@ -275,11 +275,15 @@ def cordon(session: Session, node_id: int, principal: Principal, now: float) -> 
 
 
 def uncordon(session: Session, node_id: int, principal: Principal, now: float) -> Node:
-    """Accept work again; this also takes back a drain."""
+    """Accept work again; this also takes back a drain, and ends the cordons that nobody asked for. One of those whose
+    reason is still there comes again."""
     node = get(session, node_id)
     if node.state in (NodeState.DRAINING, NodeState.DRAINED):
         permissions.require(principal, permissions.Permission.OPERATE)
         fire(session, node, NodeEvent.UNCORDON, now)
+    permissions.require(principal, permissions.Permission.OPERATE)
+    for kind in cordons.lift_all(session, node_id):
+        events.append(session, "node.uncordoned", f"node:{node_id}", {"by": kind}, now)
     return _wish(session, node_id, principal, "node.uncordon", now, cordoned=False)
 
 

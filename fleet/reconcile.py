@@ -20,6 +20,7 @@ from fleet import (
     db,
     dependencies,
     events,
+    gpu_ticks,
     jobs,
     leases,
     nodes,
@@ -140,6 +141,8 @@ def _contact(session: Session, contacted: Contacted, now: float) -> None:
     data = {"before": node.contact}
     node.contact = contacted.contact
     events.append(session, f"node.{contacted.contact}", f"node:{node.id}", data, now)
+    if contacted.contact == nodes.Contact.UNREACHABLE:
+        gpu_ticks.note_flap(session, node.id, now)
 
 
 def _preempt(session: Session, preemption: Preemption, now: float) -> None:

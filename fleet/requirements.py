@@ -49,6 +49,9 @@ class Needs:
     rack: str | None = None
     trust: str | None = None  # at least so trusted
     ranks: int = 1  # on so many nodes at once, or on none
+    burnin: str = (
+        ""  # the GPU that it tests, by name, which only has to be there and not to be on its way out
+    )
 
     def __hash__(self) -> int:
         """Worked out once: it is a key in all that placement looks up."""
@@ -61,7 +64,8 @@ class Needs:
     @property
     def exclusive(self) -> bool:
         """True when nothing else may hold the node's cpu meanwhile."""
-        return self.kind in EXCLUSIVE or self.whole_node or self.alone == "node"
+        measured = self.kind in EXCLUSIVE or (self.kind is JobKind.BURNIN and not self.gpus)
+        return measured or self.whole_node or self.alone == "node"
 
     def text(self) -> str:
         """The same text for jobs that wait for the same thing."""
@@ -169,13 +173,17 @@ class NodeView:
     drain_by: float | None = None
     updating: bool = False  # it changes its version once it has no attempts
     protocol: int = PROTOCOL_VERSION
+    barred: str = ""  # why it is cordoned although no operator said so
 
-    def unavailable(self) -> str:
-        """Why nothing new goes to this node; empty when it takes work."""
+    def unavailable(self, kind: JobKind | None = None) -> str:
+        """Why nothing new (of this kind) goes to this node; empty when it takes work. A burn-in is what a cordoned node
+        may be waiting for."""
         if self.state != NodeState.READY:
             return f"is {self.state}"
-        if self.cordoned:
+        if self.cordoned and kind is not JobKind.BURNIN:
             return "is cordoned"
+        if self.barred and kind is not JobKind.BURNIN:
+            return f"is cordoned by itself: {self.barred}"
         if self.contested:
             return "is used by two live agents: an operator has to decide"
         if self.updating:
@@ -218,7 +226,7 @@ def misfits(needs: Needs, node: NodeView) -> tuple[Misfit, ...]:
 def _checks(needs: Needs, node: NodeView) -> Iterable[Misfit]:
     if needs.node_id is not None and node.id != needs.node_id:
         yield Misfit("node", "is not the node asked for")
-    yield Misfit("available", node.unavailable())
+    yield Misfit("available", node.unavailable(needs.kind))
     if not dialects.knows(node.protocol, needs.kind):
         yield Misfit("available", f"has an agent of before jobs of kind {needs.kind}: bring it up to date")
     if needs.threads > node.cores:
@@ -259,7 +267,7 @@ def _cpu_checks(needs: Needs, cpu: DeviceView | None) -> Iterable[Misfit]:
 
 
 def _compiles(kind: JobKind) -> bool:
-    return kind not in (JobKind.NOOP, "command")
+    return kind not in (JobKind.NOOP, JobKind.BURNIN, JobKind.COMMAND)
 
 
 def _gpu_checks(needs: Needs, node: NodeView) -> Iterable[Misfit]:
@@ -283,6 +291,9 @@ def _gpu_checks(needs: Needs, node: NodeView) -> Iterable[Misfit]:
 
 
 def _qualities(needs: Needs) -> list[tuple[str, str, Any]]:
+    if needs.burnin:
+        burns = ("ok", "retest")
+        return [("available", "to test", lambda gpu: gpu.name == needs.burnin and gpu.health in burns)]
     found: list[tuple[str, str, Any]] = [
         ("available", "in order", lambda gpu: gpu.health == "ok" and not gpu.problem)
     ]

@@ -69,6 +69,10 @@ class Device(Resource):
     )
     vendor: str = ""
     driver: str = Field(default="", description="of a GPU: the driver mode it is in")
+    health: str = Field(
+        default="ok", description="of a GPU: ok, suspect, resetting, retest or quarantined; work goes to ok"
+    )
+    health_reason: str = Field(default="", description="what it is blamed for, and what to do; empty when ok")
     leases: int = Field(default=0, description="active leases on the device")
     exclusive: bool = Field(default=False, description="one lease holds the whole device")
 
@@ -81,6 +85,14 @@ class Wall(Resource):
     detail: str = ""
 
 
+class Cordon(Resource):
+    """Why a node takes nothing new although no operator said so."""
+
+    kind: str = Field(description="flapping, gpus, clock or acceptance")
+    reason: str
+    since: Timestamp
+
+
 class Node(Resource):
     """One server under management."""
 
@@ -88,6 +100,9 @@ class Node(Resource):
     name: str
     state: str = Field(description="enrolled, ready, draining, drained or retired")
     cordoned: bool = Field(description="accepts nothing new, by an operator's wish")
+    cordons: list[Cordon] = Field(
+        default_factory=list, description="why it accepts nothing new without anybody's wish"
+    )
     contact: str = Field(description="online, late, unreachable or lost")
     pool: str = Field(default="", description="the pool that its join token was bound to")
     trust: str = Field(default="sealed", description="sealed, shared or tainted: how far its results count")

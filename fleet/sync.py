@@ -7,7 +7,19 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, or_, select, update
 from sqlalchemy.orm import Session, load_only
 
-from fleet import access_nodes, datasets, dialects, events, identities, leases, nodes, trust, updates
+from fleet import (
+    access_nodes,
+    datasets,
+    dialects,
+    events,
+    gpu_ticks,
+    gpus,
+    identities,
+    leases,
+    nodes,
+    trust,
+    updates,
+)
 from fleet.agents.protocol import ArrayIndex, AttemptSpec, Desired, Gang, Observed, Peer
 from fleet.errors import NotPermitted, StaleWrite
 from fleet.lifecycle import DESIRED, AttemptState, NodeEvent, NodeState
@@ -40,6 +52,7 @@ def record(session: Session, node_id: int, observed: Observed, now: float) -> bo
     listed = {said.attempt_id for said in observed.attempts}
     changed |= leases.miss(session, node, listed, observed.generation, now)
     _settle(session, node, observed)
+    changed |= gpus.heard(session, node, observed.resets, now)
     changed |= access_nodes.record(session, node, observed.access, now)
     if observed.data is not None:
         datasets.note(session, node_id, observed.data, now)
@@ -67,6 +80,7 @@ def _accept(session: Session, node: Node, observed: Observed, now: float) -> boo
     if rebooted:
         data = {"boot_id": observed.boot_id, "before": before}
         events.append(session, "node.booted", f"node:{node.id}", data, now)
+        gpu_ticks.note_flap(session, node.id, now)
     return rebooted
 
 
@@ -100,7 +114,7 @@ def desired(session: Session, node_id: int, now: float, timings: Timings | None 
         .options(load_only(Job.timeout_s, Job.ranks, Job.array_id, Job.array_index))
     )
     rows = session.execute(query).all()
-    gpus = leases.gpu_names(session, [lease.id for _, _, lease, _ in rows])
+    taken = leases.gpu_names(session, [lease.id for _, _, lease, _ in rows])
     attempts = [
         AttemptSpec(
             attempt_id=attempt.id,
@@ -111,7 +125,7 @@ def desired(session: Session, node_id: int, now: float, timings: Timings | None 
             exclusive=lease.exclusive,
             timeout_s=job.timeout_s,
             blobs=attempt.blobs,
-            gpus=gpus.get(lease.id, []),
+            gpus=taken.get(lease.id, []),
             cpus=lease.slots,
             gang=_gang(session, attempt, job.ranks) if job.ranks > 1 else None,
             array=_array_index(session, job),
@@ -127,6 +141,7 @@ def desired(session: Session, node_id: int, now: float, timings: Timings | None 
         poll_s=timings.poll_s,
         rotate_key=identities.due(session, node_id, now),
         update=updates.desired(session, node_id),
+        resets=gpus.resets(session, node_id),
     )
 
 

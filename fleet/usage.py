@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet import faults, holdings
-from fleet.models import Attempt, Device, Job, Lease, Node, UsageDay, Use
+from fleet import faults, gpus, holdings
+from fleet.models import Attempt, Device, FindingRow, GpuLadder, Job, Lease, Node, UsageDay, Use
 from fleet.order import added, decayed
 
 DAY_S = 86_400.0
@@ -141,19 +141,27 @@ def drawn(session: Session, job_ids: Sequence[int]) -> Mapping[int, tuple[float 
 def capacity(session: Session, since: float, until: float) -> Sequence[Capacity]:
     """The GPUs that each node has, for as long as it has been in the fleet. Quarantined is what has a verdict against
     it now, since that began."""
-    gpus: dict[int, list[Device]] = {}
+    have: dict[int, list[Device]] = {}
     for device in session.scalars(select(Device).where(Device.kind == "gpu", Device.present)):
-        gpus.setdefault(device.node_id, []).append(device)
-    wrong = faults.everywhere(session)
+        have.setdefault(device.node_id, []).append(device)
+    wrong, ladders = faults.everywhere(session), gpus.ladders(session)
     found = []
-    for node in session.scalars(select(Node).where(Node.id.in_(gpus)).order_by(Node.id)):
+    for node in session.scalars(select(Node).where(Node.id.in_(have)).order_by(Node.id)):
         begin = max(since, node.enrolled_at)
         barred = [
-            row.since
-            for device in gpus[node.id]
-            if (row := wrong.get((node.id, device.name))) is not None and faults.barring(row)
+            min(at)
+            for device in have[node.id]
+            if (at := _out(wrong.get((node.id, device.name)), ladders.get(device.id)))
         ]
         sick = sum(max(0.0, until - max(begin, at)) for at in barred)
-        total = len(gpus[node.id]) * max(0.0, until - begin)
-        found.append(Capacity(node.id, node.name, len(gpus[node.id]), total, sick))
+        total = len(have[node.id]) * max(0.0, until - begin)
+        found.append(Capacity(node.id, node.name, len(have[node.id]), total, sick))
     return found
+
+
+def _out(finding: FindingRow | None, ladder: GpuLadder | None) -> list[float]:
+    """Since when a GPU takes no work, by what is found at it and by its ladder; nothing when it takes work."""
+    since = [finding.since] if finding is not None and faults.barring(finding) else []
+    if ladder is not None and gpus.standing(ladder)[1]:
+        since.append(max([at for at in ladder.falls if at <= ladder.state_at], default=ladder.state_at))
+    return since

@@ -98,4 +98,5 @@ def needs(
         rack=found("rack"),
         trust=found("trust"),
         ranks=found("ranks", 1),
+        burnin=found("burnin", ""),
     )

@@ -18,7 +18,7 @@ from api.pages import RowId
 from api.routing import Router
 from api.schemas import binary, problems
 from api.signed import Signed
-from fleet import expositions, faults, health, metrics, nodes, readings
+from fleet import expositions, faults, gpus, health, metrics, nodes, readings
 from fleet.db import now
 from fleet.errors import InvalidSpec
 from fleet.telemetry import Exposition
@@ -79,10 +79,11 @@ def _keep(parts: Parts, node_id: int, signed_at: float, content: bytes, encoding
     with parts.read() as session:
         moment = now(session)
         before = faults.known(session, [node_id]).get(node_id, ())
+        resets = gpus.answered(session, node_id)
     skew = expositions.Sample(readings.SKEW, (), moment - signed_at)
     samples = [*readings.READER.read(text), skew]
     parts.telemetry.put(node_id, Exposition(packed, moment, signed_at, readings.read(samples)))
-    found = health.worst(health.findings(samples, moment))
+    found = health.worst(health.findings(samples, moment, resets=resets))
     if faults.differ(before, found):
         with parts.write() as session:
             faults.observe(session, node_id, found, moment)

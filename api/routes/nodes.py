@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Path, Query
 from pydantic import Field, StrictFloat
 
 from api.auth import Operator, Reader, Truster
@@ -14,10 +14,11 @@ from api.deps import Parts, PartsDep, Reading, Writing
 from api.pages import PageDep, RowId, next_cursor
 from api.routing import Router
 from api.schemas import Request, problems
-from fleet import datasets, labels, leases, models, nodes, places, trust
+from fleet import cordons, datasets, gpus, labels, leases, models, nodes, places, trust
+from fleet.agents.protocol import Name
 from fleet.db import Session, now
 from fleet.lifecycle import NodeState
-from fleet.resources import Device, Node, Page, Wall
+from fleet.resources import Cordon, Device, Node, Page, Wall
 from fleet.wishes import Labels
 
 router = Router(
@@ -93,6 +94,17 @@ def retire_node(principal: Truster, session: Writing, parts: PartsDep, node_id: 
     return node_resource(session, row, parts, principal.tenant)
 
 
+@router.post(
+    "/{node_id}/gpus/{gpu}/retest", summary="Have a GPU reset and tested", responses=problems(404, 409)
+)
+def retest_gpu(
+    principal: Operator, session: Writing, parts: PartsDep, node_id: RowId, gpu: Annotated[Name, Path()]
+) -> Node:
+    """One that is quarantined, once it was mended, or one that is doubted. It takes work again when a burn-in passed."""
+    gpus.retest(session, node_id, gpu, principal, now(session))
+    return node_resource(session, nodes.get(session, node_id), parts, principal.tenant)
+
+
 class LabelsRequest(Request):
     """The labels of a node, for jobs to ask for."""
 
@@ -124,17 +136,21 @@ def _node_resources(session: Session, rows: Sequence[models.Node], parts: Parts,
         places.of(session, ids),
         labels.of(session, ids),
     )
-    gpus, data = leases.held_gpus(session, held), datasets.kept(session, ids, tenant)
+    taken, data = leases.held_gpus(session, held), datasets.kept(session, ids, tenant)
+    ladders, barred = gpus.ladders(session, ids), cordons.of_all(session, ids)
     return [
         _node(
             row,
             standings[row.id],
             (placed[row.id].rack, labelled.get(row.id, {})),
-            devices[row.id],
-            held,
-            gpus,
+            [_device(device, held, taken, ladders) for device in devices[row.id] if device.present],
             contact,
-        ).model_copy(update={"data_sets": dict(data.get(row.id, {}))})
+        ).model_copy(
+            update={
+                "data_sets": dict(data.get(row.id, {})),
+                "cordons": [Cordon.model_validate(each) for each in barred.get(row.id, ())],
+            }
+        )
         for row, contact in zip(rows, contacts, strict=True)
     ]
 
@@ -143,9 +159,7 @@ def _node(
     node: models.Node,
     standing: models.Standing,
     place: tuple[str, dict[str, str]],
-    devices: Sequence[models.Device],
-    held: Sequence[models.Lease],
-    gpus: frozenset[int],
+    devices: list[Device],
     contact: str,
 ) -> Node:
     return Node(
@@ -163,7 +177,7 @@ def _node(
         os=node.os,
         cores=node.cores,
         memory_bytes=node.memory_bytes,
-        devices=[_device(device, held, gpus) for device in devices if device.present],
+        devices=devices,
         walls=[Wall.model_validate(wall) for wall in node.walls or []],
         rack=place[0],
         labels=place[1],
@@ -173,8 +187,16 @@ def _node(
     )
 
 
-def _device(device: models.Device, held: Sequence[models.Lease], gpus: frozenset[int]) -> Device:
+def _device(
+    device: models.Device,
+    held: Sequence[models.Lease],
+    gpu_ids: frozenset[int],
+    ladders: Mapping[int, models.GpuLadder],
+) -> Device:
     here = [lease for lease in held if lease.device_id == device.id]
-    known = Device.model_validate(device)
     taken = {"leases": len(here), "exclusive": any(lease.exclusive for lease in here)}
-    return known.model_copy(update={"leases": 1, "exclusive": True} if device.id in gpus else taken)
+    if device.id in gpu_ids:
+        taken = {"leases": 1, "exclusive": True}
+    state, reason = gpus.standing(ladders.get(device.id))
+    health = {"health": state, "health_reason": reason}
+    return Device.model_validate(device).model_copy(update={**taken, **health})

@@ -29,6 +29,7 @@ from fleet.agents.journal import AlreadyRunning, Identity, Journal, Unusable, id
 from fleet.agents.keys import BadKey, Signer
 from fleet.agents.logins_unit import LoginsProblem, turn_off, turn_on
 from fleet.agents.protocol import Inventory
+from fleet.agents.resets import Resets
 from fleet.agents.root_access import Where
 from fleet.agents.root_sshd import SshdProblem
 from fleet.agents.runner import Runner
@@ -170,9 +171,13 @@ def _work(
         )
         access = keeper(os.environ, hints.hint)
         updates = Updates(control, told.state, here.agent_version, hints.hint) if here.updatable else None
-        link = Link(control, journal, here, who.node_id, access, updates, stager.kept)
-        with _instruments(told, control, hints, here) as instruments, _kept(access), _kept(updates):
-            Worker(link, journal, runner, transfers, hints, stop, instruments, access, updates).run()
+        with _instruments(told, control, hints, here) as instruments:
+            resets = Resets(hints.hint, instruments.aside)
+            link = Link(control, journal, here, who.node_id, access, updates, stager.kept, resets.reports)
+            with _kept(access), _kept(updates), _kept(resets):
+                Worker(
+                    link, journal, runner, transfers, hints, stop, instruments, access, updates, resets
+                ).run()
 
 
 def data_sets(told: Settings) -> DataSets:
@@ -181,8 +186,8 @@ def data_sets(told: Settings) -> DataSets:
 
 
 @contextmanager
-def _kept(keeper: AccessKeeper | Updates | None) -> Iterator[None]:
-    """Look after logins, or after the version, if that is meant."""
+def _kept(keeper: AccessKeeper | Updates | Resets | None) -> Iterator[None]:
+    """Look after logins, the version, or resets, if that is meant."""
     if keeper is not None:
         keeper.start()
     try:

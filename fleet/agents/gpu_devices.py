@@ -7,6 +7,7 @@ a device too, for a driver in user space can have it; of it only the bus is know
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,12 +110,28 @@ def _number(file: Path) -> int:
 
 def here(root: Path = Path("/")) -> list[DeviceReport]:
     """The GPUs of this machine."""
+    return devices(*_seen(root))
+
+
+def addresses(root: Path = Path("/")) -> dict[str, dict[str, str]]:
+    """Where each of them is on the bus, by its name: {"vendor", "pci_address"}."""
+    bus, known = _seen(root)
+    return {
+        device.name: {"vendor": gpu.vendor, "pci_address": gpu.pci_address}
+        for device, gpu in zip(devices(bus, known), bus, strict=True)
+    }
+
+
+def _seen(root: Path) -> tuple[Sequence[Gpu], dict[str, Known]]:
     bus = look(Files(root))
     known = amd(root, bus)
     if any(gpu.driver == "nvidia" for gpu in bus):
         known |= nvidia(Session())
-    return devices(bus, known)
+    return bus, known
 
 
 if __name__ == "__main__":
-    print(json.dumps([device.model_dump(mode="json") for device in here()]))
+    if "--addresses" in sys.argv[1:]:
+        print(json.dumps(addresses()))
+    else:
+        print(json.dumps([device.model_dump(mode="json") for device in here()]))

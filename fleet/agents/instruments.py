@@ -9,7 +9,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,6 +47,9 @@ class Instruments(Protocol):
     def energy(self, attempt: Attempt) -> Energy | None:
         """What it used, where that is known."""
 
+    def aside(self) -> AbstractContextManager[None]:
+        """While it is entered nobody measures, and no GPU is held open for that."""
+
 
 class NoInstruments:
     """An agent that was told to measure nothing."""
@@ -60,6 +64,10 @@ class NoInstruments:
     def energy(self, attempt: Attempt) -> Energy | None:
         """Not known."""
         return None
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Nobody measures."""
+        return contextlib.nullcontext()
 
 
 class Process:
@@ -102,6 +110,10 @@ class Process:
         self._energies: dict[str, Energy | None] = {}
         self._folders: dict[str, Path] = {}
         self._ended: dict[str, float] = {}
+        self._allowed = threading.Event()  # to run
+        self._allowed.set()
+        self._gone = threading.Event()  # there is no process
+        self._gone.set()
 
     def start(self) -> None:
         """Measure and push until closed."""
@@ -121,6 +133,22 @@ class Process:
         if child is not None and self._kept.is_alive():
             child.kill()
             self._kept.join(_END_S)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """End the process, and start it anew afterwards: what it knew of a GPU's errors goes with it."""
+        self._allowed.clear()
+        try:
+            with self._guard:
+                child = self._child
+            if child is not None:
+                child.terminate()
+                if not self._gone.wait(_END_S):
+                    child.kill()
+                    self._gone.wait(_END_S)
+            yield
+        finally:
+            self._allowed.set()
 
     def show(self, attempts: Sequence[Attempt]) -> None:
         """These are all attempts; told on when anything about them changed."""
@@ -173,6 +201,8 @@ class Process:
     def _keep(self) -> None:
         """Have a process, and hear it, for ever."""
         while not self._stop.is_set():
+            if not self._allowed.wait(_END_S):
+                continue
             try:
                 with open(self._log_path, "wb", opener=_private) as log:
                     child = subprocess.Popen(
@@ -187,8 +217,10 @@ class Process:
                 _log.warning("the telemetry cannot be started: %s", error)
                 self._stop.wait(_AGAIN_S)
                 continue
+            self._gone.clear()
             with child:
                 self._hear(child)
+            self._gone.set()
             self._stop.wait(_AGAIN_S)
 
     def _hear(self, child: subprocess.Popen[bytes]) -> None:
@@ -206,7 +238,7 @@ class Process:
             self._child = None
         with contextlib.suppress(OSError):
             child.stdin.close()
-        if not self._stop.is_set():
+        if not self._stop.is_set() and self._allowed.is_set():
             words = self._log_path.read_text(errors="replace")[-1000:].strip()
             _log.warning("the telemetry ended with status %s; starting it again. %s", child.wait(), words)
 

@@ -36,6 +36,11 @@ from fleet.agents.data_spec import DataList as DataList
 from fleet.agents.gang_spec import ArrayIndex as ArrayIndex
 from fleet.agents.gang_spec import Gang as Gang
 from fleet.agents.gang_spec import Peer as Peer
+from fleet.agents.gpu_spec import BurninResult as BurninResult
+from fleet.agents.gpu_spec import BurninSpec as BurninSpec
+from fleet.agents.gpu_spec import Energy as Energy
+from fleet.agents.gpu_spec import ResetReport as ResetReport
+from fleet.agents.gpu_spec import ResetSpec as ResetSpec
 from fleet.agents.update_spec import UpdateReport as UpdateReport
 from fleet.agents.update_spec import UpdateSpec as UpdateSpec
 from fleet.agents.wire import LARGEST_INT as LARGEST_INT
@@ -129,6 +134,7 @@ class JobKind(StrEnum):
     MEASURE = "measure"  # made by searches only
     CONFIRM = "confirm"  # made by searches only: the finalists at full shape, re-timed interleaved
     COMMAND = "command"  # a program or a script of its owner's
+    BURNIN = "burnin"  # made by the control plane only: questions whose answers are known, put to a device
 
 
 class NoopSpec(Wire):
@@ -201,7 +207,8 @@ class ConfirmSpec(Wire):
 
 PublicSpec = Annotated[NoopSpec | KernelSpec | CommandSpec, Field(discriminator="kind")]
 AnySpec = Annotated[
-    NoopSpec | KernelSpec | ExpandSpec | MeasureSpec | ConfirmSpec | CommandSpec, Field(discriminator="kind")
+    NoopSpec | KernelSpec | ExpandSpec | MeasureSpec | ConfirmSpec | CommandSpec | BurninSpec,
+    Field(discriminator="kind"),
 ]
 
 
@@ -353,17 +360,6 @@ class Inventory(Wire):
         return given
 
 
-class Energy(Wire):
-    """What an attempt's device drew from its start to its end, by the device's own counter or integrated from its power.
-
-    `throttled_s`: for how long the device's clocks were held down meanwhile.
-    """
-
-    joules: StrictFloat = Field(ge=0, le=1e15)
-    method: Literal["counter", "integrated"]
-    throttled_s: StrictFloat = Field(default=0.0, ge=0)
-
-
 class AttemptReport(Wire):
     """One attempt as the agent sees it. Exited attempts are reported until the server lists them as settled."""
 
@@ -406,6 +402,9 @@ class Observed(Wire):
     update: UpdateReport | None = None
     data: list[CachedData] | None = Field(
         default=None, max_length=10_000, description="the data sets that are kept here, when that has changed"
+    )
+    resets: list[ResetReport] = Field(
+        default_factory=list, max_length=64, description="how the resets that it was asked for went"
     )
     wait_s: StrictFloat = Field(
         default=0.0, ge=0, le=60, description="park until there is a newer generation"
@@ -450,6 +449,9 @@ class Desired(Wire):
         default=False, description="bring a new key: this one is old, or called back"
     )
     update: UpdateSpec | None = None
+    resets: list[ResetSpec] = Field(
+        default_factory=list, max_length=64, description="GPUs that it shall reset; nothing holds them"
+    )
 
 
 class EnrollRequest(Wire):

@@ -26,11 +26,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fleet.agents import root_access, root_slots
+from fleet.agents import root_access, root_gpus, root_slots
 from fleet.agents.root_verbs import RESTART, TRIAL_S, Chore, Refusal, Root, Verb
 
 # Every verb there is. A module that adds some has a table of its own, and is joined here.
-VERBS: Mapping[str, Verb] = {**root_slots.VERBS, **root_access.VERBS}
+VERBS: Mapping[str, Verb] = {**root_slots.VERBS, **root_access.VERBS, **root_gpus.VERBS}
 
 
 def chores() -> list[Chore]:

@@ -29,8 +29,10 @@ from fleet.agents.protocol import (
     Inventory,
     Observed,
     Outcome,
+    ResetReport,
     UpdateReport,
 )
+from fleet.agents.resets import Resets
 from fleet.agents.runner import Attempt, Runner, Shipped, report
 from fleet.agents.transfers import Transfers
 from fleet.agents.updates import Updates
@@ -67,9 +69,12 @@ class Link:
         access: AccessKeeper | None = None,
         updates: Updates | None = None,
         data: Callable[[], list[CachedData]] = list,
+        resets: Callable[[], list[ResetReport]] = list,
     ) -> None:
         self._control = control
         self._data = data
+        self._resets = resets
+        self._resets_said: list[ResetReport] = []
         self._data_said: list[CachedData] | None = None  # what a sync has carried last
         self._updates = updates
         self._update_said: UpdateReport | None = None
@@ -117,11 +122,14 @@ class Link:
                 return pause
             if self._updates is not None and self._updates.report() != self._update_said:
                 return pause
-            if self._data() != (self._data_said or []):
+            if self._data() != (self._data_said or []) or self._resets_news():
                 return pause
             if _progress(self._reports) != self._said.progress:
                 return max(pause, self._said.at + _PROGRESS_EVERY_S - clock())
             return None
+
+    def _resets_news(self) -> bool:
+        return any(report not in self._resets_said for report in self._resets())
 
     def _access_news(self) -> bool:
         """Logins stand otherwise than was said; a number alone can wait for the next sync."""
@@ -152,6 +160,7 @@ class Link:
             access = None if self._access is None else self._access.report()
             data = self._data()
             self._update_said = None if self._updates is None else self._updates.report()
+            self._resets_said = self._resets()
             return Observed(
                 boot_id=self._journal.boot_id,
                 sequence=sequence,
@@ -161,6 +170,7 @@ class Link:
                 access=None if access == self._access_said else access,
                 update=self._update_said,
                 data=None if data == self._data_said else data,
+                resets=self._resets_said,
                 wait_s=wait_s,
             )
 
@@ -211,7 +221,7 @@ class Link:
             if isinstance(error, Rejected) and error.status == _CONFLICT and overtaken:
                 return  # the later one said it all
             self._said = _Said() if not overtaken else self._said
-            self._update_said = None
+            self._update_said, self._resets_said = None, []
             self._failures += 1
             pause = backoff(self._failures, random.random())
             if self.desired is not None:  # several tries within one lease
@@ -249,8 +259,10 @@ class Worker:
         instruments: Instruments,
         access: AccessKeeper | None = None,
         updates: Updates | None = None,
+        resets: Resets | None = None,
     ) -> None:
         self._link = link
+        self._resets = resets
         self._updates = updates
         self._instruments = instruments
         self._access = access
@@ -313,6 +325,8 @@ class Worker:
             self._runner.start(spec)
         if self._updates is not None:
             self._updates.want(desired.update, idle=not self._runner.observe())
+        if self._resets is not None:
+            self._resets.want(desired.resets)
         self._link.applied(desired.generation, self._reports())
 
     def _pause(self) -> float:

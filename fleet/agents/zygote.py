@@ -30,7 +30,7 @@ from fleet.agents.reports import Voice
 from fleet.agents.sealed import unseal
 from fleet.agents.spare import Spare
 from fleet.agents.supervisor import supervise
-from fleet.agents.tasks import command, confirm, expand, kernel, measure, noop
+from fleet.agents.tasks import burnin, command, confirm, expand, kernel, measure, noop
 from fleet.agents.tasks.context import Task, Tasks
 from fleet.agents.walls import calls
 from fleet.agents.walls.cell import Cell, Unbuildable
@@ -53,6 +53,7 @@ def own_tasks() -> Tasks:
         "measure": measure.run,
         "confirm": confirm.run,
         "command": command.run,
+        "burnin": burnin.run,
     }
     return Tasks(by_kind)
 

@@ -99,6 +99,22 @@ def drain_node(
     show(changed, Text(f"{changed.name} is {changed.state}"), as_json)
 
 
+@app.command("retest")
+def retest_gpu(
+    node: NodeName,
+    gpu: Annotated[str, typer.Argument(metavar="GPU", help="As the node calls it: gpu0.")],
+    as_json: AsJson = False,
+    url: Url = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Have a GPU reset and burnt in: one that is quarantined and was mended, or one that you doubt."""
+    with connected(url, token_file) as client:
+        changed = client.retest_gpu(find_node(client, node).id, gpu)
+    show(
+        changed, Text(printable(f"{gpu} of {changed.name} takes work again once its burn-in passed")), as_json
+    )
+
+
 @app.command("label")
 def label_node(
     node: NodeName,

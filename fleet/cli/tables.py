@@ -77,7 +77,8 @@ def nodes(rows: Sequence[Node]) -> Table:
     table = grid(">id", "node", "state", "contact", ">cores", ">memory", "devices", "walls", "seen")
     for node in rows:
         seen = _faint(text.ago(node.last_seen_at))
-        shown = state("cordoned" if node.cordoned and node.state == "ready" else node.state)
+        cordoned = (node.cordoned or node.cordons) and node.state == "ready"
+        shown = state("cordoned" if cordoned else node.state)
         if node.contested:
             shown = Text("contested", style="bold red")
         devices = Text(
@@ -104,13 +105,14 @@ def node(row: Node) -> RenderableType:
     devices = grid("device", "model", "architecture", ">leases", "problem")
     for device in row.devices:
         held = "exclusive" if device.exclusive else f"{device.leases} of {device.slots}"
-        problem = Text(printable(device.problem), style="red")
+        problem = Text(printable(device.problem or device.health_reason), style="red")
         devices.add_row(_bold(device.name), printable(device.model), _faint(device.arch), held, problem)
     pairs: list[tuple[str, RenderableType | None]] = [
         ("node", _bold(f"{row.name} ({row.id})")),
         ("state", state(row.state)),
         ("contact", state(row.contact)),
         ("cordoned", "yes: it takes nothing new" if row.cordoned else ""),
+        *(("cordoned by", printable(f"{each.kind}: {each.reason}")) for each in row.cordons),
         ("contested", "yes: two live agents, both refused; see nodes readmit" if row.contested else ""),
         ("trust", f"{row.trust}: {printable(row.trust_reason)}" if row.trust_reason else row.trust),
         ("pool", printable(row.pool)),

@@ -68,6 +68,12 @@ class SimulatedGpu:
         self.received_bytes += self.work * 9e9 * elapsed_s
         self.link_bytes += self.work * 2e9 * elapsed_s
 
+    def reset(self) -> None:
+        """What its driver counts begins anew; a fault that is switched on shows again."""
+        self.uncorrected = 0.0
+        self.xids.clear()
+        self.xid_last.clear()
+
     def _pick_work(self, now: float, leased: bool, load: float) -> None:
         if now >= self.until:
             self.busy = self.chance.random() < load

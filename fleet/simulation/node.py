@@ -8,9 +8,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fleet.agents.keys import Signer
-from fleet.agents.protocol import Desired, DeviceReport, Inventory, Observed
+from fleet.agents.protocol import (
+    BurninSpec,
+    Desired,
+    DeviceReport,
+    Inventory,
+    Observed,
+    ResetReport,
+    ResetSpec,
+)
 from fleet.simulation.boxes import Box
 from fleet.simulation.exposed import Exposed
 from fleet.simulation.faults import Active, FaultKind
@@ -20,6 +29,9 @@ from fleet.simulation.work import Work
 
 LONGEST_PAUSE_S = 30.0
 CONFLICT = 409
+# Made-up rates of burn-ins: operations a second of a core, and for each hertz of a GPU's clock.
+CPU_RATE, GPU_RATE = 4e9, 4e3
+BROKEN = (FaultKind.ECC, FaultKind.REMAP)
 _log = logging.getLogger(__name__)
 
 
@@ -56,7 +68,8 @@ class SimulatedNode:
         self._signer = Signer(state, self._time)
         self._hardware = SimulatedBox(box, name, clock(), load)
         self._exposed = Exposed(self._hardware, f"SIM{name[-8:].upper()}")
-        self._work = Work(name, speed, self._meter)
+        self._work = Work(name, speed, self._meter, self._burn)
+        self._resets: list[ResetReport] = []
         self._boot_id = secrets.token_hex(8)
         self._sequence = 0
         self._applied = 0
@@ -73,6 +86,35 @@ class SimulatedNode:
         mine = [gpu for gpu in self._hardware.gpus if f"gpu{gpu.number}" in gpus]
         held = [sum(gpu.throttle_seconds.values()) for gpu in mine]
         return sum(gpu.energy_joules for gpu in mine), max(held, default=0.0)
+
+    def _burn(self, spec: BurninSpec) -> dict[str, Any] | str:
+        """A burn-in's result, or why it fails: what is wrong with a GPU shows in its answers, or in how fast they come."""
+        if spec.gpu is None:
+            return {"rate": CPU_RATE * self.box.cores, "rounds": 100, "seconds": spec.seconds}
+        gpu = next(each for each in self._hardware.gpus if f"gpu{each.number}" == spec.gpu)
+        if gpu.lost:
+            return f"{spec.gpu}: cuInit answers 100"
+        broken = any(self.faults.has(kind, gpu.number) for kind in BROKEN)
+        if broken or self.faults.value(FaultKind.XID, gpu.number) is not None:
+            return f"{spec.gpu}, round 1: 3 of 262144 known answers are wrong (thread 7: 0, not 12)"
+        slow = 0.5 if gpu.throttled else 1.0
+        return {
+            "rate": GPU_RATE * self.box.gpu.clock_hertz * slow,
+            "rounds": 100,
+            "seconds": spec.seconds,
+            "link_width": 8 if self.faults.has(FaultKind.LINK, gpu.number) else 16,
+            "link_generation": 5,
+            "temperature_celsius": round(gpu.temperature, 1),
+        }
+
+    def _reset(self, spec: ResetSpec) -> ResetReport:
+        """At once; a GPU that is off the bus, or without a driver, cannot be."""
+        gpu = next(each for each in self._hardware.gpus if f"gpu{each.number}" == spec.gpu)
+        if gpu.lost:
+            detail = "it does not answer: reboot the node"
+            return ResetReport(gpu=spec.gpu, generation=spec.generation, done=False, detail=detail)
+        gpu.reset()
+        return ResetReport(gpu=spec.gpu, generation=spec.generation, done=True)
 
     @property
     def due(self) -> float:
@@ -102,6 +144,7 @@ class SimulatedNode:
                 model=gpu.product,
                 arch=gpu.arch,
                 memory_bytes=gpu.memory_bytes,
+                vendor=gpu.vendor,
             )
             for number in range(self.box.gpus)
         ]
@@ -151,6 +194,7 @@ class SimulatedNode:
             generation=self._applied,
             inventory=self.inventory() if self._inventory_due else None,
             attempts=list(self._work.look(now, lost)),
+            resets=self._resets,
         )
         desired = self._wire.sync(self._signer, observed)
         self._inventory_due = False
@@ -160,6 +204,8 @@ class SimulatedNode:
     def _apply(self, desired: Desired, now: float) -> None:
         before = self._applied
         self._work.apply(desired.attempts, desired.settled, now)
+        told = {(said.gpu, said.generation): said for said in self._resets}
+        self._resets = [told.get((spec.gpu, spec.generation)) or self._reset(spec) for spec in desired.resets]
         self._applied, self._poll_s = desired.generation, desired.poll_s
         ends = self._work.next_end()
         pause = self._poll_s if ends is None else max(0.05, min(self._poll_s, ends - now))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from fleet.agents.protocol import AttemptReport, AttemptSpec, Energy, NoopSpec, Outcome
+from fleet.agents.protocol import AttemptReport, AttemptSpec, BurninSpec, Energy, NoopSpec, Outcome
 
-KNOWN = ("noop", "command")
+KNOWN = ("noop", "command", "burnin")
 Meter = tuple[float, float]  # joules drawn and seconds throttled so far
 
 
@@ -22,6 +23,7 @@ class _Life:
     outcome: Outcome
     error: str = ""
     exited: bool = False
+    result: dict[str, Any] | None = None
     meter: Meter = (0.0, 0.0)  # of its GPUs at its start
     energy: Energy | None = None
 
@@ -30,11 +32,17 @@ class Work:
     """The attempts of one node. `speed`: how many seconds of an attempt pass in one of the clock."""
 
     def __init__(
-        self, seed: str, speed: float, meter: Callable[[frozenset[str]], Meter] = lambda _: (0.0, 0.0)
+        self,
+        seed: str,
+        speed: float,
+        meter: Callable[[frozenset[str]], Meter] = lambda _: (0.0, 0.0),
+        burn: Callable[[BurninSpec], dict[str, Any] | str] = lambda _: "nothing to burn in",
     ) -> None:
+        """`burn`: the result of a burn-in, or why it fails."""
         self._chance = random.Random(seed)
         self._speed = speed
         self._meter = meter
+        self._burn = burn
         self._lives: dict[tuple[int, int], _Life] = {}
 
     def apply(self, attempts: Iterable[AttemptSpec], settled: Collection[int], now: float) -> None:
@@ -74,9 +82,17 @@ class Work:
         if spec.spec.kind not in KNOWN:
             why = f"a simulated node runs {' and '.join(KNOWN)} jobs only: it cannot know a kernel's time"
             return _Life(spec, now, now, Outcome.INVALID, why)
-        if isinstance(spec.spec, NoopSpec):
+        result: dict[str, Any] | None = {"simulated": True}
+        error = ""
+        if isinstance(spec.spec, BurninSpec):
+            found = self._burn(spec.spec)
+            seconds = spec.spec.seconds
+            outcome = Outcome.FAILED if isinstance(found, str) else Outcome.SUCCEEDED
+            result, error = (None, found) if isinstance(found, str) else (found, "")
+        elif isinstance(spec.spec, NoopSpec):
             seconds = spec.spec.seconds
             outcome = Outcome.FAILED if spec.spec.fail else Outcome.SUCCEEDED
+            error = "it was asked to fail" if spec.spec.fail else ""
         else:
             seconds, outcome = (
                 self._chance.lognormvariate(4.5, 1.0),
@@ -84,8 +100,7 @@ class Work:
             )  # 90 s, some far longer
         if seconds > spec.timeout_s:
             seconds, outcome = spec.timeout_s, Outcome.TIMED_OUT
-        error = "it was asked to fail" if outcome is Outcome.FAILED else ""
-        return _Life(spec, now, now + seconds / self._speed, outcome, error)
+        return _Life(spec, now, now + seconds / self._speed, outcome, error, result=result)
 
     def _end(self, life: _Life, at: float, outcome: Outcome, error: str) -> None:
         life.exited, life.ends, life.outcome, life.error = True, max(at, life.began), outcome, error
@@ -104,7 +119,7 @@ class Work:
             state="exited" if life.exited else "running",
             outcome=life.outcome if life.exited else None,
             elapsed_s=max(0.0, until - life.began) * self._speed,
-            result={"simulated": True} if life.exited and life.outcome is Outcome.SUCCEEDED else None,
+            result=life.result if life.exited and life.outcome is Outcome.SUCCEEDED else None,
             error=life.error if life.exited else "",
             energy=life.energy,
         )

@@ -13,6 +13,7 @@ from fleet.client import Client
 from fleet.db import now
 from tests import releases as making
 from tests.api.agent import Agent
+from tests.fleet.acting import gpu_inventory
 from tests.sshkeys import public_key
 
 Does = Callable[..., int]  # a route, a body and the ids in its path: the new row's id
@@ -54,6 +55,12 @@ def places(does: Does, node: int) -> None:
     does("PUT /v1/tenants/{tenant}/quota", {"max_gpus": 4}, tenant="default")
     window = {"kind": "maintenance", "nodes": [node], "ends_at": time.time() + 3600.0}
     does("DELETE /v1/windows/{window_id}", window_id=does("POST /v1/windows", window))
+
+
+def health(does: Does, agent: Agent) -> None:
+    """A GPU that is doubted."""
+    agent.sync(inventory=gpu_inventory().model_dump(mode="json"))
+    does("POST /v1/nodes/{node_id}/gpus/{gpu}/retest", node_id=agent.node_id, gpu="gpu1")
 
 
 def logins(does: Does, parts: Parts, node: int) -> None:

@@ -103,6 +103,7 @@ MATRIX = {
         "POST /v1/updates/pause",
         "POST /v1/nodes/{node_id}/uncordon",
         "POST /v1/nodes/{node_id}/drain",
+        "POST /v1/nodes/{node_id}/gpus/{gpu}/retest",
         "PUT /v1/nodes/{node_id}/place",
         "PUT /v1/racks/{site}/{rack}",
         "PUT /v1/nodes/{node_id}/labels",

@@ -114,6 +114,7 @@ def test_every_mutation_leaves_exactly_one_row(
     second = Agent.enrolled(http, client.join_token().secret, "tiny2")
     auditing.inside(does, parts, second)
     auditing.places(does, second.node_id)
+    auditing.health(does, second)
     auditing.logins(does, parts, second.node_id)
     auditing.updates(does, parts, tmp_path / "built")
     counts["POST /v1/ssh-keys/import"] = _imported(parts, client)

@@ -41,6 +41,7 @@ OWNED = {
 }
 SHARED = {
     "{node_id}",
+    "{gpu}",  # of a node
     "{kernel_id}",
     "{hash}",
     "{attempt_id}",

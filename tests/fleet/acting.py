@@ -71,6 +71,16 @@ def inventory(cores: int = 2, slots: int = 2, **device: object) -> Inventory:
     )
 
 
+def gpu_inventory(gpus: int = 2, slots: int = 8) -> Inventory:
+    """What a node with GPUs reports: gpu0, gpu1 and so on, beside its cpu."""
+    found = inventory(slots=slots)
+    more = [
+        DeviceReport(name=f"gpu{number}", kind="gpu", model="Acme G", arch="sm_90", memory_bytes=80 << 30)
+        for number in range(gpus)
+    ]
+    return found.model_copy(update={"devices": [*found.devices, *more]})
+
+
 def time_of(schedule: list[list[Any]]) -> float:
     """Made-up seconds of a schedule."""
     return 1.0 / (1 + prod(opt[3] for opt in schedule))

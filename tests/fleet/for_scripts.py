@@ -58,6 +58,7 @@ FOR_SCRIPTS = (
     "windows list",
     "windows cancel 1",
     "nodes drain tiny1 --deadline 60",
+    "nodes retest never-seen gpu0",
     "nodes retire never-seen",
     "updates set 1.0.0 --soak 10m",
     "updates pause",

@@ -23,7 +23,7 @@ from fleet.blobs import Blobs
 from fleet.cli import connection
 from fleet.client import Client
 from fleet.settings import Settings
-from tests.fleet.acting import Agent
+from tests.fleet.acting import Agent, gpu_inventory
 from tests.fleet.commanding import Cli, runner
 from tests.fleet.for_scripts import FOR_SCRIPTS
 from tests.serving import Served, serving
@@ -397,7 +397,7 @@ def test_every_verb_prints_one_json_document(
     public = tmp_path / "alice.pub"
     public.write_text(f"{public_key(1).line} alice@laptop")
     secret = client.join_token().secret
-    asked = joining(secret, "never-seen", Key.made()).model_dump(mode="json")
+    asked = joining(secret, "never-seen", Key.made(), gpu_inventory(1)).model_dump(mode="json")
     bearer = {"Authorization": f"Bearer {secret}"}
     httpx.post(f"{client.base_url}/v1/agents/enroll", json=asked, headers=bearer).raise_for_status()
     printed = {}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from fleet.errors import InvalidTransition
-from fleet.lifecycle import JOB, MACHINES, JobEvent, JobState, Machine, advance
+from fleet.lifecycle import JOB, MACHINES, JobEvent, JobState, Machine, advance, diagram
 from fleet.lifecycle_crons import CRON_RUN
+from fleet.lifecycle_gpus import GPU
 from fleet.lifecycle_updates import ROLLOUT, UPDATE
+from tests.whole import ROOT
 
 machines = pytest.mark.parametrize(
-    "machine", [*MACHINES, CRON_RUN, ROLLOUT, UPDATE], ids=lambda machine: machine.name
+    "machine", [*MACHINES, CRON_RUN, ROLLOUT, UPDATE, GPU], ids=lambda machine: machine.name
 )
 # Stable states: they wait for a request or for a resource, not for somebody to finish.
 STABLE = {
@@ -22,6 +24,7 @@ STABLE = {
     "search": {"queued"},
     "cron run": {"waiting"},
     "grant": set(),
+    "gpu": {"ok", "quarantined"},
 }
 
 
@@ -34,8 +37,8 @@ def test_every_state_is_reachable(machine: Machine) -> None:
 
 
 @machines
-def test_every_state_leads_to_a_final_one(machine: Machine) -> None:
-    saved = set(machine.final)
+def test_every_state_leads_to_a_final_one_or_back_to_the_first(machine: Machine) -> None:
+    saved = set(machine.final) or {machine.initial}  # a GPU is never done
     for _ in machine.states:
         saved |= {state for state, exits in machine.edges.items() if set(exits.values()) & saved}
     assert saved == set(machine.states)
@@ -66,3 +69,7 @@ def test_an_illegal_event_names_what_the_state_accepts() -> None:
         advance(JOB, "queued", JobEvent.SUCCEED)
     assert str(caught.value) == "a job that is queued cannot succeed; it accepts block, lease, fail, cancel"
     assert caught.value.allowed == ["block", "lease", "fail", "cancel"]
+
+
+def test_the_diagram_in_the_docs_is_the_table() -> None:
+    assert diagram(GPU) in (ROOT / "docs" / "nodes.md").read_text(encoding="utf-8")

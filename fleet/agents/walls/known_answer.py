@@ -73,11 +73,14 @@ def problem(number: int) -> str:
     if address is None:
         return ""
     try:
-        cuda = ctypes.CDLL("libcuda.so.1")
+        ctypes.CDLL("libcuda.so.1")
     except OSError:
         return ""
     try:
-        answers = _ask(cuda, address)
+        gpu = Asked(address)
+        gpu.launch()
+        answers = gpu.answers()
+        gpu.close()
     except Refused as refusal:
         return str(refusal)
     return wrong(answers)
@@ -93,24 +96,47 @@ def wrong(answers: array[int]) -> str:
     return f"{len(bad)} of {THREADS} known answers are wrong (thread {first}: {answers[first]}, not {right[first]})"
 
 
-def _ask(cuda: ctypes.CDLL, address: str) -> array[int]:
-    def call(name: str, *arguments: Any) -> None:
-        status = getattr(cuda, name)(*arguments)
+class Asked:
+    """A GPU that is asked again and again, in one context. Refused when it, its driver or CUDA does not answer.
+
+    Like `problem`, for a process that ends afterwards.
+    """
+
+    def __init__(self, address: str) -> None:
+        """`address`: its PCI address, as NVML writes it."""
+        try:
+            self._cuda = ctypes.CDLL("libcuda.so.1")
+        except OSError as error:
+            raise Refused(f"CUDA's driver is not here: {error}") from error
+        device = ctypes.c_int()
+        context, self._module, self._function, self._memory = (ctypes.c_void_p() for _ in range(4))
+        self._call("cuInit", 0)
+        self._call("cuDeviceGetByPCIBusId", ctypes.byref(device), address.encode())
+        self._call("cuCtxCreate_v2", ctypes.byref(context), 0, device)
+        self._context = context
+        self._call("cuModuleLoadData", ctypes.byref(self._module), _PTX)
+        self._call("cuModuleGetFunction", ctypes.byref(self._function), self._module, b"known")
+        self._call("cuMemAlloc_v2", ctypes.byref(self._memory), ctypes.c_size_t(THREADS * 4))
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        status = getattr(self._cuda, name)(*arguments)
         if status:
             raise Refused(f"{name} answers {status}")
 
-    device = ctypes.c_int()
-    context, module, function, memory = (ctypes.c_void_p() for _ in range(4))
-    call("cuInit", 0)
-    call("cuDeviceGetByPCIBusId", ctypes.byref(device), address.encode())
-    call("cuCtxCreate_v2", ctypes.byref(context), 0, device)
-    call("cuModuleLoadData", ctypes.byref(module), _PTX)
-    call("cuModuleGetFunction", ctypes.byref(function), module, b"known")
-    call("cuMemAlloc_v2", ctypes.byref(memory), ctypes.c_size_t(THREADS * 4))
-    call("cuMemsetD32_v2", memory, 0, ctypes.c_size_t(THREADS))
-    parameters = (ctypes.c_void_p * 1)(ctypes.addressof(memory))
-    call("cuLaunchKernel", function, THREADS // _BLOCK, 1, 1, _BLOCK, 1, 1, 0, None, parameters, None)
-    answers = (ctypes.c_uint32 * THREADS)()
-    call("cuMemcpyDtoH_v2", answers, memory, ctypes.c_size_t(THREADS * 4))
-    call("cuCtxDestroy_v2", context)
-    return array("I", bytes(answers))
+    def launch(self) -> None:
+        """Have every thread answer once, and wait for that."""
+        parameters = (ctypes.c_void_p * 1)(ctypes.addressof(self._memory))
+        self._call("cuMemsetD32_v2", self._memory, 0, ctypes.c_size_t(THREADS))
+        shape = (THREADS // _BLOCK, 1, 1, _BLOCK, 1, 1, 0)
+        self._call("cuLaunchKernel", self._function, *shape, None, parameters, None)
+        self._call("cuCtxSynchronize")
+
+    def answers(self) -> array[int]:
+        """What the last launch answered, THREADS of uint32."""
+        found = (ctypes.c_uint32 * THREADS)()
+        self._call("cuMemcpyDtoH_v2", found, self._memory, ctypes.c_size_t(THREADS * 4))
+        return array("I", bytes(found))
+
+    def close(self) -> None:
+        """End the context."""
+        self._call("cuCtxDestroy_v2", self._context)

@@ -49,6 +49,28 @@ def pci_address(number: int) -> str | None:
     return _with_gpu(number, read)
 
 
+def link(number: int) -> tuple[int | None, int | None]:
+    """Width and generation of the GPU's PCIe link as it is now; None for what its driver does not say. A GPU that idles
+    may have slowed it down."""
+
+    def read(nvml: ctypes.CDLL, handle: ctypes.c_void_p) -> tuple[int | None, int | None]:
+        names = ("nvmlDeviceGetCurrPcieLinkWidth", "nvmlDeviceGetCurrPcieLinkGeneration")
+        width, generation = (_unsigned(nvml, name, handle) for name in names)
+        return width, generation
+
+    return _with_gpu(number, read) or (None, None)
+
+
+def temperature(number: int) -> float | None:
+    """Of the GPU's die, in °C; None when its driver does not say."""
+    return _with_gpu(number, lambda nvml, handle: _unsigned(nvml, "nvmlDeviceGetTemperature", handle, 0))
+
+
+def _unsigned(nvml: ctypes.CDLL, name: str, handle: ctypes.c_void_p, *more: int) -> int | None:
+    found = ctypes.c_uint()
+    return None if getattr(nvml, name)(handle, *more, ctypes.byref(found)) else found.value
+
+
 def _with_gpu(number: int, read: Callable[[ctypes.CDLL, ctypes.c_void_p], Found | None]) -> Found | None:
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")

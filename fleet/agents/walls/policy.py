@@ -13,7 +13,7 @@ Mode = Literal["all", "required", "none"]
 MODES: tuple[Mode, ...] = ("all", "required", "none")
 
 # Kinds that compile or measure execute compilers, and the engine's starter; commands are programs. The others execute nothing.
-_EXECUTING = frozenset({"kernel", "measure", "confirm", "command"})
+_EXECUTING = frozenset({"kernel", "measure", "confirm", "command", "burnin"})
 
 
 @dataclass(frozen=True)

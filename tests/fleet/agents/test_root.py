@@ -139,7 +139,16 @@ def test_what_is_not_on_the_list_is_refused(machine: Root, request_line: bytes, 
 
 def test_the_list_of_verbs_is_this_one() -> None:
     """A verb more is more that whoever has the agent can do as root: say so here."""
-    assert set(VERBS) == {"slots", "stage", "activate", "confirm", "restart", "access.apply", "access.look"}
+    assert set(VERBS) == {
+        "slots",
+        "stage",
+        "activate",
+        "confirm",
+        "restart",
+        "access.apply",
+        "access.look",
+        "gpu.reset",
+    }
 
 
 def test_a_verb_of_another_line_does_not_wait(machine: Root) -> None:
