@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,14 +12,11 @@ from hypothesis import strategies as st
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from fleet import cordons, db, events, faults, gpu_ticks, gpus, jobs, nodes, reconcile, usage
+from fleet import db, events, gpus, jobs, nodes, usage
 from fleet.agents.protocol import (
-    BurninSpec,
     NoopSpec,
-    Observed,
     Outcome,
     ResetReport,
-    ResetSpec,
 )
 from fleet.blobs import Blobs
 from fleet.errors import InvalidTransition, NotFound, NotPermitted
@@ -37,100 +33,15 @@ from fleet.gpu_steps import (
     Step,
     steps,
 )
-from fleet.health import Action, Finding, Verdict
 from fleet.lifecycle import advance
 from fleet.lifecycle_gpus import GPU, GpuEvent
 from fleet.models import Device, Event, GpuLadder, Job, Lease, LeaseGpu, Node
 from fleet.principals import Principal
 from fleet.wishes import Requirements
-from tests.fleet.acting import Agent, gpu_inventory
+from tests.fleet.acting import gpu_inventory
+from tests.fleet.burning import XID, Box, World
 
-XID = Finding("gpu1", Verdict.SUSPECT, "XID 48", Action.RESET)
 Enroll = Callable[..., int]
-
-
-@dataclass
-class Box(Agent):
-    """An agent that resets its GPUs, and burns them in, as it is told to by the test."""
-
-    asked: list[ResetSpec] = field(default_factory=list)
-    said: dict[str, ResetReport] = field(default_factory=dict)
-
-    def observed(self) -> Observed:
-        return super().observed().model_copy(update={"resets": list(self.said.values())})
-
-    def sync(self, now: float) -> Any:
-        desired = super().sync(now)
-        self.asked = desired.resets
-        wanted = {(spec.gpu, spec.generation) for spec in desired.resets}
-        self.said = {name: s for name, s in self.said.items() if (s.gpu, s.generation) in wanted}
-        return desired
-
-    def reset(self, done: bool = True, detail: str = "") -> None:
-        """Answer what was asked."""
-        for spec in self.asked:
-            self.said[spec.gpu] = ResetReport(
-                gpu=spec.gpu, generation=spec.generation, done=done, detail=detail
-            )
-
-    def burn(self, passed: bool = True) -> int:
-        """End the burn-ins; returns how many there were."""
-        mine = [each for each in self.running.values() if isinstance(each.spec, BurninSpec)]
-        for each in mine:
-            if passed:
-                result = {"rate": 1e12, "rounds": 10, "seconds": 1.0}
-                self.exit(each.attempt_id, Outcome.SUCCEEDED, result=result)
-            else:
-                self.exit(each.attempt_id, Outcome.FAILED, error="3 known answers are wrong")
-        return len(mine)
-
-
-@dataclass
-class World:
-    """One node with GPUs under the control plane's ticks."""
-
-    sessions: sessionmaker[Session]
-    blobs: Blobs
-    admin: Principal
-    agent: Box
-    now: float
-
-    def tick(self) -> None:
-        """A second passes; the controllers look, and the agent hears of it."""
-        self.now += 1.0
-        gpu_ticks.tick(lambda: db.reading(self.sessions), lambda: db.writing(self.sessions), self.now)
-        reconcile.tick(self.sessions, self.blobs, self.now)
-        self.agent.sync(self.now)
-        self.agent.sync(self.now)
-
-    def observe(self, *found: Finding) -> None:
-        """What the node's metrics were found to say."""
-        with self.sessions.begin() as session:
-            faults.observe(session, self.agent.node_id, {each.device: each for each in found}, self.now)
-
-    def ask(self, gpu_count: int = 2, seconds: float = 0.0) -> int:
-        """Submit a job that needs GPUs."""
-        with self.sessions.begin() as session:
-            wishes = Requirements(gpus=gpu_count)
-            spec = NoopSpec(seconds=seconds)
-            return jobs.submit(session, spec, principal=self.admin, now=self.now, requirements=wishes).id
-
-    def states(self) -> dict[str, str]:
-        """Each GPU's state."""
-        with db.reading(self.sessions) as reader:
-            mine = nodes.devices(reader, self.agent.node_id)
-            rows = gpus.ladders(reader, [self.agent.node_id])
-            return {each.name: gpus.standing(rows.get(each.id))[0] for each in mine if each.kind == "gpu"}
-
-    def ladder(self, name: str) -> GpuLadder:
-        with db.reading(self.sessions) as reader:
-            query = select(GpuLadder).join(Device, Device.id == GpuLadder.id)
-            mine = (Device.node_id == self.agent.node_id) & (Device.name == name)
-            return reader.scalars(query.where(mine)).one()
-
-    def job(self, job_id: int) -> Job:
-        with db.reading(self.sessions) as reader:
-            return jobs.get(reader, job_id)
 
 
 @pytest.fixture
@@ -311,68 +222,6 @@ def test_usage_counts_the_time_that_a_gpu_was_out(world: World) -> None:
     with db.reading(world.sessions) as reader:
         (found,) = usage.capacity(reader, world.now - 1000.0, world.now)
     assert found.quarantined_s == pytest.approx(world.now - began)
-
-
-# ---------------------------------------------------------------------------------------------- cordons
-
-
-def test_a_clock_that_is_far_off_cordons_until_it_is_right(world: World) -> None:
-    off = Finding("node", Verdict.SUSPECT, "its clock is +20.0 s off", Action.SYNC_CLOCK)
-    world.observe(off)
-    world.tick()
-    job = world.ask(0)
-    world.tick()
-    assert "is cordoned by itself: clock: its clock is +20.0 s off" in world.job(job).reason
-    world.observe()
-    world.tick()
-    world.tick()
-    assert world.job(job).state == "running"
-
-
-def test_a_gpu_that_wants_a_reboot_or_half_of_them_out_cordon_the_node(world: World) -> None:
-    world.observe(Finding("gpu1", Verdict.FAILED, "the GPU does not answer", Action.REBOOT))
-    world.tick()
-    with db.reading(world.sessions) as reader:
-        (row,) = cordons.of(reader, world.agent.node_id)
-        assert row.reason == "gpu1: the GPU does not answer; reboot the node"
-    world.observe()
-    world.tick()
-    with db.reading(world.sessions) as reader:
-        assert not cordons.of(reader, world.agent.node_id)
-    world.observe(XID, Finding("gpu0", Verdict.SUSPECT, "XID 62", Action.RESET))
-    world.tick()
-    world.tick()
-    with db.reading(world.sessions) as reader:
-        (row,) = cordons.of(reader, world.agent.node_id)
-        assert row.reason == "2 of 2 GPUs are not in order: gpu0, gpu1"
-
-
-def test_an_agent_that_begins_anew_too_often_is_cordoned_until_it_is_steady(world: World) -> None:
-    for number in range(6):
-        world.agent.boot_id = f"boot-{number + 2}"
-        world.agent.sequence = 0
-        world.tick()
-    with db.reading(world.sessions) as reader:
-        (row,) = cordons.of(reader, world.agent.node_id)
-        assert row.kind == "flapping"
-    world.now += 1000.0
-    world.tick()
-    with db.reading(world.sessions) as reader:
-        assert cordons.of(reader, world.agent.node_id)
-    world.agent.sync(world.now + 1000.0)
-    world.now += 1000.0
-    world.tick()
-    with db.reading(world.sessions) as reader:
-        assert not cordons.of(reader, world.agent.node_id)
-
-
-def test_an_operators_uncordon_ends_what_nobody_asked_for(world: World) -> None:
-    for number in range(6):
-        world.agent.boot_id, world.agent.sequence = f"boot-{number + 2}", 0
-        world.tick()
-    with world.sessions.begin() as session:
-        nodes.uncordon(session, world.agent.node_id, world.admin, world.now)
-        assert not cordons.of(session, world.agent.node_id)
 
 
 # ------------------------------------------------------------------------------------------ properties
