@@ -61,12 +61,13 @@ class CommandCalls(Connection):
         artifacts: Sequence[str] = (),
         grace_s: float | None = None,
         network: bool = False,
+        container: str | None = None,
         threads: int | None = None,
         **options: Any,
     ) -> Job:
         """Queue a command: a program with its arguments, or a script. `files`: path in its folder → content; those whose
         paths are in `executable` may be run; `secrets`: variable → name of a secret; `data`: folder in data/ →
-        data set; `network`: only where operators allow it. `options` are those of `submit_job`. Files are uploaded first."""
+        data set; `network`: only where operators allow it; `container`: an image, where nodes have podman. `options` are those of `submit_job`. Files are uploaded first."""
         spec = {
             "kind": "command",
             "argv": None if argv is None else list(argv),
@@ -80,6 +81,7 @@ class CommandCalls(Connection):
             "artifacts": list(artifacts),
             "grace_s": grace_s,
             "network": network or None,
+            "container": container,
             "threads": threads,
         }
         key = options.pop("idempotency_key", None) or new_key()

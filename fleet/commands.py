@@ -45,10 +45,12 @@ def check(session: Session, spec: CommandSpec, tenant: str) -> None:
 
 
 def requires(spec: CommandSpec, asked: dict[str, Any]) -> dict[str, Any]:
-    """What the job requires of nodes beside what was asked: the network, and that secrets go to no tainted node.
+    """What the job requires of nodes beside what was asked: the network, containers, and that secrets go to no tainted node.
     InvalidSpec."""
-    if spec.network:
-        asked = {**asked, "features": sorted({*asked.get("features", []), "network"})}
+    needed = {"network": spec.network, "containers": spec.container is not None}
+    if any(needed.values()):
+        more = {name for name, is_needed in needed.items() if is_needed}
+        asked = {**asked, "features": sorted({*asked.get("features", []), *more})}
     if not spec.secrets:
         return asked
     if asked.get("trust") == "tainted":

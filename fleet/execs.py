@@ -64,7 +64,7 @@ def submit(
 
 
 def _check(spec: CommandSpec) -> None:
-    given = [name for name in ("files", "secrets", "artifacts") if getattr(spec, name)]
+    given = [name for name in ("files", "secrets", "artifacts", "container") if getattr(spec, name)]
     if given:
         raise InvalidSpec(f"spec.{given[0]}", "is the host's: a command in another one's folder brings none")
     if spec.inside is not None:

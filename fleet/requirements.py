@@ -20,6 +20,7 @@ TRUSTS = ("sealed", "shared", "tainted")  # falling
 # What agents may offer, for those who wait for it.
 FEATURES = {
     "network": "the network to commands (its operator starts the agent with --job-network)",
+    "containers": "containers to commands (it has no podman that works there: tinyfleet node doctor says why)",
 }
 SHOWN = 3  # how many nodes a reason names
 _OLDER = frozenset({"kind", "arch", "target_id", "node_id", "threads"})

@@ -165,6 +165,11 @@ class Host:
         state = State.load(self.directory)
         return state is not None and state.phase == "running"
 
+    def task(self) -> int:
+        """The pid of its task; 0 when it has none."""
+        state = State.load(self.directory)
+        return state.task.pid if state is not None and state.task is not None else 0
+
     def traces(self) -> Traces:
         """Where it is."""
         state = State.load(self.directory)

@@ -23,8 +23,9 @@ from fleet.agents.datasets import DataSets
 from fleet.agents.doctor import Finding, examine, usable
 from fleet.agents.enrolment import check_can_join, identity
 from fleet.agents.hints import Hints
+from fleet.agents.images import Images
 from fleet.agents.instruments import Instruments, NoInstruments, Process
-from fleet.agents.inventory import inventory
+from fleet.agents.inventory import CONTAINERS, inventory
 from fleet.agents.journal import AlreadyRunning, Identity, Journal, Unusable, identity_in
 from fleet.agents.keys import BadKey, Signer
 from fleet.agents.logins_unit import LoginsProblem, turn_off, turn_on
@@ -67,6 +68,10 @@ def agent(
     job_network: Annotated[
         bool, typer.Option("--job-network", help="Let commands that ask for it reach the network, all of it.")
     ] = False,
+    pull_images: Annotated[
+        bool,
+        typer.Option("--pull-images", help="Fetch images that commands ask for and that are not here."),
+    ] = False,
     walls: Annotated[
         str | None,
         typer.Option(
@@ -97,6 +102,7 @@ def agent(
             ca_sha256=ca_sha256,
             walls=walls,
             job_network=job_network,
+            pull_images=pull_images,
             metrics_listen=metrics_listen,
         )
         serve(told)
@@ -129,7 +135,7 @@ def _serve(told: Settings, journal: Journal, hints: Hints) -> None:
     _stop_on_signals(stop, hints)
     with closing(Starter(told.state, told.setup, told.walls, told.network)) as starter:
         starter.ensure()  # it warms up while the devices are looked at
-        here = inventory(told.state, told.walls, told.network)
+        here = inventory(told.state, told.walls, told.network, told.containers)
         for wall in here.walls:
             if wall.state != "up":
                 _log.warning("wall %s is %s: %s", wall.name, wall.state, wall.detail)
@@ -165,7 +171,7 @@ def _work(
 ) -> None:
     _log.info("node %d, %s, at %s", who.node_id, who.name, told.server)
     with ControlPlane(told.server, signer, pinned(told.state)) as control:
-        stager = Stager(control, runner, data_sets(told), hints.hint)
+        stager = Stager(control, runner, data_sets(told), hints.hint, images(told, here))
         transfers = Transfers(
             control, runner, told.state / "blobs", told.blob_cache_bytes, hints.hint, stager
         )
@@ -183,6 +189,12 @@ def _work(
 def data_sets(told: Settings) -> DataSets:
     """The node's cache of them."""
     return DataSets(told.state / DATA, told.data_bytes)
+
+
+def images(told: Settings, here: Inventory) -> Images | None:
+    """The node's images; None where no container runs."""
+    offered = CONTAINERS in here.features
+    return Images(told.state, told.image_bytes, told.pull_images) if offered else None
 
 
 @contextmanager

@@ -21,6 +21,10 @@ ArtifactName = Annotated[str, Field(min_length=1, max_length=255, pattern=rf"^{_
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 Text = Annotated[str, Field(max_length=32_768, pattern=r"^[^\x00]*$")]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+# As registries have it: host:port/path/name:tag, or @sha256:digest, or an id; nothing that podman takes for an option.
+ImageName = Annotated[
+    str, Field(max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]*(@sha256:[0-9a-f]{64})?$")
+]
 SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 RESERVED = "TINYFLEET_"  # variables that the agent sets
@@ -70,6 +74,9 @@ class CommandSpec(Wire):
     )
     network: StrictBool = Field(
         default=False, description="only on nodes whose operators let commands reach the network"
+    )
+    container: ImageName | None = Field(
+        default=None, description="an image in the place of the node's files; only on nodes that have podman"
     )
     threads: StrictInt = Field(default=1, ge=1, le=1024, description="of the node's cores")
     # Filled in by the control plane (POST /v1/jobs/{id}/exec); None from users.

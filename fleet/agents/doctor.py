@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 import shutil
+import tempfile
 from pathlib import Path
 
 from fleet.agents.doctor_probes import examine_probes
 from fleet.agents.findings import Finding as Finding
-from fleet.agents.inventory import cores, cpu_device, memory_bytes, probe_walls
+from fleet.agents.inventory import cores, cpu_device, memory_bytes, probe_containers, probe_walls
 from fleet.agents.posture_probes import examine_posture
 from fleet.agents.protocol import DeviceReport
 
@@ -26,6 +27,7 @@ def examine(state: Path) -> list[Finding]:
         _disk("disk", _existing(state), _ENOUGH_DISK, "free some space or choose another --state"),
         _disk("/dev/shm", Path("/dev/shm"), _ENOUGH_SHM, "mount a tmpfs there"),
         *(wall_finding(wall) for wall in probe_walls(state)),
+        _containers(),
         *examine_probes(_existing(state)),
         *examine_posture(state),
     ]
@@ -79,6 +81,16 @@ def wall_finding(wall: dict[str, str]) -> Finding:
     if wall["state"] == "up":
         return Finding(f"wall {wall['name']}", "ok", wall["detail"])
     return Finding(f"wall {wall['name']}", "weak", f"{wall['state']}: {wall['detail']}", wall["fix"])
+
+
+def _containers() -> Finding:
+    """Tried in a folder of its own: a machine that is only looked at is left as it was."""
+    with tempfile.TemporaryDirectory() as state:
+        found = probe_containers(Path(state))
+    if found["works"]:
+        return Finding("containers", "ok", "podman runs them, for commands that ask for an image")
+    fix = "for commands in containers: apt-get install podman crun catatonit"
+    return Finding("containers", "weak", found["detail"], fix)
 
 
 def _size(count: int) -> str:

@@ -16,6 +16,7 @@ from fleet.agents.protocol import Outcome
 from fleet.agents.reports import Voice
 from fleet.agents.tasks.command import surroundings
 from fleet.agents.tasks.context import Failed, TaskContext, Tasks
+from fleet.agents.walls.policy import policy
 
 _MOST_INLINE = 64 * 1024
 _REPORT_EVERY_S = 0.1
@@ -41,6 +42,7 @@ def execute(
         renderer_factory=tasks.renderer_factory,
         surroundings=surroundings(told, work),
         secrets=secrets or {},
+        gpus=policy(spec["kind"], told.device, assignment.limits.ceilings, told.gpus).gpus,
     )
     try:
         result = tasks.by_kind[spec["kind"]](spec, work, Reporter(voice), context)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,12 +20,13 @@ from fleet.agents.updates import updatable
 
 log = logging.getLogger(__name__)
 _PROBE_S = 60.0
+CONTAINERS = "containers"  # a feature, as commands ask for it
 
 
-def inventory(state: Path, walls: str = "all", network: bool = False) -> Inventory:
+def inventory(state: Path, walls: str = "all", network: bool = False, containers: bool = False) -> Inventory:
     """Look at this machine. Takes about a second: the engine and the walls are tried in processes of their own.
 
-    `network`: commands that ask for it may have it.
+    `network`: commands that ask for it may have it. `containers`: it is tried whether they run.
     """
     stand = probe_walls(state, walls)
     return Inventory(
@@ -37,7 +39,10 @@ def inventory(state: Path, walls: str = "all", network: bool = False) -> Invento
         walls=[
             WallReport(name=wall["name"], state=wall["state"], detail=wall["detail"][:400]) for wall in stand
         ],
-        features=["network"] if network and _can_lend_network(stand) else [],
+        features=[
+            *([CONTAINERS] if containers and probe_containers(state, walls)["works"] else []),
+            *(["network"] if network and _can_lend_network(stand) else []),
+        ],
         updatable=updatable(),
     )
 
@@ -62,6 +67,24 @@ def probe_walls(state: Path, walls: str = "all") -> list[dict[str, str]]:
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         said = str(getattr(error, "stderr", "") or error).strip()[-300:]
         return [{"name": "all", "state": "missing", "detail": f"they could not be tried: {said}", "fix": ""}]
+    return found
+
+
+def probe_containers(state: Path, walls: str = "all") -> dict[str, Any]:
+    """Whether a container runs here, by running one: {works, detail}. In a process of its own, as the walls are tried."""
+    if shutil.which("podman") is None:
+        return {"works": False, "detail": "there is no podman"}
+    command = [sys.executable, "-m", "fleet.agents.container_trial", "--state", str(state), "--walls", walls]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PROBE_S, env=task_environment(), check=True
+        )
+        found: dict[str, Any] = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        said = str(getattr(error, "stderr", "") or error).strip()[-300:]
+        found = {"works": False, "detail": f"it could not be tried: {said}"}
+    if not found["works"]:
+        log.warning("containers do not run here: %s", found["detail"])
     return found
 
 

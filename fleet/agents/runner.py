@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fleet.agents.attempts import PROGRESS, RESULT, STOP, Assignment, Key, Limits, State
+from fleet.agents.containers import IMAGE
 from fleet.agents.datasets import DataSets
 from fleet.agents.durable import read_json, write_json
 from fleet.agents.plan import Local
@@ -58,6 +59,7 @@ class Runner:
     def __init__(
         self, state: Path, starter: Starter, limits: Limits, start_s: float, data: DataSets | None = None
     ) -> None:
+        self.state = state
         self._directory = state / "attempts"
         self._directory.mkdir(mode=0o700, exist_ok=True)
         self._data = data
@@ -139,7 +141,7 @@ class Runner:
             Assignment(spec, self._limits).save(directory)
         if missing_inputs(directory, spec) or self.lacks_secrets(key, spec):
             return
-        if self._has_data(directory, spec):
+        if self._has_data(directory, spec) and has_image(directory, spec):
             self._ask(key, directory)
 
     def _has_data(self, directory: Path, spec: AttemptSpec) -> bool:
@@ -228,6 +230,17 @@ def data_of(spec: AttemptSpec) -> list[str]:
     return list(dict.fromkeys(getattr(spec.spec, "data", {}).values()))
 
 
+def has_image(directory: Path, spec: AttemptSpec) -> bool:
+    """Whether the files of the attempt's container are here, if it has one: the stager lays the link last."""
+    return image_of(spec) is None or (directory / IMAGE).is_symlink()
+
+
+def image_of(spec: AttemptSpec) -> str | None:
+    """The image of the container that the attempt runs in."""
+    found: str | None = getattr(spec.spec, "container", None)
+    return found
+
+
 def missing_inputs(directory: Path, spec: AttemptSpec) -> list[str]:
     """Addresses of the blobs that the attempt needs and does not have yet."""
     return [address for address in spec.blobs if not (directory / "work" / "blobs" / address).exists()]
@@ -269,9 +282,16 @@ def _report_living(attempt: Attempt) -> AttemptReport:
         attempt_id=attempt.key.attempt_id,
         fence=attempt.key.fence,
         state="running" if attempt.phase in ("running", "exited") else "starting",
-        elapsed_s=0.0 if state is None else state.elapsed_s or max(0.0, clock() - state.started),
+        elapsed_s=_elapsed(state),
         progress=_document(attempt.directory / PROGRESS),
     )
+
+
+def _elapsed(state: State | None) -> float:
+    """Of an attempt that was given up before it began, nothing."""
+    if state is None or state.phase == "exited" or not state.started:
+        return 0.0 if state is None else state.elapsed_s
+    return max(0.0, clock() - state.started)
 
 
 def _result(attempt: Attempt) -> dict[str, Any] | None:

@@ -36,6 +36,9 @@ class Settings:
     data_bytes: int = 64 << 30
     walls: str = "all"
     network: bool = False
+    containers: bool = True
+    image_bytes: int = 64 << 30
+    pull_images: bool = False
     telemetry: bool = True
     metrics_listen: str = ""
     telemetry_config: Path = CONFIG
@@ -53,13 +56,15 @@ def settings(
     ca_sha256: str | None = None,
     walls: str | None = None,
     job_network: bool = False,
+    pull_images: bool = False,
     metrics_listen: str | None = None,
 ) -> Settings:
     """Settings from options, where given, and TINYFLEET_URL, TINYFLEET_STATE, TINYFLEET_NODE_NAME otherwise.
 
     TINYFLEET_START_S is how long an attempt may take to start before it counts as failed by the machine;
-    TINYFLEET_DATA_BYTES is how much of data sets is kept; TINYFLEET_WALLS which walls are meant; TINYFLEET_MEMORY_BYTES and TINYFLEET_PROCESSES what an attempt may use;
-    TINYFLEET_TELEMETRY=off that nothing is measured; TINYFLEET_METRICS_LISTEN where /metrics is served beside the push;
+    TINYFLEET_DATA_BYTES is how much of data sets is kept, TINYFLEET_IMAGE_BYTES how much of unpacked images;
+    TINYFLEET_WALLS which walls are meant; TINYFLEET_MEMORY_BYTES and TINYFLEET_PROCESSES what an attempt may use;
+    TINYFLEET_CONTAINERS=off that no command runs in one; TINYFLEET_TELEMETRY=off that nothing is measured; TINYFLEET_METRICS_LISTEN where /metrics is served beside the push;
     TINYFLEET_TELEMETRY_CONFIG the file that names BMCs and PDUs.
     """
     url = server or environ.get("TINYFLEET_URL", "")
@@ -77,6 +82,9 @@ def settings(
         limits=_limits(environ),
         data_bytes=_count(environ, "TINYFLEET_DATA_BYTES", Settings.data_bytes),
         network=job_network or environ.get("TINYFLEET_JOB_NETWORK", "") in ("1", "yes", "true"),
+        containers=_switch(environ, "TINYFLEET_CONTAINERS"),
+        image_bytes=_count(environ, "TINYFLEET_IMAGE_BYTES", Settings.image_bytes),
+        pull_images=pull_images or environ.get("TINYFLEET_PULL_IMAGES", "") in ("1", "yes", "true"),
         walls=_walls(walls or environ.get("TINYFLEET_WALLS") or "all"),
         telemetry=_switch(environ, "TINYFLEET_TELEMETRY"),
         metrics_listen=_address(metrics_listen or environ.get("TINYFLEET_METRICS_LISTEN", "")),

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.agents.attempts import DATA, LOG, PROGRESS, RESULT, STOP, Assignment, Host, State
+from fleet.agents.containers import inner
 from fleet.agents.durable import write_json
 from fleet.agents.hints import hint
 from fleet.agents.journal import lease_left
@@ -164,7 +165,7 @@ class _Supervisor:
         if self.host is not None:
             self.work = self.host.directory / "work"
             self.policy = _policy(self.host.assignment, self.directory)
-            self.cell.visit(self.host.traces())
+            self.cell.visit(self.host.traces(), self.host.task() if self.policy.container else 0)
 
     def _fork(self, execute: Execute) -> None:
         output, into = os.pipe()
@@ -277,9 +278,14 @@ class _Supervisor:
             self.ending = self._reason()
             if self.ending is not None:
                 self.kill_at = clock() + self.grace_s
-                kill(descendants(os.getpid()), signal.SIGTERM)
+                kill(self._asked(), signal.SIGTERM)
         elif clock() >= self.kill_at:
             kill(descendants(os.getpid()), signal.SIGKILL)
+
+    def _asked(self) -> list[int]:
+        """Who is told to end: in a container what runs there, and neither podman nor its monitor, who wait for it."""
+        everybody = descendants(os.getpid())
+        return (inner(everybody) if self.policy.container else []) or everybody
 
     def _reason(self) -> Verdict | None:
         if (self.directory / STOP).exists():
@@ -367,7 +373,11 @@ def _policy(assignment: Assignment, directory: Path) -> Policy:
     attempt = assignment.attempt
     found = policy(attempt.spec.kind, attempt.device, assignment.limits.ceilings, attempt.gpus)
     data: dict[str, str] = getattr(attempt.spec, "data", {})
-    found = replace(found, network=getattr(attempt.spec, "network", False))
+    found = replace(
+        found,
+        network=getattr(attempt.spec, "network", False),
+        container=getattr(attempt.spec, "container", None) is not None,
+    )
     return replace(
         found, readable=tuple(directory.parent.parent / DATA / address for address in data.values())
     )

@@ -62,6 +62,10 @@ def run(
     network: Annotated[
         bool, typer.Option("--network", help="Reach the network; only on nodes that allow it.")
     ] = False,
+    container: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE", help="Run it in a container of this image; where nodes have podman."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     arch: Arch = None,
     node: Annotated[str | None, typer.Option(help="Only on this node.")] = None,
@@ -103,6 +107,7 @@ def run(
             artifacts=artifact or [],
             grace_s=grace_s,
             network=network,
+            container=container,
             threads=threads,
             name=name,
             priority=priority,

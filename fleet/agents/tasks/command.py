@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -11,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fleet.agents.attempts import DATA
+from fleet.agents.containers import Box
 from fleet.agents.processes import MARKER
 from fleet.agents.protocol import AttemptSpec, CommandSpec, Gang
 from fleet.agents.tasks.context import Failed, Report, TaskContext
@@ -28,16 +31,52 @@ def run(spec: dict[str, Any], workdir: Path, report: Report, context: TaskContex
     lay_out(wanted, workdir)
     _pass_over_term()
     command = argv(wanted, workdir)
+    box = Box.of(workdir)
+    if box is not None:
+        return _boxed(box, wanted, command, context, report)
     try:
         process = subprocess.Popen(
             command, cwd=workdir, env=environment(wanted, context), stdin=subprocess.DEVNULL
         )
     except OSError as error:
-        status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-        why = f"{command[0]!r} cannot be run: {error.strerror}"
-        raise Failed(why, {"exit_status": status, "signal": None}) from error
+        raise _unrunnable(command[0], error) from error
     report({"phase": "running", "pid": process.pid})
     return ended(process.wait())
+
+
+def _unrunnable(program: str, error: OSError) -> Failed:
+    status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+    return Failed(f"{program!r} cannot be run: {error.strerror}", {"exit_status": status, "signal": None})
+
+
+def _boxed(
+    box: Box, wanted: CommandSpec, command: list[str], context: TaskContext, report: Report
+) -> dict[str, Any]:
+    """In the attempt's container: a guest in its host's. A container that does not begin is the machine's fault."""
+    told = {name: value for name, value in environment(wanted, context).items() if name != "PATH"}
+    told |= {"PATH": wanted.env["PATH"]} if "PATH" in wanted.env else {}
+    try:
+        box.check(command[0], told)
+        if wanted.inside is not None:
+            line, environ = box.enter(command, told)
+        else:
+            line, environ = box.run(
+                command,
+                told,
+                gpus=context.gpus,
+                network=wanted.network,
+                readable=[box.directory.parent.parent / DATA / address for address in wanted.data.values()],
+            )
+    except (FileNotFoundError, PermissionError) as error:
+        raise _unrunnable(command[0], error) from error
+    except ValueError as error:
+        raise Failed(str(error), {"exit_status": None, "signal": None}) from error
+    process = subprocess.Popen(line, cwd=box.directory / "work", env=environ, stdin=subprocess.DEVNULL)
+    report({"phase": "running", "pid": process.pid})
+    code = process.wait()
+    if code != 0 and not box.ran():
+        raise OSError(errno.EIO, f"podman could not start the container (exit status {code}); see the log")
+    return ended(code)
 
 
 def _pass_over_term() -> None:

@@ -20,13 +20,14 @@ class TaskContext:
 
     `cache` is a directory that outlives the attempt (compiled code, the candidate store). `renderer_factory` makes
     the renderer for a target, None is the target's own; a test agent passes one whose code is wrong. `surroundings`
-    are variables that tell a command who it is, `secrets` those that it was given by name.
+    are variables that tell a command who it is, `secrets` those that it was given by name; `gpus` are the numbers of its own.
     """
 
     cache: Path
     renderer_factory: RendererFactory | None = None
     surroundings: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    gpus: tuple[int, ...] = ()
 
     def renderer(self, target: Target) -> Renderer | None:
         """The renderer to use instead of the target's own, if there is one."""

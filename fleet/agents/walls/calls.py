@@ -64,7 +64,12 @@ def unshare(flags: int) -> None:
 
 def enter_network(descriptor: int) -> None:
     """This process goes into the network namespace that is open there."""
-    named("setns", ctypes.c_int(descriptor), ctypes.c_int(CLONE_NEWNET))
+    enter(descriptor, CLONE_NEWNET)
+
+
+def enter(descriptor: int, kind: int) -> None:
+    """This process goes into the namespace of this kind that is open there."""
+    named("setns", ctypes.c_int(descriptor), ctypes.c_int(kind))
 
 
 def give_back_memory() -> None:

@@ -17,6 +17,7 @@ from fleet.agents.walls.machine import Survey, code
 from fleet.agents.walls.policy import Policy
 from fleet.agents.walls.slots import Slot, processes_of, sweep
 from fleet.agents.walls.traces import Traces
+from fleet.agents.walls.users import enter_users
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt/rocm")
 _READABLE = ("/proc", "/sys", "/etc/alternatives", "/etc/ld.so.conf.d", "/etc/OpenCL")
@@ -53,6 +54,8 @@ class Cell:
         self._filter = b""
         self._clean = False
         self._guest = False
+        self._host_task = 0
+        self._state = Path()  # of the agent
 
     @property
     def shut(self) -> bool:
@@ -78,8 +81,10 @@ class Cell:
             self._each(("uid", self._take_slot), ("cgroup", self._make_group))
         self._reserved = True
 
-    def visit(self, host: Traces) -> None:
-        """Be the host's cell from now on: its user and its group, which are its own to end. Before `fit`."""
+    def visit(self, host: Traces, task: int = 0) -> None:
+        """Be the host's cell from now on: its user and its group, which are its own to end. Before `fit`. `task`: its pid,
+        where it has a container to enter."""
+        self._host_task = task
         self.step_out()
         self._clean = True
         self.demolish()
@@ -97,6 +102,9 @@ class Cell:
         self._policy = policy
         if not self._guest:
             self._each(("uid", lambda: self._give(work)), ("memory", self._limit_group))
+        self._state = work.parent.parent.parent
+        if policy.container:
+            return
         self._each(
             ("landlock", lambda: self._build_landlock(work)),
             ("seccomp", self._build_seccomp),
@@ -200,6 +208,9 @@ class Cell:
             landlock.restrict(self._ruleset)
         if self._filter:
             seccomp.install(self._filter)
+        if self._policy.container:
+            calls.prctl(calls.PR_SET_DUMPABLE, 1)
+            enter_users(self._state, self._host_task)
         # A process that changed its user, or lost rights, is not told of its parent's death any more.
         calls.prctl(calls.PR_SET_DUMPABLE, 1)
         calls.prctl(calls.PR_SET_PDEATHSIG, int(signal.SIGKILL))

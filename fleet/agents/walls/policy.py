@@ -35,6 +35,9 @@ class Policy:
     ceilings: Ceilings = Ceilings()
     network: bool = False  # reach it
     readable: tuple[Path, ...] = ()  # folders of the node's beside its own
+    container: bool = (
+        False  # Landlock and seccomp are its runtime's to raise, or to stand in for (agents.containers)
+    )
 
 
 def policy(kind: str, device: str, ceilings: Ceilings, gpus: Iterable[str] = ()) -> Policy:

@@ -82,7 +82,7 @@ def test_the_doctor_examines_everything_and_offers_a_fix_for_what_is_not_well(
 ) -> None:
     subjects = [finding.subject for finding in findings]
     walls = [f"wall {name}" for name in WALLS]
-    machine = ["device cpu", "compiler", "python", "memory", "disk", "/dev/shm", *walls]
+    machine = ["device cpu", "compiler", "python", "memory", "disk", "/dev/shm", *walls, "containers"]
     assert subjects[: len(machine)] == machine
     assert {"sudo", "passwords", "open servers", "clock", "state folder"} <= set(subjects[len(machine) :])
     assert all(finding.fix for finding in findings if finding.verdict != "ok")
