@@ -58,7 +58,7 @@ class Limits:
     """What an attempt may use and leave behind, and how long it may take to end when told to."""
 
     grace_s: float = 1.0  # a cancellation is to be over within 2 s, whatever the task does
-    log_bytes: int = 8 << 20
+    log_bytes: int = (4 << 20) - (64 << 10)  # the fleet keeps 4 MiB: the end of what is longer fits in
     artifact_bytes: int = 64 << 20
     artifact_count: int = 64
     memory_bytes: int = 0  # 0: nine tenths of the machine's

@@ -22,10 +22,11 @@ _NAMES = {letter: name for name, letter in _LETTERS.items()}
 _RUN = struct.Struct("<Qc")
 RUNS = ".runs"  # what the name of the second file ends with
 _RUN_COSTS = 64  # bytes of the limit: who switches streams at every byte pays for the bookkeeping
+_TAIL_BYTES = 8192  # of each stream, kept beyond the limit: why a command failed is mostly said at its end
 
 
 class CappedLog:
-    """A log with a limit; what is over it is dropped, and a note says so."""
+    """A log with a limit; what is over it is dropped but for its end, and a note says so."""
 
     def __init__(self, path: Path, limit: int) -> None:
         self._file = path.open("ab", buffering=0)
@@ -35,6 +36,8 @@ class CappedLog:
         self._room = limit
         self._limit = limit
         self._dropped = 0
+        self._over: dict[str, int] = {}  # stream → its bytes beyond the limit
+        self._tails: dict[str, bytes] = {}
 
     def write(self, chunk: bytes, stream: str = STDOUT) -> None:
         """Append what fits; the first byte that does not leaves the mark."""
@@ -47,7 +50,19 @@ class CappedLog:
         self._room -= len(fits)
         if len(chunk) > len(fits) and not self._dropped:
             self.note(f"output cut here: over the limit of {self._limit} bytes")
-        self._dropped += len(chunk) - len(fits)
+        if over := chunk[len(fits) :]:
+            self._dropped += len(over)
+            self._over[stream] = self._over.get(stream, 0) + len(over)
+            self._tails[stream] = (self._tails.get(stream, b"") + over[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+
+    def end_output(self) -> None:
+        """No more output comes: the end of what was dropped, of each stream, behind a mark in that very stream."""
+        for stream, tail in self._tails.items():
+            lost = self._over[stream] - len(tail)
+            mark = f"\n[tinyfleet: {lost} bytes of {stream} are missing here]\n" if lost else ""
+            self._append(mark.encode() + tail, stream)
+            self._dropped -= len(tail)
+        self._tails = {}
 
     def note(self, line: str) -> None:
         """A line of our own, whatever the limit."""
@@ -64,6 +79,7 @@ class CappedLog:
 
     def close(self) -> None:
         """To the disk, with the number of bytes that were dropped."""
+        self.end_output()
         if self._dropped:
             self.note(f"{self._dropped} bytes of output were dropped")
         os.fsync(self._file.fileno())

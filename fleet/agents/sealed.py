@@ -66,12 +66,15 @@ class Redactor:
 
     def _begun(self, text: bytes) -> int:
         """The length of the longest end of the text that is the beginning of a secret."""
-        longest = min(len(text), len(self._marks[0]) - 1)
-        tails = (size for size in range(longest, 0, -1))
-        return next((size for size in tails if self._begins(text[len(text) - size :])), 0)
+        return max(_overlap(text, mark) for mark in self._marks)
 
-    def _begins(self, tail: bytes) -> bool:
-        return any(len(mark) > len(tail) and mark.startswith(tail) for mark in self._marks)
+
+def _overlap(text: bytes, mark: bytes) -> int:
+    """How much of the text's end is the beginning of the mark, but not all of it."""
+    at = text.find(mark[:1], max(0, len(text) - len(mark) + 1))
+    while at >= 0 and not mark.startswith(text[at:]):
+        at = text.find(mark[:1], at + 1)
+    return len(text) - at if at >= 0 else 0
 
 
 def spellings(value: str) -> set[bytes]:
@@ -81,4 +84,6 @@ def spellings(value: str) -> set[bytes]:
     if len(raw) < _SHORTEST:
         return set()
     found = {raw, base64.b64encode(raw)}
+    if len(raw.strip()) >= _SHORTEST:  # a file's last line end is not always printed with it
+        found |= {raw.strip(), base64.b64encode(raw.strip())}
     return found | {line.strip() for line in raw.splitlines() if len(line.strip()) >= _SHORTEST_LINE}

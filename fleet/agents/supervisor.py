@@ -338,6 +338,7 @@ class _Supervisor:
         return self.host is not None and not self.host.runs()
 
     def _finish(self, end: Verdict) -> None:
+        self.log.end_output()
         if self.result is not None:
             write_json(self.directory / RESULT, self.result)
         wanted = getattr(self.assignment.attempt.spec, "artifacts", [])

@@ -156,6 +156,11 @@ def connected(url: str | None, token_file: Path | None) -> Iterator[Client]:
             yield client
     except Usage as error:
         raise fail(str(error), code=EXIT_USAGE) from None
+    except UnicodeEncodeError as error:
+        raise fail(
+            f"{error.object[error.start : error.end][:8]!r} is no text in UTF-8: put bytes into a file, with --file",
+            code=EXIT_USAGE,
+        ) from None
     except ApiError as error:
         raise fail(*explain(error), code=EXIT_REFUSED) from None
     except Unreachable as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fleet.agents.attempts import Limits
 from fleet.agents.processes import alive, descendants, kill
 from fleet.agents.protocol import Outcome, blob_address
 from tests.fleet.agents.conftest import Node, Start, gone, until
@@ -260,8 +261,8 @@ def test_a_log_over_its_quota_is_cut_visibly(node: Node) -> None:
     assert far_end.wait_exit(attempt).outcome is Outcome.SUCCEEDED
     log = bytes(far_end.logs[attempt, 1])
     assert log.startswith(b"line 0 ")
-    assert b"[tinyfleet: output cut here: over the limit of 8388608 bytes]" in log
-    assert (8 << 20) < len(log) < (8 << 20) + 300
+    assert b"[tinyfleet: output cut here: over the limit of %d bytes]" % Limits.log_bytes in log
+    assert Limits.log_bytes < len(log) < 4 << 20
 
 
 def test_artifacts_arrive_with_the_exit_and_only_plain_files(node: Node) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fleet.agents.attempts import Limits
 from fleet.agents.protocol import AttemptReport, DataFile, DataList, Outcome, blob_address
 from tests.fleet.agents.conftest import Node, Start, gone, until
 from tests.fleet.agents.far_end import FarEnd
@@ -125,12 +126,18 @@ def test_artifacts_are_named_by_patterns_and_kept_though_the_command_failed(node
 
 
 def test_a_log_over_its_quota_keeps_its_last_words(node: Node) -> None:
-    ended = ran(node, script="head -c 9000000 /dev/zero | tr '\\0' x; kill -ABRT $$")
+    script = "head -c 9000000 /dev/zero | tr '\\0' x; echo; echo the reason; echo why >&2; kill -ABRT $$"
+    ended = ran(node, script=script)
     assert ended.result == {"exit_status": None, "signal": "SIGABRT"}
     notes = printed(node, ended, "s")
-    assert "output cut here: over the limit of 8388608 bytes" in notes
+    assert f"output cut here: over the limit of {Limits.log_bytes} bytes" in notes
     assert "bytes of output were dropped" in notes
-    assert printed(node, ended) == "x" * (8 << 20)
+    head, _, tail = printed(node, ended).partition("\n[tinyfleet: ")
+    assert head == "x" * Limits.log_bytes
+    missing, _, tail = tail.partition(" bytes of stdout are missing here]\n")
+    assert tail.endswith("x\nthe reason\n")
+    assert len(head) + int(missing) + len(tail) == 9_000_000 + len("\nthe reason\n")
+    assert printed(node, ended, "e") == "why\n"
 
 
 @pytest.mark.real
