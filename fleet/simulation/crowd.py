@@ -47,6 +47,13 @@ def spot(wanted: Wanted, number: int) -> Spot:
     return Spot(f"site{rack // wanted.racks_per_site + 1}", f"r{rack + 1:02d}")
 
 
+def budget_watts(wanted: Wanted, number: int) -> float:
+    """What the rack of this node may draw: so much that its boxes' nameplates are four fifths of it, as breakers want."""
+    first = number // wanted.per_rack * wanted.per_rack
+    inside = range(first, min(first + wanted.per_rack, wanted.nodes))
+    return 1.25 * sum(wanted.boxes[each % len(wanted.boxes)].nameplate_watts for each in inside)
+
+
 class Crowd:
     """The nodes at work, from `join` to `stop`."""
 
@@ -91,8 +98,7 @@ class Crowd:
         node_id = node.join(client.join_token().secret)
         client.place_node(node_id, place.site, place.rack, node.box.nameplate_watts)
         if number % self.wanted.per_rack == 0:
-            budget = node.box.nameplate_watts * self.wanted.per_rack * 0.8
-            client.put_rack(place.site, place.rack, budget)
+            client.put_rack(place.site, place.rack, budget_watts(self.wanted, number))
 
     def set_faults(self, faults: Sequence[Fault]) -> None:
         """These are the faults now, and no others. BadFault for a node that is not simulated here."""

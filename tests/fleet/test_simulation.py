@@ -12,7 +12,7 @@ from fleet.agents.protocol import AttemptSpec, KernelRef, KernelSpec, NoopSpec, 
 from fleet.health import Action, Verdict
 from fleet.simulation import cli
 from fleet.simulation.boxes import BOXES
-from fleet.simulation.crowd import FaultFile, Wanted, spot
+from fleet.simulation.crowd import FaultFile, Wanted, budget_watts, spot
 from fleet.simulation.exposed import Exposed
 from fleet.simulation.faults import Active, BadFault, Fault, FaultKind, parse_all
 from fleet.simulation.hardware import SimulatedBox
@@ -193,6 +193,19 @@ def test_attempts_fail_time_out_are_cancelled_and_lose_their_gpu_as_real_ones_do
         4: Outcome.DEVICE_WEDGED,
         5: Outcome.INVALID,
     }
+
+
+def test_healthy_boxes_at_full_load_stay_below_four_fifths_of_their_racks_budget() -> None:
+    """Where the first alert is; a rack of mixed boxes, and one that is not full."""
+    wanted = Wanted(10, [BOXES["rtx4090x6"], BOXES["h200x8"], BOXES["mi300x8"]], per_rack=4)
+    most = {name: lived(name).true_watts for name in BOXES}
+    names = ["rtx4090x6", "h200x8", "mi300x8"] * 4
+    for first, last in ((0, 4), (4, 8), (8, 10)):
+        drawn = sum(most[name] for name in names[first:last])
+        assert {budget_watts(wanted, number) for number in range(first, last)} == {
+            budget_watts(wanted, first)
+        }
+        assert 0.5 < drawn / budget_watts(wanted, first) < 0.8
 
 
 def test_nodes_stand_in_racks_of_a_few_and_racks_in_sites() -> None:

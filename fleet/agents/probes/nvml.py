@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -64,15 +65,17 @@ class Session:
 
     def __init__(self, opened: Callable[[], Any] = open_nvml) -> None:
         self._open = opened
+        self._opening = threading.Lock()
         self._library: Any = None
         self.devices: dict[str, Device] = {}
 
     @property
     def library(self) -> Any:
         """The library. Raises Unavailable."""
-        if self._library is None:
-            self._library = self._open()
-        return self._library
+        with self._opening:  # four collectors ask first at the same moment: it is opened once
+            if self._library is None:
+                self._library = self._open()
+            return self._library
 
     def look(self) -> Sequence[str]:
         """The parts: a GPU each, by NVML's own number. Raises Unavailable. A GPU that is lost has none."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -177,6 +179,29 @@ def test_the_second_xid_of_a_kind_counts_and_the_log_does_not_count_twice(
     assert value(found, "gpu_xid_last_timestamp_seconds", xid="79") == 1700
     xids.saw("kmsg", "0000:9b:00.0", 119, 1650.0)
     assert value(xids.samples({}), "gpu_xid_errors_total", uuid="0000:9b:00.0") == 1
+
+
+def test_the_library_is_opened_once_whoever_is_first(driver: Driver) -> None:
+    opened, together = [], threading.Barrier(4)
+
+    def slowly() -> Any:
+        opened.append(open_nvml())
+        return opened[-1]
+
+    driver(H200)
+    session = Session(slowly)
+
+    def look() -> None:
+        together.wait()
+        session.look()
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 1
+    assert list(session.devices) == ["0"]
 
 
 def test_a_machine_without_the_driver_says_so_in_words(driver: Driver) -> None:
