@@ -17,6 +17,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from fleet import holders
 from fleet.agents.protocol import blob_address
 from fleet.errors import InvalidSpec, NotFound, TooLarge
 from fleet.models import Blob
@@ -46,10 +47,14 @@ class Blobs:
             self._write(address, content)
         return address
 
-    def put(self, session: Session, content: bytes, now: float, expected: str | None = None) -> str:
-        """`keep`, and the row, in a session that holds no lock yet."""
+    def put(
+        self, session: Session, content: bytes, now: float, expected: str | None = None, holder: str = ""
+    ) -> str:
+        """`keep`, and the row, and that it is the holder's (see fleet.holders), in a session that holds no lock yet."""
         address = self.keep(content, expected)
         self.record(session, address, content, now)
+        if holder:
+            holders.hold(session, holder, [address], now)
         return address
 
     def record(self, session: Session, address: str, content: bytes, now: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fleet import blobs, datasets, db, events, secrets_kept
+from fleet import blobs, datasets, db, events, holders, secrets_kept
 from fleet.agents.protocol import CommandSpec
 from fleet.errors import InvalidSpec, NotFound, StaleWrite
 from fleet.lifecycle import AttemptState
@@ -16,11 +16,11 @@ from fleet.models import Attempt, Job, Lease, StoredSecret
 
 
 def check(session: Session, spec: CommandSpec, tenant: str) -> None:
-    """InvalidSpec for a file whose blob the fleet does not have, and for a secret that the tenant does not have."""
+    """InvalidSpec for a file whose blob is not the tenant's, and for a secret that it does not have."""
     if spec.inside is not None:
         raise InvalidSpec("spec.inside", "is filled in by the control plane: use POST /v1/jobs/{id}/exec")
     wanted = spec.blobs()
-    known = blobs.touch(session, wanted, db.now(session)) if wanted else set()
+    known = blobs.touch(session, holders.may_use(session, tenant, wanted), db.now(session))
     for place, file in enumerate(spec.files):
         if file.blob not in known:
             raise InvalidSpec(

@@ -30,3 +30,14 @@ class StoredDataSet(Table):
     parts: Mapped[list[Any]]
     created_by: Mapped[str]
     created_at: Mapped[float]
+
+
+class BlobHolder(Table):
+    """Who has shown that they have the bytes of a blob, or whose job made them: `tenant:NAME` or `node:ID`."""
+
+    __tablename__ = "blob_holders"
+    address: Mapped[str] = mapped_column(
+        ForeignKey("blobs.address", ondelete="CASCADE"), primary_key=True
+    )  # a blob that is collected, or lost its row otherwise, is held by nobody
+    holder: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[float]

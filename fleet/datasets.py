@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fleet import blobs, events, permissions
+from fleet import blobs, events, holders, permissions
 from fleet.agents.protocol import CachedData, DataList
 from fleet.errors import InvalidSpec, NotFound
 from fleet.models import Job, NodeData, StoredDataSet
@@ -33,7 +33,8 @@ def put(session: Session, address: str, found: DataList, principal: Principal, n
     parts = list(dict.fromkeys(part for file in found.files for part in file.parts))
     for start in range(0, len(parts), _AT_ONCE):
         batch = parts[start : start + _AT_ONCE]
-        missing = set(batch) - blobs.touch(session, batch, now)
+        own = holders.held(session, holders.of(principal), batch)
+        missing = set(batch) - blobs.touch(session, own, now)
         if missing:
             raise InvalidSpec("data_set", f"its part {min(missing)} is not here: upload it first")
     row = session.get(StoredDataSet, (principal.tenant, address))

@@ -138,7 +138,7 @@ def check(session: Session, request: Asked, tenant: str) -> None:
         raise InvalidSpec("node", "one node cannot hold a gang: leave out node, or requirements.ranks")
     nodes.check_wanted(session, columns["arch"], columns["node_id"])
     if isinstance(spec, KernelSpec):
-        kernels.check(session, spec.kernel, "spec.kernel")
+        kernels.check(session, spec.kernel, "spec.kernel", tenant)
         if spec.tuned is not None:
             raise InvalidSpec("spec.tuned", "is filled in by the control plane; ask with schedule 'tuned'")
     if isinstance(spec, CommandSpec):

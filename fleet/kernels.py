@@ -12,9 +12,8 @@ from typing import Any
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
-from sqlalchemy.sql import ColumnElement
 
-from fleet import blobs, db, events, permissions
+from fleet import blobs, db, events, holders, permissions
 from fleet.agents.protocol import (
     MAX_KERNEL_JSON,
     CandidateResult,
@@ -28,15 +27,17 @@ from fleet.principals import Principal
 # ------------------------------------------------------------------------------------------- kernels
 
 
-def check(session: Session, kernel: KernelRef, field: str) -> None:
-    """InvalidSpec when the document is too large, or the hash neither one that a search has met nor a blob's."""
+def check(session: Session, kernel: KernelRef, field: str, tenant: str) -> None:
+    """InvalidSpec when the document is too large, or the hash neither one that a search has met nor that of a blob of
+    the tenant."""
     if kernel.document is not None:
         size = len(json.dumps(kernel.document, separators=(",", ":")))
         if size > MAX_KERNEL_JSON:
             raise InvalidSpec(f"{field}.json", f"{size} bytes are more than {MAX_KERNEL_JSON}")
     if kernel.hash is not None and session.get(Kernel, kernel.hash) is None:
         blob = session.get(Blob, kernel.hash)
-        if blob is None or blob.size > MAX_KERNEL_JSON:
+        mine = holders.may_use(session, tenant, [kernel.hash])
+        if blob is None or not mine or blob.size > MAX_KERNEL_JSON:
             raise InvalidSpec(f"{field}.hash", f"the fleet has no kernel {kernel.hash}: send it as json")
         blobs.touch(session, [kernel.hash], db.now(session))
 
@@ -94,26 +95,24 @@ def lookup(
         TunedKernel.kernel_hash == kernel_hash,
         TunedKernel.target_id == target_id,
         TunedKernel.threads == threads,
-        _served(tenant),
+        holders.served(tenant),
     )
     return session.scalars(query.order_by(TunedKernel.time_s, TunedKernel.id).limit(1)).first()
-
-
-def _served(tenant: str) -> ColumnElement[bool]:
-    return or_(TunedKernel.confirmed_at.is_not(None), TunedKernel.tenant == tenant)
 
 
 def page(
     session: Session, after: int | None = None, limit: int = 50, tenant: str = "default"
 ) -> Sequence[TunedKernel]:
     """The tuned kernels that a tenant is served, newest first, with ids below the cursor `after`."""
-    query = select(TunedKernel).where(_served(tenant)).order_by(TunedKernel.id.desc()).limit(limit)
+    query = select(TunedKernel).where(holders.served(tenant)).order_by(TunedKernel.id.desc()).limit(limit)
     return session.scalars(query if after is None else query.where(TunedKernel.id < after)).all()
 
 
 def get(session: Session, tuned_id: int, tenant: str = "default") -> TunedKernel:
     """The tuned kernel, or NotFound, also for one that this tenant is not served."""
-    row = session.scalars(select(TunedKernel).where(TunedKernel.id == tuned_id, _served(tenant))).first()
+    row = session.scalars(
+        select(TunedKernel).where(TunedKernel.id == tuned_id, holders.served(tenant))
+    ).first()
     if row is None:
         raise NotFound("tuned kernel", tuned_id)
     return row

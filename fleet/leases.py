@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet import cordons, events, gpus, jobs, kernels, nodes, run_times, settling, usage
+from fleet import cordons, events, gpus, holders, jobs, kernels, nodes, run_times, settling, usage
 from fleet.agents.protocol import AnySpec, AttemptReport, JobKind, KernelSpec, Outcome
 from fleet.errors import NotFound, StaleWrite
 from fleet.firing import amend, fire
@@ -271,6 +271,7 @@ def end(session: Session, attempt: Attempt, ending: Ending, now: float) -> None:
     job = jobs.get(session, attempt.job_id)
     if ending.outcome is Outcome.DEVICE_WEDGED and job.kind != JobKind.BURNIN:
         gpus.blame_held(session, attempt, ending.error, now)
+    holders.hand_over(session, attempt.node_id, job.tenant, set(ending.artifacts.values()), now)
     settling.settle(session, job, attempt, ending, now)
 
 

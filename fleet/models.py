@@ -24,6 +24,7 @@ from fleet.audit_rows import AuditSeal as AuditSeal
 from fleet.cron_rows import Cron as Cron
 from fleet.cron_rows import CronPoint as CronPoint
 from fleet.cron_rows import CronRun as CronRun
+from fleet.data_rows import BlobHolder as BlobHolder
 from fleet.data_rows import NodeData as NodeData
 from fleet.data_rows import StoredDataSet as StoredDataSet
 from fleet.finding_rows import FindingRow as FindingRow

@@ -21,7 +21,16 @@ AT_ONCE = 500
 # What happened and who asked for it refer to nothing; the others hold digests that are no blobs, or ciphertext.
 NO_REFERENCES = frozenset(
     {
-        *("blobs", "events", "audit", "audit_seals", "deliveries", "idempotency_keys", "log_chunks"),
+        *(
+            "blobs",
+            "blob_holders",
+            "events",
+            "audit",
+            "audit_seals",
+            "deliveries",
+            "idempotency_keys",
+            "log_chunks",
+        ),
         *("tokens", "nonces", "node_keys", "secrets", "devices", "nodes"),
     }
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fleet import blobs, confirmations, events, holdings, jobs, kernels, searches
+from fleet import blobs, confirmations, events, holders, holdings, jobs, kernels, searches
 from fleet.advance import (
     Close,
     Conclude,
@@ -216,7 +216,7 @@ def _crown(
         winner,
         arch=_arch(session, search, job),
         node_id=job.node_id or 0,
-        source_blob=_source(session, winner, kept, now),
+        source_blob=_source(session, search, winner, kept, now),
         now=now,
         found_by=min(found_on, default=None),
         confirmed=confirmations.confirmed_by(
@@ -260,15 +260,16 @@ def _set_aside(
     session: Session, search: Search, job: StepJob, result: CandidateResult, kept: Kept, now: float
 ) -> None:
     if result.outcome in QUARANTINED:
-        source = _source(session, result, kept, now)
+        source = _source(session, search, result, kept, now)
         kernels.set_aside(session, search, result, node_id=job.node_id or 0, source_blob=source, now=now)
 
 
-def _source(session: Session, result: CandidateResult, kept: Kept, now: float) -> str | None:
+def _source(session: Session, search: Search, result: CandidateResult, kept: Kept, now: float) -> str | None:
     """The blob of a candidate's source, now with its row; None when no artifact had it."""
     if result.source_hash is None or result.source_hash not in kept.sources:
         return None
     blobs.record(session, result.source_hash, kept.sources[result.source_hash], now)
+    holders.hold(session, holders.of_tenant(search.tenant), [result.source_hash], now)
     return result.source_hash
 
 

@@ -64,7 +64,7 @@ def submit(
     earlier = idempotency.earlier(session, principal, "search", idempotency_key, body)
     if earlier is not None:
         return get(session, earlier)
-    kernels.check(session, request.kernel, "kernel")
+    kernels.check(session, request.kernel, "kernel", principal.tenant)
     nodes.check_wanted(session, request.arch, None)
     search = _find_or_insert(session, request, principal, now)
     idempotency.remember(session, principal, "search", idempotency_key, body, search.id, now)

@@ -11,7 +11,7 @@ from api.body import StrictRoute
 from api.deps import PartsDep, RawBody
 from api.routing import Router
 from api.schemas import binary, problems
-from fleet import blobs
+from fleet import blobs, holders
 from fleet.db import now
 from fleet.errors import NotFound
 from fleet.resources import StoredBlob
@@ -42,10 +42,12 @@ def put_blob(principal: Uploader, address: Address, content: RawBody, parts: Par
     """Bytes with another address are refused. Storing the same bytes again changes nothing."""
     parts.blobs.keep(content, expected=address)  # before any transaction: a disk is slow
     with parts.read() as session:
-        fresh = blobs.known(session, address) and not blobs.is_stale(session, address, now(session))
+        fresh = bool(holders.held(session, holders.of(principal), [address]))
+        fresh = fresh and not blobs.is_stale(session, address, now(session))
     if not fresh:
         with parts.write() as session:
             parts.blobs.record(session, address, content, now(session))
+            holders.hold(session, holders.of(principal), [address], now(session))
     return StoredBlob(hash=address, size=len(content))
 
 
@@ -56,7 +58,10 @@ def put_blob(principal: Uploader, address: Address, content: RawBody, parts: Par
     responses=problems(404),
 )
 def get_blob(principal: Holder, address: Address, parts: PartsDep) -> Octets:
-    """The bytes match their address, or they are not found."""
+    """One that the tenant has uploaded, or a job of it made, or that is of a tuned kernel which it is served; for a
+    node, one that it has uploaded, or that a live attempt of it needs. Any other is not found."""
+    with parts.read() as session:
+        holders.check(session, principal, address)
     return Octets(parts.blobs.get(address), headers=HEADERS)
 
 
@@ -67,8 +72,9 @@ def get_blob(principal: Holder, address: Address, parts: PartsDep) -> Octets:
     responses=problems(404),
 )
 def head_blob(principal: Holder, address: Address, parts: PartsDep) -> Octets:
-    """The size is in Content-Length. Who asks may be about to refer to it: it is kept for a while from now on."""
+    """Known to who may fetch it. The size is in Content-Length. Who asks may be about to refer to it: it is kept for a while from now on."""
     with parts.read() as session:
+        holders.check(session, principal, address)
         length = str(blobs.size(session, address))
         stale = blobs.is_stale(session, address, now(session))
     if stale:

@@ -12,7 +12,7 @@ from api.deps import PartsDep, Reading, Writing
 from api.pages import LONGEST_PAGE
 from api.routing import Router
 from api.schemas import problems
-from fleet import datasets
+from fleet import datasets, holders
 from fleet.db import now
 from fleet.resources import DataSet, DataSetPage
 
@@ -45,6 +45,8 @@ def list_data_sets(
 @router.put("/{data_set}", summary="Keep a data set", responses=problems(404))
 def put_data_set(principal: Uploader, address: Address, parts: PartsDep) -> DataSet:
     """Its list is a blob of this address; that and the blobs of its parts are there already, and stay while it does."""
+    with parts.read() as session:
+        holders.check(session, principal, address)
     found = datasets.listed(parts.blobs.get(address))  # before any transaction: a disk is slow
     with parts.write() as session:
         return DataSet.model_validate(datasets.put(session, address, found, principal, now(session)))

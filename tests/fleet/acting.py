@@ -208,7 +208,7 @@ class Agent:
     def put(self, document: object, now: float) -> str:
         """Upload a JSON artifact."""
         with self.sessions.begin() as session:
-            return self.blobs.put(session, json.dumps(document).encode(), now)
+            return self.blobs.put(session, json.dumps(document).encode(), now, holder="tenant:default")
 
 
 def _sleeps(attempt: AttemptSpec) -> bool:

@@ -69,8 +69,12 @@ def test_only_commands_that_read_something_are_near_to_anything(
     session: Session, blobs: Blobs, node: Node, admin: Principal, now: float
 ) -> None:
     datasets.note(session, node.id, [KEPT], now)
-    listed = DataList(files=[DataFile(path="a", size=7, parts=[blobs.put(session, b"content", now)])])
-    address = blobs.put(session, listed.text(), now)
+    listed = DataList(
+        files=[
+            DataFile(path="a", size=7, parts=[blobs.put(session, b"content", now, holder="tenant:default")])
+        ]
+    )
+    address = blobs.put(session, listed.text(), now, holder="tenant:default")
     datasets.put(session, address, listed, admin, now)
     datasets.note(session, node.id, [CachedData(data_set=address, bytes=7)], now)
     reading = jobs.submit(session, CommandSpec(argv=["true"], data={"x": address}), principal=admin, now=now)
@@ -126,9 +130,9 @@ def test_a_data_set_needs_its_parts_and_is_its_tenants(
 def test_the_parts_of_a_data_set_are_referred_to_while_it_is_kept(
     session: Session, blobs: Blobs, admin: Principal, now: float
 ) -> None:
-    part = blobs.put(session, b"content", now)
+    part = blobs.put(session, b"content", now, holder="tenant:default")
     listed = DataList(files=[DataFile(path="a", size=7, parts=[part])])
-    address = blobs.put(session, listed.text(), now)
+    address = blobs.put(session, listed.text(), now, holder="tenant:default")
     datasets.put(session, address, listed, admin, now)
     assert datasets.put(session, address, listed, admin, now).files == 1
     assert {bytes.fromhex(part), bytes.fromhex(address)} <= references.referenced(session)

@@ -134,7 +134,10 @@ def test_a_retired_node_is_no_node(
 def test_a_kernel_by_the_hash_of_a_blob_is_taken_unless_it_is_too_large(
     session: Session, submit: Any, blobs: Blobs, now: float
 ) -> None:
-    small, large = blobs.put(session, b"{}", now), blobs.put(session, b" " * 300_000, now)
+    small, large = (
+        blobs.put(session, b"{}", now, holder="tenant:default"),
+        blobs.put(session, b" " * 300_000, now, holder="tenant:default"),
+    )
     assert submit(KernelSpec(kernel=KernelRef(hash=small))).state == "queued"
     with pytest.raises(InvalidSpec, match="send it as json"):
         submit(KernelSpec(kernel=KernelRef(hash=large)))

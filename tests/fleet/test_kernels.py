@@ -67,14 +67,14 @@ def test_the_cache_key_is_kernel_target_and_threads(
 def test_a_kernel_by_hash_becomes_its_document_for_agents(session: Session, now: float) -> None:
     kernels.learn(session, "key", KERNEL_HASH, {"nodes": [1]}, now)
     by_hash = KernelRef(hash=KERNEL_HASH)
-    kernels.check(session, by_hash, "kernel")
+    kernels.check(session, by_hash, "kernel", "default")
     assert kernels.with_document(session, by_hash).document == {"nodes": [1]}
     assert kernels.with_document(session, GEMM) is GEMM
 
 
 def test_an_unknown_hash_is_refused_by_name(session: Session) -> None:
     with pytest.raises(InvalidSpec, match="the fleet has no kernel"):
-        kernels.check(session, KernelRef(hash=KERNEL_HASH), "kernel")
+        kernels.check(session, KernelRef(hash=KERNEL_HASH), "kernel", "default")
     with pytest.raises(NotFound):
         kernels.get(session, 1)
 

@@ -123,8 +123,14 @@ def test_logs_by_stream_and_data_sets_are_the_same_there(
         admin = tenants.authenticate(writer, tenants.mint(writer, name="root", role="admin", now=now)[1], now)
         secret = tenants.mint_join(writer, now=now, by=admin)
         node_id = nodes.enroll(writer, secret, joining(secret, "tiny1", Key.made(), inventory()), now).node_id
-        listed = DataList(files=[DataFile(path="a", size=7, parts=[blobs.put(writer, b"content", now)])])
-        address = blobs.put(writer, listed.text(), now)
+        listed = DataList(
+            files=[
+                DataFile(
+                    path="a", size=7, parts=[blobs.put(writer, b"content", now, holder="tenant:default")]
+                )
+            ]
+        )
+        address = blobs.put(writer, listed.text(), now, holder="tenant:default")
         datasets.put(writer, address, listed, admin, now)
         data = [CachedData(data_set=address, bytes=7)]
         sync.record(writer, node_id, Observed(boot_id="1", sequence=1, inventory=inventory(), data=data), now)

@@ -23,6 +23,7 @@ from fleet.models import (
     Attempt,
     Audit,
     Blob,
+    BlobHolder,
     CronPoint,
     CronRun,
     Event,
@@ -69,7 +70,7 @@ class Store:
     def put(self, content: bytes, age_s: float = 10 * DAY_S) -> str:
         """A blob of that age."""
         with self.sessions.begin() as session:
-            address = self.blobs.put(session, content, self.now - age_s)
+            address = self.blobs.put(session, content, self.now - age_s, holder="tenant:default")
         os.utime(self.blobs.path(address), (self.now - age_s, self.now - age_s))
         return address
 
@@ -206,6 +207,13 @@ def test_a_blob_that_is_named_between_the_look_and_the_sweep_stays(store: Store,
     assert store.collector.collect(store.now).rows["blobs"] == 0
 
 
+def test_who_held_what_is_collected_holds_it_no_more(store: Store) -> None:
+    address = store.put(b"content")
+    store.collector.collect(store.now)
+    assert store.there(address) == [False]
+    assert store.count(BlobHolder) == 0
+
+
 def test_an_upload_that_meets_the_collector_leaves_row_and_file(store: Store) -> None:
     address = store.put(b"content")
     store.blobs.keep(b"content")  # the upload has seen that the file is whole …
@@ -286,6 +294,7 @@ def test_the_audit_stays_and_its_chain_is_verified(store: Store, fleet: Clockwor
 # Foreign keys to what is collected: what goes with it, or keeps it. One that is new has to be given its place in
 # fleet/histories.py, and then here.
 KNOWN = {
+    "blob_holders.address",  # goes with its blob, by the database
     "attempts.job_id", "leases.attempt_id", "lease_gpus.lease_id", "log_chunks.attempt_id", "dependencies.job_id",
     "dependencies.on_job_id", "jobs.search_id", "rounds.search_id", "tuned_kernels.search_id", "quarantine.search_id",
     "cron_runs.cron_id", "cron_points.cron_id", "cron_points.run_id", "deliveries.webhook_id",
