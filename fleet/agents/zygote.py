@@ -35,7 +35,7 @@ from fleet.agents.tasks.context import Task, Tasks
 from fleet.agents.walls import calls
 from fleet.agents.walls.cell import Cell, Unbuildable
 from fleet.agents.walls.groups import prefix_of, remove_empty
-from fleet.agents.walls.machine import Survey, close_files, enter_namespaces, needed, survey
+from fleet.agents.walls.machine import Survey, enter_namespaces, needed, survey
 from fleet.agents.walls.ways import open_ways
 
 _REAP_EVERY_S = 1.0
@@ -178,10 +178,7 @@ def raised(state: Path, text: str, network: bool = False) -> Survey:
         open_ways(needed(state))
     if walls.parent_group is not None:
         remove_empty(walls.parent_group, prefix_of(state))
-    if walls.has("namespaces"):
-        enter_namespaces()
-    if walls.state("namespaces") == "up":
-        close_files(state)
+    enter_namespaces(walls, state)
     calls.prctl(
         calls.PR_SET_DUMPABLE, 0
     )  # nor are its supervisors to be looked into by attempts of the same user

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 from fleet.agents.tasks.context import Report, TaskContext, Tasks
 from tests.attacks import processes
 from tests.attacks.catalogue import BY_NAME
+from tests.attacks.kernel_calls import share_memory, take_memory
 from tests.attacks.trial import Target, tried
 
 
@@ -50,9 +52,11 @@ def leave_daemons(work: Path, report: Report) -> dict[str, Any]:
     return {}
 
 
-def wait_for_gate(work: Path, report: Report) -> dict[str, Any]:
-    """Be another attempt for as long as it takes."""
+def wait_for_gate(work: Path, report: Report, segment: int) -> dict[str, Any]:
+    """Be another attempt for as long as it takes, one that shares memory with everybody where it can."""
     (work / "canary").write_text("canary")
+    with contextlib.suppress(OSError):
+        share_memory(segment)
     report({"step": "at the gate"})
     while not (work / "gate").exists():
         signal.sigtimedwait([signal.SIGUSR2], 0.02)
@@ -190,8 +194,26 @@ def describe(work: Path, report: Report) -> dict[str, Any]:
     }
 
 
+def list_processes(work: Path, report: Report) -> dict[str, Any]:
+    """The command lines of all processes that it can see."""
+    found = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            found[name] = Path(f"/proc/{name}/cmdline").read_bytes().decode(errors="replace")
+    return {"found": found, "own": os.getpid()}
+
+
+def leave_shared_memory(work: Path, report: Report, segment: int) -> dict[str, Any]:
+    """Fill a page under this number, unless somebody has left one: then say what is in it."""
+    try:
+        return {"found": take_memory(segment)}
+    except OSError as error:
+        share_memory(segment)
+        return {"found": None, "errno": error.errno}
+
+
 def _nowhere(work: Path) -> Target:
-    return Target(work, work, work, 0, 0, 0, 0, "", "")
+    return Target(work, work, work, 0, 0, 0, 0, "", "", 0)
 
 
 JUDGED_OUTSIDE: dict[str, Callable[..., dict[str, Any]]] = {
@@ -214,5 +236,7 @@ JUDGED_OUTSIDE: dict[str, Callable[..., dict[str, Any]]] = {
         forge_an_outcome,
         native,
         describe,
+        list_processes,
+        leave_shared_memory,
     )
 }

@@ -136,6 +136,7 @@ ATTACKS: dict[str, tuple[Entry, ...]] = {
             (kernel_calls.host_name, "SUR"),
             (kernel_calls.ports_of_the_machine, "SUR"),
             (kernel_calls.segments, "S"),
+            (kernel_calls.take_shared_memory, "SN"),
             (kernel_calls.type_into_terminal, "LS"),
             (kernel_calls.paste_into_console, "LS"),
             (kernel_calls.secret_memory, "S"),

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from fleet.agents.processes import descendants, kill, leftovers
 from fleet.agents.protocol import AttemptReport, WallReport
 from fleet.agents.walls.groups import parent_group, prefix_of, remove_empty
 from tests.attacks.armed import spec
+from tests.attacks.kernel_calls import remove_memory
 from tests.fleet.agents.conftest import until
 from tests.fleet.agents.far_end import DEADLINE_S, JOIN_TOKEN, FarEnd
 
 ROOT = Path(__file__).resolve().parents[2]
-NOBODY = 65533
+NOBODY = 200_000 + os.getpid()  # nobody else's: what others run is not counted against its limits
 LIMITS = {
     "TINYFLEET_MEMORY_BYTES": str(4 << 30),
     "TINYFLEET_PROCESSES": "64",
@@ -51,7 +52,7 @@ class Fort:
 
     def admit_another(self) -> None:
         """Another attempt, that runs all the time."""
-        self.other = self.far_end.submit(spec("wait_for_gate"))
+        self.other = self.far_end.submit(spec("wait_for_gate", segment=self.segment), timeout_s=3600.0)
         self.far_end.wait_running(self.other, "at the gate")
 
     def _listen(self, held: ExitStack) -> None:
@@ -108,6 +109,8 @@ class Fort:
         family = f"{self.state}/attempts/"
         kill(leftovers(family, set()), signal.SIGKILL)
         until(lambda: not leftovers(family, set()))
+        with suppress(OSError):  # where no wall has kept it from the machine
+            remove_memory(self.segment)
         parent = parent_group()
         if parent is not None:
             until(lambda: remove_empty(parent, prefix_of(self.state)) or not self._groups(parent))
@@ -132,6 +135,11 @@ class Fort:
         return frozenset(name for name, wall in self.walls.items() if wall.state in ("up", "partial"))
 
     @property
+    def segment(self) -> int:
+        """The number of the other attempt's shared memory."""
+        return 0x7F000000 | self.process.pid
+
+    @property
     def target(self) -> dict[str, Any]:
         """What an attacker knows."""
         return {
@@ -142,6 +150,7 @@ class Fort:
             "port": self.tcp.getsockname()[1],
             "unix": self.unix,
             "abstract": self.abstract,
+            "segment": self.segment,
         }
 
     def directory(self, attempt: int) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.attacks.catalogue import ATTACKS, LETTERS
+from tests.attacks.catalogue import ATTACKS, BY_NAME, LETTERS
 
 PAGE = Path(__file__).parents[2] / "docs" / "walls.md"
 HEAD = """\
@@ -17,20 +17,21 @@ with the node (`tinyfleet node doctor`, `tinyfleet nodes show`), and such a node
 | wall | what it is | needs |
 | --- | --- | --- |
 | landlock | the attempt reads the system, Python and the engine, writes its own folder, and opens no TCP port; it neither signals nor traces what is outside | Linux 5.13 with Landlock; 6.12 for all of it |
-| seccomp | calls that no attempt needs are refused: tracing, mounts, namespaces, bpf, perf, io_uring, keys, clocks, modules, sockets | x86-64 or aarch64 |
+| seccomp | calls that no attempt needs are refused: tracing, mounts, namespaces, bpf, perf, io_uring, keys, clocks, modules, sockets; without the wall of namespaces, shared memory of System V too | x86-64 or aarch64 |
 | uid | a user of its own for each attempt at a time, that owns nothing else | an agent that runs as root |
 | rights | no capabilities, none to gain from setuid programs | |
 | limits | processes, open files, file sizes, address space (not with a GPU), no core files | |
 | cgroup | all that the attempt started is killed at once, whatever it did to hide | cgroup 2, Linux 5.14 |
 | memory | memory and processes of the attempt together are limited | cgroup 2 with the controllers delegated |
-| namespaces | no network, own IPC and host name, every file system read-only but for the agent's folder; one set for all attempts of the node | root, or user namespaces; Linux 5.12 |
+| namespaces | no network, own host name, every file system read-only but for the agent's folder, with root no processes of others to be seen: one set for all attempts of the node; an IPC namespace for each | root, or user namespaces; Linux 5.12 |
 
 `tinyfleet agent --walls all` (the default) raises all that the machine has, `--walls required` starts nothing while one is
 missing, `--walls none` is for a trusted node: its operator says so, and the node reports it. Names with commas raise only
 those.
 
 The namespaces are those that bubblewrap would make. It executes a program, and an attempt is forked from a warm process in a
-few milliseconds: so that process enters them once, for all of its forks, and an attempt pays nothing for them.
+few milliseconds: so that process enters them once, for all of its forks, and an attempt pays nothing for them, but for that of its own in
+which System V's shared memory, semaphores and queues end with it.
 
 Where root's home or a private temporary folder lies on the way to Python or to the attempts, that process also gets a view of
 the files in which an empty folder lies there instead, with nothing in it but the way: an attempt's own user can then pass,
@@ -51,18 +52,20 @@ network, with TCP and UDP, as their own user; unix sockets, raw packets and netl
 Not promised: that nobody gets through a hole in the kernel or in a GPU's driver, that attempts of one GPU learn nothing of
 each other by timing, and anything at all from people with root.
 An agent that does not run as root has no uid wall: then its attempts may move the agent to another core, and no more of
-what is listed here.
+what is listed here; and they see the command lines of all that runs on the machine, as every user does.
+Landlock does not hide that a file exists, how large it is and when it changed, from whoever may pass the folders on the way.
 
 ## Attacks, and the walls that stop each of them alone
 
-Tried by an agent that runs as root; its attempts would be root without walls, and then every one of these gets through.
+{count} of them. Tried by an agent that runs as root; its attempts would be root without walls, and then every one of these gets
+through.
 """
 
 
 def page() -> str:
     """The whole page."""
     walls = list(LETTERS.values())
-    lines = [HEAD]
+    lines = [HEAD.replace("{count}", str(len(BY_NAME)))]
     for chapter, entries in ATTACKS.items():
         lines += [
             f"### {chapter.capitalize()}\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -70,6 +71,25 @@ def test_candidates_are_made_compiled_and_measured_inside(stands: Fort) -> None:
     assert measured.result is not None, measured.error
     assert {each["outcome"] for each in measured.result["results"]} <= {"ok", "slow"}
     assert not list((stands.state / "cache").iterdir())  # nothing is left for others to load
+
+
+def test_it_sees_no_processes_but_its_own(stands: Fort) -> None:
+    """Command lines are where other people put their secrets."""
+    if stands.walls["namespaces"].state != "up" or "uid" not in stands.standing:
+        pytest.skip("its processes are other people's too, or /proc is shared")
+    ended = stands.attack("list_processes")
+    assert ended.result is not None, ended.error
+    assert set(ended.result["found"]) == {str(ended.result["own"])}
+
+
+def test_shared_memory_ends_with_the_attempt_that_made_it(stands: Fort) -> None:
+    number = stands.segment ^ 0x00800000
+    first, second = (stands.attack("leave_shared_memory", segment=number) for _ in range(2))
+    for ended in (first, second):
+        if stands.walls["namespaces"].state == "missing":
+            assert ended.outcome is Outcome.FAILED, "refused"
+        else:
+            assert ended.result == {"found": None, "errno": errno.ENOENT}, ended.error
 
 
 def test_after_a_fork_bomb_the_next_attempt_works(stands: Fort) -> None:

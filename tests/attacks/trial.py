@@ -35,6 +35,7 @@ class Target:
     port: int  # somebody listens on TCP at loopback
     unix: str  # and at this path
     abstract: str  # and under this abstract name
+    segment: int  # another attempt has shared memory under this number
 
     @staticmethod
     def of(document: dict[str, Any], work: Path) -> Target:

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from fleet.agents.walls import gpu, known_answer
 from fleet.agents.walls.cell import Cell
 from fleet.agents.walls.groups import prefix_of
-from fleet.agents.walls.machine import Survey, close_files, enter_namespaces, needed, survey
+from fleet.agents.walls.machine import Survey, enter_namespaces, needed, survey
 from fleet.agents.walls.policy import Ceilings, Policy
 from fleet.agents.walls.ways import open_ways
 
@@ -225,10 +225,7 @@ def main() -> int:
         print(f"wall {wall.name:<12}{wall.state:<9}{wall.detail}{'; ' + wall.fix if wall.fix else ''}")
     if walls.has("uid"):
         open_ways(needed(state))
-    if walls.has("namespaces"):
-        enter_namespaces()
-    if walls.state("namespaces") == "up":
-        close_files(state)
+    enter_namespaces(walls, state)
     first, others = numbers[0], numbers[1:]
     before = gpu.used_bytes(first)
     bare = outside()

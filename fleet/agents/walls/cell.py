@@ -15,7 +15,7 @@ from fleet.agents.walls.groups import Group, own_group
 from fleet.agents.walls.landlock import EXECUTE, IOCTL, LIST, OWN, READ, WRITE, Rule
 from fleet.agents.walls.machine import Survey, code
 from fleet.agents.walls.policy import Policy
-from fleet.agents.walls.slots import Slot, processes_of, sweep
+from fleet.agents.walls.slots import Slot, processes_of, sweep, threads_of
 from fleet.agents.walls.traces import Traces
 from fleet.agents.walls.users import enter_users
 
@@ -180,7 +180,12 @@ class Cell:
         column = calls.column()
         assert column is not None
         self._filter = seccomp.assembled(
-            seccomp.program(column, sockets=bool(self._policy.gpus), network=self._policy.network)
+            seccomp.program(
+                column,
+                sockets=bool(self._policy.gpus),
+                network=self._policy.network,
+                system_v=self._survey.has("namespaces"),
+            )
         )
 
     # ------------------------------------------------------------------------------------- in the task
@@ -192,6 +197,9 @@ class Cell:
             self._group.join()
         if self._policy.network:
             self._enter_network()
+        if self._survey.has("namespaces"):
+            # One of its own: what it leaves in shared memory would outlive it, and be open to the next.
+            calls.unshare(calls.CLONE_NEWIPC)
         if self._survey.has("limits"):
             self._limit()
         if self._slot is not None:
@@ -245,8 +253,7 @@ class Cell:
         """The limit counts all threads of a user: a user of its own has none yet, the agent's may have many."""
         if self._slot is not None:
             return self._policy.ceilings.processes
-        running = Path("/proc/loadavg").read_text().split()[3].partition("/")[2]
-        return int(running) + self._policy.ceilings.processes
+        return threads_of(os.getuid()) + self._policy.ceilings.processes
 
     # ------------------------------------------------------------------- in the supervisor, afterwards
 

@@ -19,8 +19,10 @@ from typing import Any
 from fleet.agents.walls import calls, groups, landlock, seccomp, slots, ways
 from fleet.agents.walls.policy import WALLS, Mode, chosen
 
+Step = Callable[[Path], None]
 State = str  # "up", "partial", "missing", or "off": an operator said so
 _ROOT = 0
+_BELOW_PROC = frozenset({"/proc/sys/fs/binfmt_misc"})  # formats of programs: the kernel knows them without it
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Survey:
     mode: Mode
     walls: tuple[Wall, ...]
     parent_group: Path | None = None
+    steps: tuple[Step, ...] = ()  # of the namespaces, that work here, in order
     network: int = -1  # a descriptor of the machine's network, where attempts may have it
 
     def has(self, name: str) -> bool:
@@ -63,6 +66,7 @@ def survey(state: Path, text: str) -> Survey:
     """Try everything that is meant by `text` (see policy.chosen) for attempts below the state directory."""
     mode, meant = chosen(text)
     parent = _parent_group()
+    steps: list[Step] = []
     tries: dict[str, Callable[[], Wall]] = {
         "landlock": _landlock,
         "seccomp": _seccomp,
@@ -73,10 +77,10 @@ def survey(state: Path, text: str) -> Survey:
         "limits": lambda: Wall("limits", "up", "processes, open files, file sizes, no core files"),
         "cgroup": lambda: _cgroup(parent),
         "memory": lambda: _memory(parent),
-        "namespaces": lambda: _namespaces(state),
+        "namespaces": lambda: _namespaces(state, steps),
     }
     found = [tries[name]() if name in meant else Wall(name, "off", "the operator said so") for name in WALLS]
-    return Survey(mode, tuple(found), parent if meant & {"cgroup"} else None)
+    return Survey(mode, tuple(found), parent if meant & {"cgroup"} else None, tuple(steps))
 
 
 @cache
@@ -190,30 +194,39 @@ def _memory(parent: Path | None) -> Wall:
     return Wall("memory", "partial", f"no cgroup-2 controller {lack}: limits of each process only", _DELEGATE)
 
 
-def _namespaces(state: Path) -> Wall:
-    problem = _tried(enter_namespaces)
+def _namespaces(state: Path, steps: list[Step]) -> Wall:
+    """`steps` gets what works here, for `enter`."""
+    problem = _tried(_leave)
     if problem:
         return Wall(
             "namespaces", "missing", f"none can be made: {problem}", "root, or unprivileged user namespaces"
         )
-    problem = _tried(lambda: _closed(state))
-    if problem:
-        detail = f"no network, own IPC and host name; files not read-only: {problem}"
-        return Wall("namespaces", "partial", detail, "a kernel from 5.12 on")
+    steps.append(lambda state: _leave())
+    for step, what, fix in (
+        (close_files, "files not read-only", "a kernel from 5.12 on"),
+        (hide_processes, "the command lines of others are seen", "mount nothing below /proc"),
+    ):
+        problem = _tried(lambda: [each(state) for each in (*steps, step)])  # noqa: B023 - called at once
+        if problem:
+            detail = f"no network, own IPC and host name; {what}: {problem}"
+            return Wall("namespaces", "partial", detail, fix)
+        steps.append(step)
+    seen = ", other users' processes unseen" if os.geteuid() == _ROOT else ""
     return Wall(
         "namespaces",
         "up",
-        "no network, own IPC and host name, files read-only but for the agent's, for all attempts",
+        f"no network, own IPC and host name, files read-only but for the agent's{seen}",
     )
 
 
-def _closed(state: Path) -> None:
-    enter_namespaces()
-    close_files(state)
+def enter_namespaces(walls: Survey, state: Path) -> None:
+    """Leave behind what the survey has found that can be. For the zygote, whose forks stay there."""
+    for step in walls.steps:
+        step(state)
 
 
-def enter_namespaces() -> None:
-    """Leave the network, the System V IPC and the host name behind. For the zygote, whose forks stay there."""
+def _leave() -> None:
+    """The network, the System V IPC and the host name."""
     ours = calls.CLONE_NEWNET | calls.CLONE_NEWIPC | calls.CLONE_NEWUTS | calls.CLONE_NEWNS
     if os.geteuid() == _ROOT:
         calls.unshare(ours)
@@ -229,7 +242,7 @@ def enter_namespaces() -> None:
 def close_files(state: Path) -> None:
     """Make every file system read-only for this process and its forks, but for what supervisors write to. OSError.
 
-    After `enter_namespaces`, and either all of it works or the process is of no use: call it where it was tried.
+    After `_leave`, and either all of it works or the process is of no use: call it where it was tried.
     """
     calls.mount("none", "/", flags=calls.MS_REC | calls.MS_PRIVATE)
     ours = [str(path) for path in (state, slots.LOCKS) if path.is_dir()]
@@ -240,6 +253,22 @@ def close_files(state: Path) -> None:
     for place in (*ours, "/proc", *([str(groups_at)] if groups_at else [])):
         calls.set_writable(place)
     os.chdir("/")  # and not in what lies beneath a mount
+
+
+def hide_processes(state: Path) -> None:
+    """Have whoever is not root see no processes but their own: command lines and environments are not for everybody.
+
+    After `close_files`. Where attempts are the agent's own user there is nobody to hide. OSError, also where something is
+    mounted below /proc that would be lost, as containers do.
+    """
+    if os.geteuid() != _ROOT:
+        return
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    below = [point for point in points if point.startswith("/proc/") and point not in _BELOW_PROC]
+    if below:
+        raise OSError(f"{below[0]} is mounted there")
+    flags = calls.MS_NOSUID | calls.MS_NODEV | calls.MS_NOEXEC
+    calls.mount("proc", "/proc", kind="proc", flags=flags, options="hidepid=invisible")
 
 
 def _tried(act: Callable[[], object]) -> str:

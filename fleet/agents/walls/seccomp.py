@@ -91,6 +91,23 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
 }
 
 
+# Memory, semaphores and queues that outlive who made them and are everybody's by number: refused unless the attempt has
+# an IPC namespace of its own, in which they end with it.
+SYSTEM_V: dict[str, tuple[int, int]] = {
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "semget": (64, 190),
+    "semop": (65, 193),
+    "semctl": (66, 191),
+    "semtimedop": (220, 192),
+    "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
+}
+
+
 @dataclass(frozen=True)
 class Condition:
     """Refuse a call when its argument number `argument` is, has any bit of, or is not `value` (32 bits of it)."""
@@ -134,12 +151,14 @@ _MODE_FILTER = 2
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 
 
-def program(column: int, *, sockets: bool = False, network: bool = False) -> list[Instruction]:
+def program(
+    column: int, *, sockets: bool = False, network: bool = False, system_v: bool = False
+) -> list[Instruction]:
     """The filter for an architecture: 0 is x86-64, 1 is aarch64.
 
     With `sockets`, unix sockets may be made and listened on, as CUDA does for other processes of its own; not connected.
     With `network`, sockets of the internet may be made and used in every way; those of other programs here may not, and so
-    with both, unix sockets are none.
+    with both, unix sockets are none. With `system_v`, its shared memory, semaphores and queues may be used.
     """
     made: list[Instruction] = [
         (_LOAD, 0, 0, _ARCHITECTURE_AT),
@@ -159,6 +178,8 @@ def program(column: int, *, sockets: bool = False, network: bool = False) -> lis
             made += _conditional(numbers[column], Condition(0, "is not", _UNIX), errno.EAFNOSUPPORT)
         elif (number := numbers[column]) is not None:
             made += [(_EQUAL, 0, 1, number), _refuse(errno.EPERM)]
+    for pair in () if system_v else SYSTEM_V.values():
+        made += [(_EQUAL, 0, 1, pair[column]), _refuse(errno.EPERM)]
     for numbers, condition in CONDITIONAL.values():
         made += _conditional(numbers[column], condition, errno.EPERM)
     return [*made, (_RETURN, 0, 0, _ALLOW)]

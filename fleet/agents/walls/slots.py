@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,14 +92,29 @@ def processes_of(uid: int) -> list[int]:
     return [pid for pid in _pids() if _owner(pid) == uid]
 
 
+def threads_of(uid: int) -> int:
+    """How many threads a user's processes have, zombies counted as one: what the kernel holds against their limit."""
+    found = [_status(pid) for pid in _pids()]
+    return sum(int(fields["Threads"]) for fields in found if fields and _uid(fields) == uid)
+
+
 def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
 def _owner(pid: int) -> int:
+    fields = _status(pid)
+    return -1 if not fields or fields["State"].split()[0] in "ZX" else _uid(fields)
+
+
+def _uid(fields: Mapping[str, str]) -> int:
+    return int(fields["Uid"].split()[0])
+
+
+def _status(pid: int) -> dict[str, str]:
+    """What the kernel says of a process by name; nothing when it has gone."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
-        return -1
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    return -1 if fields["State"].split()[0] in "ZX" else int(fields["Uid"].split()[0])
+        return {}
+    return dict(line.split(":", 1) for line in lines if ":" in line)

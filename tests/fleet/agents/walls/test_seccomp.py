@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.agents.walls.seccomp import CONDITIONAL, REFUSED, assembled, program
+from fleet.agents.walls.seccomp import CONDITIONAL, REFUSED, SYSTEM_V, assembled, program
 
 X86, ARM = 0, 1
 AUDIT = (0xC000003E, 0xC00000B7)
@@ -16,10 +16,15 @@ ALLOW, KILL, EPERM, ENOSYS, EAFNOSUPPORT = 0x7FFF0000, 0x80000000, 0x00050001, 0
 
 
 def verdict(
-    column: int, number: int, *arguments: int, audit: int | None = None, sockets: bool = False
+    column: int,
+    number: int,
+    *arguments: int,
+    audit: int | None = None,
+    sockets: bool = False,
+    system_v: bool = True,
 ) -> int:
     """What the filter returns for a call."""
-    code = assembled(program(column, sockets=sockets))
+    code = assembled(program(column, sockets=sockets, system_v=system_v))
     steps = [struct.unpack_from("<HBBI", code, at) for at in range(0, len(code), 8)]
     arguments = (*arguments, *[0] * (6 - len(arguments)))
     data = struct.pack("<II Q 6Q", number, audit or AUDIT[column], 0, *arguments)
@@ -53,6 +58,13 @@ def test_every_refused_call_is_refused_and_others_are_not(column: int) -> None:
             assert verdict(column, number) == ENOSYS
         elif number not in conditional:
             assert verdict(column, number, *[(1 << 64) - 1] * 6) == ALLOW
+
+
+@pytest.mark.parametrize("column", [X86, ARM])
+def test_memory_that_outlives_its_maker_is_refused_unless_it_ends_with_the_attempt(column: int) -> None:
+    for numbers in SYSTEM_V.values():
+        assert verdict(column, numbers[column], system_v=False) == EPERM
+        assert verdict(column, numbers[column]) == ALLOW
 
 
 @pytest.mark.parametrize("column", [X86, ARM])
@@ -114,7 +126,7 @@ def test_the_numbers_are_the_systems(column: int, header: Path) -> None:
     text = header.read_text()
     known = {name: int(number) for name, number in re.findall(r"#define __NR(?:3264)?_(\w+) (\d+)\b", text)}
     known |= {"umount2": known.get("umount2", 39)}
-    named = {name: numbers[column] for name, numbers in REFUSED.items()}
+    named = {name: numbers[column] for name, numbers in (REFUSED | SYSTEM_V).items()}
     named |= {name: numbers[column] for name, (numbers, _) in CONDITIONAL.items() if " " not in name}
     checked = {name for name, number in named.items() if number is not None and name in known}
     assert len(checked) > 60
