@@ -17,6 +17,7 @@ from fastapi.dependencies.utils import get_parameterless_sub_dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.waits import Closed, Waits
@@ -26,6 +27,13 @@ from fleet import documents
 # body is read and thrown away first.
 DRAIN_BYTES = 4 << 20
 DRAIN_S = 1.0
+
+
+# A proxy may go by the one and this server by the other: what the proxy takes for the rest of a body would be a request of
+# its own here, of whoever sends next (RFC 9112, 6.3). The connection is of no use any more.
+TWO_LENGTHS = PlainTextResponse(
+    "give Content-Length or Transfer-Encoding, and not both", 400, {"Connection": "close"}
+)
 
 
 class NotJson(HTTPException):
@@ -154,6 +162,10 @@ class Bodies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        names = {name for name, _ in scope["headers"]}
+        if {b"content-length", b"transfer-encoding"} <= names:
+            await TWO_LENGTHS(scope, receive, send)
             return
         body = _Body(scope, receive, send, self._waits, self._limit(scope["path"]))
         await self._app(scope, body.receive, body.send)

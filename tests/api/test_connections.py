@@ -149,6 +149,20 @@ def test_an_address_has_only_so_many_connections_and_gets_one_back(
             assert answered(another)
 
 
+def test_a_body_of_two_lengths_hides_no_second_request(
+    served_with: Callable[[ConnectionLimits], Served],
+) -> None:
+    """A proxy that goes by the length would send the next request behind what it takes for a body."""
+    served = served_with(ConnectionLimits())
+    body = b"0\r\n\r\n" + GET + b"\r\n"
+    lengths = f"Content-Length: {len(body)}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    with closing(connect(served)) as connection, connection.makefile("rb") as answers:
+        connection.sendall(GET + lengths + body)
+        said = answers.read()
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert said.count(b"HTTP/1.1 ") == 1
+
+
 def test_a_connection_is_kept_between_requests(served_with: Callable[[ConnectionLimits], Served]) -> None:
     served = served_with(dataclasses.replace(SHORT, header_s=5.0))
     with closing(connect(served)) as connection, connection.makefile("rb") as answers:
