@@ -7,6 +7,7 @@ is spent only after everything else was right: nobody unknown can fill the table
 from __future__ import annotations
 
 import hmac
+import re
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -25,6 +26,8 @@ from fleet.principals import Principal
 # Heartbeats write no rows.
 NUMBERED = frozenset({"/v1/agents/sync", "/v1/agents/metrics"})
 SAFE = frozenset({"GET", "HEAD"})
+# Reads whose answers are too good to be given to whoever repeats them: each is asked for under a nonce of its own.
+ONCE = re.compile(r"/v1/agents/attempts/[0-9]+/secrets")
 _header = APIKeyHeader(
     name="Authorization",
     scheme_name="NodeSignature",
@@ -53,7 +56,8 @@ async def signing_node(request: Request, parts: PartsDep, signed: Signed) -> Pri
     principal = await run_in_threadpool(_verified, parts, signed, request.method, _target(request))
     if not hmac.compare_digest(body_digest(await request.body()), signed.digest):
         raise Unauthenticated("the body is not the one that was signed")
-    if request.method not in SAFE and request.url.path not in NUMBERED:
+    path = request.url.path
+    if ONCE.fullmatch(path) or (request.method not in SAFE and path not in NUMBERED):
         await run_in_threadpool(_spend, parts, signed)
     return principal
 

@@ -66,9 +66,13 @@ class Client(
         """Who this client's token says is asking."""
         return self._get(WhoAmI, "/v1/whoami")
 
-    def join_token(self, ttl_s: float | None = None, pool: str | None = None) -> JoinToken:
-        """A one-use secret with which one node enrolls, into `pool`, valid for `ttl_s` seconds."""
-        return self._post(JoinToken, "/v1/join-tokens", _given(ttl_s=ttl_s, pool=pool))
+    def join_token(
+        self, ttl_s: float | None = None, pool: str | None = None, place: tuple[str, str] | None = None
+    ) -> JoinToken:
+        """A one-use secret with which one node enrolls, into `pool`, valid for `ttl_s` seconds; `place`: the site and
+        the rack that it stands in."""
+        where = None if place is None else {"site": place[0], "rack": place[1]}
+        return self._post(JoinToken, "/v1/join-tokens", _given(ttl_s=ttl_s, pool=pool, place=where))
 
     def tokens(self, after: int | None = None, limit: int | None = None) -> Page[Token]:
         """The bearer tokens, without secrets."""

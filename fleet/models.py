@@ -80,6 +80,8 @@ class Token(Table):
     expires_at: Mapped[float | None]
     scopes: Mapped[list[Any] | None]  # the only permissions of its role that it gives; NULL: all
     pool: Mapped[str | None]  # of a join token: the pool that its node is in
+    site: Mapped[str | None]  # of a join token: where its node stands, with its rack; or neither
+    rack: Mapped[str | None]
     used_at: Mapped[float | None]
     last_used_at: Mapped[float | None]  # of a bearer token; written at most once a minute
     revoked_at: Mapped[float | None]

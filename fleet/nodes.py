@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from fleet import cordons, dialects, events, identities, permissions, tenants, trust
+from fleet import cabinets, cordons, dialects, events, identities, permissions, tenants, trust
 from fleet.agents.protocol import (
     DeviceReport,
     EnrollRequest,
@@ -88,6 +88,8 @@ def enroll(session: Session, join_secret: str, request: EnrollRequest, now: floa
     identities.establish(session, node, request.public_key, join, now)
     observe(session, node, request.inventory, now)
     trust.note_walls(session, node.id, [], lacking(node), now)
+    if join.site is not None and join.rack is not None:
+        cabinets.stand(session, node.id, join.site, join.rack, None, now)
     data = {"name": node.name, "hostname": node.hostname, "join_token": join.id, "pool": join.pool or ""}
     events.append(session, "node.enrolled", f"node:{node.id}", data, now)
     principal = Principal("node", node.id, node.name, join.tenant, "node")

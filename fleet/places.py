@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from fleet import events, nodes
+from fleet import cabinets, events, nodes
 from fleet.lifecycle import NodeState
 from fleet.models import Device, Node, Standing
 from fleet.permissions import Permission, require
@@ -41,15 +41,8 @@ def put_node(
     """Say where a node stands; its rack is made if it is new. NotFound for the node, NotPermitted."""
     require(principal, Permission.OPERATE)
     node = nodes.get(session, node_id)
-    cabinet = _rack(session, site, rack)
-    place = session.get(Place, node_id)
-    if place is None:
-        session.add(Place(node_id=node_id, rack_id=cabinet.id, nameplate_watts=nameplate_watts))
-    else:
-        place.rack_id, place.nameplate_watts = cabinet.id, nameplate_watts
-    session.flush()
+    cabinets.stand(session, node.id, site, rack, nameplate_watts, now)
     said = {"site": site, "rack": rack, "nameplate_watts": nameplate_watts}
-    events.append(session, "node.placed", f"node:{node.id}", said, now)
     events.audit(session, principal, "node.place", f"node:{node.id}", said, now)
     return Standpoint(site, rack, nameplate_watts)
 
@@ -59,21 +52,12 @@ def put_rack(
 ) -> Rack:
     """Say what a rack may draw; it is made if it is new. NotPermitted."""
     require(principal, Permission.OPERATE)
-    cabinet = _rack(session, site, rack)
+    cabinet = cabinets.rack(session, site, rack)
     cabinet.power_budget_watts = power_budget_watts
     session.flush()
     said = {"site": site, "rack": rack, "power_budget_watts": power_budget_watts}
     events.audit(session, principal, "rack.put", f"rack:{cabinet.id}", said, now)
     return cabinet
-
-
-def _rack(session: Session, site: str, name: str) -> Rack:
-    found = session.scalars(select(Rack).where(Rack.site == site, Rack.name == name)).first()
-    if found is None:
-        found = Rack(site=site, name=name)
-        session.add(found)
-        session.flush()
-    return found
 
 
 def of(session: Session, node_ids: Iterable[int]) -> Mapping[int, Standpoint]:

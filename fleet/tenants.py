@@ -156,15 +156,25 @@ def _within(by: Principal, now: float, ttl_s: float | None) -> float | None:
 
 
 def mint_join(
-    session: Session, *, now: float, ttl_s: float = 3600.0, by: Principal, pool: str | None = None
+    session: Session,
+    *,
+    now: float,
+    ttl_s: float = 3600.0,
+    by: Principal,
+    pool: str | None = None,
+    place: tuple[str, str] | None = None,
 ) -> str:
-    """A join token's secret: it enrols one node, once, within `ttl_s` seconds, into `pool`."""
+    """A join token's secret: it enrols one node, once, within `ttl_s` seconds, into `pool`, to stand at `place`: its
+    site and rack, for which one has to be allowed to place nodes."""
     permissions.require(by, permissions.Permission.JOIN)
+    if place is not None:
+        permissions.require(by, permissions.Permission.OPERATE)
     ttl_s = _within(by, now, ttl_s) or ttl_s
     token, secret = _insert(session, "join", "join", "join", now, ttl_s, str(by))
     token.pool = pool
+    token.site, token.rack = place or (None, None)
     session.flush()
-    data = {"ttl_s": ttl_s, "pool": pool}
+    data = {"ttl_s": ttl_s, "pool": pool, "site": token.site, "rack": token.rack}
     events.audit(session, by, "token.mint_join", f"token:{token.id}", data, now)
     return secret
 

@@ -42,6 +42,13 @@ class TokenRequest(Request):
     ] = None
 
 
+class JoinPlace(Request):
+    """A rack, made if there is none of that name."""
+
+    site: Name
+    rack: Name
+
+
 class JoinTokenRequest(Request):
     """A join token to mint."""
 
@@ -49,6 +56,7 @@ class JoinTokenRequest(Request):
         JOIN_LIFETIME_S
     )
     pool: Name | None = Field(default=None, description="the pool that its node will be in")
+    place: JoinPlace | None = Field(default=None, description="where its node stands")
 
 
 @router.get("/whoami", summary="Who the bearer token says is asking")
@@ -113,7 +121,8 @@ def mint_join_token(
     _refuse_again(session, principal, "join-token", key, body)
     ttl_s = asked.ttl_s
     moment = now(session)
-    secret = tenants.mint_join(session, now=moment, ttl_s=ttl_s, by=principal, pool=asked.pool)
+    place = None if asked.place is None else (asked.place.site, asked.place.rack)
+    secret = tenants.mint_join(session, now=moment, ttl_s=ttl_s, by=principal, pool=asked.pool, place=place)
     made = tenants.join_token(session, secret)
     assert made is not None
     idempotency.remember(session, principal, "join-token", key, body, made.id, moment)

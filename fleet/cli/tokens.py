@@ -79,14 +79,19 @@ def revoke_token(
 def create_join_token(
     ttl_s: Lifetime = None,
     pool: Annotated[str | None, typer.Option(help="The pool that its node will be in.")] = None,
+    site: Annotated[str | None, typer.Option(help="The building that its node stands in.")] = None,
+    rack: Annotated[str | None, typer.Option(help="The cabinet there; it is made if it is new.")] = None,
     output: Output = None,
     as_json: AsJson = False,
     url: Url = None,
     token_file: TokenFile = None,
 ) -> None:
     """Make a join token; with it one node enrolls, once."""
+    if (site is None) != (rack is None):
+        raise Usage("--site, --rack: give both, or neither")
+    place = None if site is None or rack is None else (site, rack)
     with connected(url, token_file) as client:
-        minted = client.join_token(ttl_s, pool)
+        minted = client.join_token(ttl_s, pool, place)
         _keep(minted.secret, output)
     show(minted, Text(minted.secret if output is None else f"written to {output}"), as_json)
 

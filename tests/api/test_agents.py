@@ -28,6 +28,28 @@ def test_a_node_joins_once_with_a_join_token(http: TestClient, client: Client) -
     assert [node.name for node in client.nodes().items] == ["tiny1"]
 
 
+def test_a_node_stands_where_its_join_token_says(http: TestClient, client: Client) -> None:
+    secret = client.join_token(pool="red", place=("hall", "r1")).secret
+    assert enroll(http, secret, "tiny1").status_code == 201
+    [node] = client.nodes().items
+    assert (node.pool, node.rack) == ("red", "r1")
+    [rack] = client.racks().items
+    assert (rack.site, rack.name, rack.nodes) == ("hall", "r1", 1)
+
+
+def test_only_who_may_place_nodes_binds_a_join_token_to_a_rack(
+    http: TestClient, parts: Parts, client: Client
+) -> None:
+    with parts.write() as session:
+        secret = mint(session, name="door", role="admin", now=now(session), scopes=["join"])[1]
+    headers = {"Authorization": f"Bearer {secret}"}
+    bound = http.post("/v1/join-tokens", json={"place": {"site": "hall", "rack": "r1"}}, headers=headers)
+    assert bound.status_code == 403
+    assert http.post("/v1/join-tokens", json={}, headers=headers).status_code == 201
+    half = http.post("/v1/join-tokens", json={"place": {"site": "hall"}}, headers=headers)
+    assert half.json()["errors"][0]["field"] == "place.rack"
+
+
 def test_a_name_that_is_taken_does_not_spend_the_join_token(http: TestClient, client: Client) -> None:
     enroll(http, client.join_token().secret, "tiny1")
     secret = client.join_token().secret

@@ -78,6 +78,13 @@ def test_a_mutation_is_accepted_once(http: TestClient, agent: Agent) -> None:
     assert send(http, "PUT", BLOB, CONTENT, agent.pen.headers("PUT", BLOB, CONTENT)).status_code == 200
 
 
+def test_a_read_may_be_repeated_but_not_that_of_secrets(http: TestClient, agent: Agent) -> None:
+    send(http, "PUT", BLOB, CONTENT, agent.pen.headers("PUT", BLOB, CONTENT))
+    for target, expected in ((BLOB, [200, 200]), ("/v1/agents/attempts/7/secrets?fence=7", [404, 401])):
+        headers = agent.pen.headers("GET", target, b"")
+        assert [send(http, "GET", target, b"", headers).status_code for _ in range(2)] == expected
+
+
 def test_a_wrong_signature_spends_no_nonce(http: TestClient, agent: Agent, parts: Parts) -> None:
     headers = agent.pen.headers("PUT", BLOB, CONTENT)
     send(http, "PUT", BLOB, b"another body", headers)
