@@ -18,6 +18,10 @@ _RECORD = 8192
 _DRIVERS = re.compile(
     r"\bNVRM: Xid|\bnvidia\b.*error|\bamdgpu\b.*(fault|reset|timeout|hang)|\bgpu hang\b", re.I
 )
+_XID = re.compile(r"NVRM: Xid \(PCI:([0-9a-fA-F:.]+)\): (\d+)")
+# XIDs that NVIDIA's catalogue answers with a reset or a repair: stopped processing, uncorrectable memory errors, failed
+# remapping, NVLink, off the bus, uncontained errors, a security fault, the GSP, and failed initialisation.
+_WRECKS = frozenset({46, 48, 62, 64, 74, 79, 95, 110, 119, 120, 136, 140, 143})
 _MEMORY = re.compile(r"oom-kill:|Out of memory|Memory cgroup out of memory|Killed process", re.I)
 
 
@@ -30,6 +34,11 @@ class KernelLog:
             os.lseek(self._file, 0, os.SEEK_END)
         except OSError:  # none here, or not for us
             self._file = -1
+        self._seen: list[str] = []
+
+    def wrecks(self, addresses: Collection[str]) -> list[str]:
+        """Lines since then by which a GPU at one of these PCI addresses has to be reset before it is of use again."""
+        return wrecking(self._lines(), addresses)
 
     def about(self, pids: Collection[int], traces: Traces) -> list[str]:
         """Lines since then that concern these processes, the attempt's user or group, or a GPU; then it is closed."""
@@ -45,7 +54,7 @@ class KernelLog:
         self._file = -1
 
     def _lines(self) -> list[str]:
-        found = []
+        found = self._seen
         while self._file >= 0:
             try:
                 record = os.read(self._file, _RECORD)
@@ -63,6 +72,23 @@ def message(record: bytes) -> str:
     """The text of one record: "6,3624,39335953139,-;text" and lines of details."""
     head, _, rest = record.decode(errors="backslashreplace").partition(";")
     return (rest or head).partition("\n")[0]
+
+
+def wrecking(lines: Iterable[str], addresses: Collection[str]) -> list[str]:
+    """Those of the lines, cut to a modest length. What a program does wrong (13, 31, 43, 45) wrecks nothing."""
+    found = [(line, _XID.match(line)) for line in lines]
+    ours = {_slot(address) for address in addresses if address}
+    return [
+        line[:_LONGEST]
+        for line, xid in found
+        if xid is not None and int(xid[2]) in _WRECKS and _slot(xid[1]) in ours
+    ]
+
+
+def _slot(address: str) -> tuple[int, str]:
+    """Domain, and bus and device, of a PCI address: its domain has four digits or eight, its function may be missing."""
+    domain, _, rest = address.lower().partition(".")[0].partition(":")
+    return (int(domain, 16), rest) if rest.count(":") == 1 else (0, f"{domain}:{rest}")
 
 
 def concerning(lines: Iterable[str], pids: Collection[int], traces: Traces) -> list[str]:

@@ -321,7 +321,9 @@ class _Supervisor:
         if survivors:
             pids = ", ".join(map(str, survivors))
             return Verdict(Outcome.DEVICE_WEDGED, f"processes that SIGKILL does not end: {pids}")
-        problem = "; ".join(filter(None, (epilog.problem() for epilog in self.epilogs)))
+        problem = "; ".join(filter(None, map(gpu.Epilog.problem, self.epilogs)))
+        wrecks = self.kernel_log.wrecks([gpu.pci_address(number) for number in self.policy.gpus])
+        problem = "; ".join(filter(None, (problem, *(f"kernel: {line}" for line in wrecks))))
         if problem:
             return Verdict(Outcome.DEVICE_WEDGED, problem)
         if self.ending is None and self.cell.out_of_memory():

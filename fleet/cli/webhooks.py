@@ -28,9 +28,13 @@ Output = Annotated[
 @app.command("add")
 def add_webhook(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, dots, dashes.")],
-    address: Annotated[
-        str | None,
-        typer.Argument(metavar="[URL]", help="https://…; left out, it is read from stdin: it is a secret."),
+    address_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where to: the file that holds the https://… address. It is a secret; without it, "
+            "TINYFLEET_WEBHOOK_ADDRESS counts, and then stdin.",
+        ),
     ] = None,
     kind: Annotated[
         list[str] | None,
@@ -42,12 +46,21 @@ def add_webhook(
     url: Url = None,
     token_file: TokenFile = None,
 ) -> None:
-    """Send events to an address. Its signing secret is shown this once."""
+    """Send events to an address, which is never an argument: those are seen by everybody on the machine. The signing
+    secret is shown this once."""
     with connected(url, token_file) as client:
-        target = address if address is not None else sys.stdin.read().strip()
-        minted = client.add_webhook(name, target, kind or ["cron.*"], shape)
+        minted = client.add_webhook(name, _address(address_file), kind or ["cron.*"], shape)
         _keep(minted.secret, output)
     _show_minted(minted, output, as_json)
+
+
+def _address(file: Path | None) -> str:
+    if file is None:
+        return (os.environ.get("TINYFLEET_WEBHOOK_ADDRESS") or sys.stdin.readline()).strip()
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Usage(f"--address-file {file}: {getattr(error, 'strerror', None) or 'is no text'}") from error
 
 
 def _keep(secret: str, output: Path | None) -> None:

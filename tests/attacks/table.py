@@ -1,12 +1,18 @@
-"""docs/walls.md: every attack and the walls that stop it. `python -m tests.attacks.table` writes it."""
+"""docs/walls.md: every attack and the walls that stop it; and how many there are, in README.md.
+
+`python -m tests.attacks.table` writes both.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tests.attacks.catalogue import ATTACKS, BY_NAME, LETTERS
 
 PAGE = Path(__file__).parents[2] / "docs" / "walls.md"
+README = PAGE.parents[1] / "README.md"
+_COUNTED = re.compile(r"\d+(?= attacks stopped)")
 HEAD = """\
 # Walls round attempts
 
@@ -43,7 +49,7 @@ files that it holds open included); what an attempt prints is cut at a limit to 
 that would be read of them, and only plain files under one name are kept; what a task says of its progress and its result
 is believed only when it is JSON of a modest size and depth; an attempt that is told to end gets SIGTERM, and SIGKILL after its grace;
 when it has ended, everything it started is dead, or the device counts as wedged. A GPU is wedged as well when a process
-still holds it, when its memory is not given back, and when it gives no right answer to a question of 262,144 threads whose
+still holds it, when its memory is not given back, when the kernel's log has an error of it that wants a reset, and when it gives no right answer to a question of 262,144 threads whose
 answer is known; a process that can be killed asks it, by the driver alone (NVIDIA's; others are not asked).
 
 A node whose operator says `--job-network` lets commands that ask for it out of the network wall: into the machine's own
@@ -79,5 +85,14 @@ def page() -> str:
     return "\n".join(lines)
 
 
+def counted(text: str) -> str:
+    """The README's text with the number of attacks that there are. ValueError when it does not say any."""
+    changed, places = _COUNTED.subn(str(len(BY_NAME)), text)
+    if places != 1:
+        raise ValueError(f"README.md says {places} times how many attacks are stopped")
+    return changed
+
+
 if __name__ == "__main__":
     PAGE.write_text(page())
+    README.write_text(counted(README.read_text()))

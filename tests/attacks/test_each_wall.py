@@ -10,7 +10,7 @@ import pytest
 from fleet.agents.protocol import Outcome
 from tests.attacks.catalogue import BY_NAME, LETTERS
 from tests.attacks.fort import NOBODY, Fort, fort
-from tests.attacks.table import PAGE, page
+from tests.attacks.table import PAGE, README, counted, page
 
 # What a kernel answers that was built without the thing that is attacked.
 ABSENT = frozenset(
@@ -94,3 +94,4 @@ def test_where_walls_are_required_nothing_starts_without_one() -> None:
 
 def test_the_page_on_walls_is_the_catalogue() -> None:
     assert PAGE.read_text() == page(), "python -m tests.attacks.table writes it"
+    assert README.read_text() == counted(README.read_text()), "and the number in it"

@@ -92,7 +92,7 @@ FOR_SCRIPTS = (
     "crons resume nightly",
     "crons accept nightly loss",
     "crons remove nightly",
-    "webhooks add chat https://[2d00::1]/x --kind cron.*",
+    "webhooks add chat --address-file ADDRESS --kind cron.*",
     "webhooks list",
     "webhooks test chat",
     "webhooks deliveries chat",

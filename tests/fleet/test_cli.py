@@ -383,6 +383,22 @@ def test_every_verb_of_the_client_takes_json() -> None:
     assert [name for name in options if name not in used and name not in ELSEWHERE] == []
 
 
+def test_a_webhooks_address_comes_by_no_argument(run: Cli, client: Client, tmp_path: Path) -> None:
+    """It is a secret, and arguments are everybody's to see."""
+    address = "https://[2d00::1]/secret-path"
+    (tmp_path / "address").write_text(f"{address}\n")
+    made = [
+        run("webhooks", "add", "by-file", "--address-file", str(tmp_path / "address")),
+        run("webhooks", "add", "by-stdin", input=f"{address}\n"),
+    ]
+    assert [each.exit_code for each in made] == [0, 0], [each.output for each in made]
+    assert {each.host for each in client.webhooks().items} == {"2d00::1"}
+    refused = run("webhooks", "add", "chat", address)
+    assert refused.exit_code == 2
+    missing = run("webhooks", "add", "chat", "--address-file", str(tmp_path / "nothing"))
+    assert (missing.exit_code, "No such file" in missing.output) == (2, True)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # a hundred commands, each a start of Python's
 def test_every_verb_prints_one_json_document(
@@ -402,6 +418,9 @@ def test_every_verb_prints_one_json_document(
     httpx.post(f"{client.base_url}/v1/agents/enroll", json=asked, headers=bearer).raise_for_status()
     printed = {}
     meant = {"NOOP.json": str(spec), "ALICE.pub": str(public), "BATCH.json": str(batch)}
+    address = tmp_path / "address"
+    address.write_text("https://[2d00::1]/x\n")
+    meant["ADDRESS"] = str(address)
     meant["DATA-SET"] = client.push_data(ROOT / "infra" / "systemd")
     for line in FOR_SCRIPTS:
         result = run(*(meant.get(word, word) for word in line.split()), "--json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -36,6 +37,15 @@ def own_nodes(number: int, devices: Path = Path("/dev")) -> list[Path]:
     """Those of its nodes that no other GPU has."""
     wanted = (devices / f"nvidia{number}", devices / "dri" / f"renderD{128 + number}")
     return [path for path in wanted if path.exists()]
+
+
+def pci_address(number: int, root: Path = Path("/proc/driver/nvidia/gpus")) -> str:
+    """Where the NVIDIA GPU of this minor number sits, "0000:9b:00.0"; empty when its driver does not say."""
+    for place in sorted(root.glob("*")):
+        with contextlib.suppress(OSError):
+            if re.search(rf"^Device Minor:\s*{number}\s*$", (place / "information").read_text(), re.M):
+                return place.name
+    return ""
 
 
 def present(devices: Path = Path("/dev")) -> list[int]:
