@@ -195,13 +195,17 @@ def read_text(
     end.daemon = True
     end.start()
     try:
-        with client.stream("GET", url) as reply:
+        with client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as reply:
             if reply.status_code == httpx.codes.NOT_FOUND:
                 return None
             if reply.status_code != httpx.codes.OK:
                 raise InvalidSpec(field, f"{url} answers {reply.status_code}: try again later")
+            if reply.headers.get("Content-Encoding", "identity") != "identity":
+                raise InvalidSpec(field, f"{url} answers compressed, though it was asked not to")
             content = bytearray()
-            for piece in reply.iter_bytes():
+            for (
+                piece
+            ) in reply.iter_raw():  # as it comes: a piece of a few bytes can unpack to any number of them
                 content += piece
                 if len(content) > most_bytes:
                     raise InvalidSpec(

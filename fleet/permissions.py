@@ -74,6 +74,10 @@ def require(principal: Principal, wanted: Permission) -> None:
     """NotPermitted unless the principal has this permission."""
     if wanted in of(principal):
         return
+    if wanted in _HOME_ONLY and principal.tenant != HOME:
+        raise NotPermitted(
+            f"this takes the permission {wanted}, which is the tenant {HOME}'s alone; your token is of {principal.tenant}"
+        )
     roles = " or ".join(role for role, held in ROLES.items() if wanted in held)
     narrowed = " with this scope" if principal.scopes is not None else ""
     raise NotPermitted(

@@ -278,3 +278,10 @@ def test_quarantined_source_is_its_finders(
         )
     assert len(client.quarantine().items) == 1
     assert http.get("/v1/quarantine", headers=stranger).json()["items"] == []
+
+
+def test_what_is_for_the_home_tenant_alone_says_so(http: TestClient, stranger: Bearer) -> None:
+    """An administrator who is told that administrators may would look for the fault elsewhere."""
+    reply = http.post("/v1/join-tokens", headers=stranger)
+    assert reply.status_code == 403
+    assert reply.json()["detail"].endswith("the tenant default's alone; your token is of other")

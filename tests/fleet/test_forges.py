@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,17 +41,20 @@ class ToLoopback(httpx.BaseTransport):
 
 
 @contextmanager
-def forge(pages: dict[str, tuple[int, str]]) -> Iterator[httpx.Client]:
-    """A forge that shows these pages by path, and a guarded client to which its name is public."""
+def forge(pages: dict[str, tuple[int, str]], bomb: bytes = b"") -> Iterator[httpx.Client]:
+    """A forge that shows these pages by path, and a guarded client to which its name is public. `bomb`: what it sends
+    instead, as gzip."""
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status, text = pages.get(self.path, (404, "nobody"))
             self.send_response(status)
+            if bomb:
+                self.send_header("Content-Encoding", "gzip")
             if status == 302:
                 self.send_header("Location", text)
             self.end_headers()
-            self.wfile.write(text.encode())
+            self.wfile.write(bomb or text.encode())
 
         def log_message(self, *_: object) -> None: ...
 
@@ -103,6 +107,14 @@ def test_what_is_there_already_is_said_and_nothing_changes(
 )
 def test_an_answer_that_is_no_list_of_keys_is_refused(page: tuple[int, str], why: str) -> None:
     with forge({"/alice.keys": page}) as client, pytest.raises(InvalidSpec, match=why):
+        forges.fetch(client, "codeberg", "alice")
+
+
+def test_nothing_is_unpacked_for_a_forge() -> None:
+    """A thousandth of the length that may be read would be as long as all of it."""
+    bomb = gzip.compress(b"\n" * (8 << 20))
+    pages = {"/alice.keys": (200, "")}
+    with forge(pages, bomb) as client, pytest.raises(InvalidSpec, match="answers compressed"):
         forges.fetch(client, "codeberg", "alice")
 
 
