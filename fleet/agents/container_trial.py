@@ -23,7 +23,7 @@ from fleet.agents.processes import descendants, kill
 from fleet.agents.unpacking import place
 from fleet.agents.walls import calls
 from fleet.agents.walls.cell import Cell, Unbuildable
-from fleet.agents.walls.machine import Survey, close_files, enter_namespaces, needed, survey
+from fleet.agents.walls.machine import Survey, enter_namespaces, needed, survey
 from fleet.agents.walls.policy import Policy
 from fleet.agents.walls.ways import open_ways
 
@@ -67,10 +67,7 @@ def _trial(state: Path, walls: Survey, engine: Engine) -> str:
     calls.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     if walls.has("uid"):
         open_ways(needed(state))
-    if walls.has("namespaces"):
-        enter_namespaces()
-    if walls.state("namespaces") == "up":
-        close_files(state)
+    enter_namespaces(walls, state)
     attempts = state / "attempts"
     attempts.mkdir(mode=0o711, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix=".trial-", dir=attempts))
