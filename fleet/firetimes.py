@@ -30,6 +30,9 @@ ALIASES = {
     "@hourly": "0 * * * *",
 }
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+){0,2}")
+# What the tz database's files have beside zones: this machine's own, which another one has otherwise, and clocks that
+# count leap seconds.
+_NO_ZONES = ("localtime", "posixrules", "Factory", "posix/", "right/")
 _LAST = datetime(9000, 1, 1, tzinfo=UTC).timestamp()
 
 
@@ -40,9 +43,11 @@ def check(schedule: str, timezone: str) -> None:
     try:
         next(CronSim(fields, datetime(2024, 1, 1, tzinfo=UTC)))
     except CronSimError as error:
+        why = str(error).lower()
+        never = " (or a day that none of its months has, as February 30)" if "day-of-month" in why else ""
         raise InvalidSpec(
             "schedule",
-            f"{str(error).lower()}: give minute, hour, day of month, month and day of week, as 30 2 * * 1-5",
+            f"{why}{never}: give minute, hour, day of month, month and day of week, as 30 2 * * 1-5",
         ) from error
     except (StopIteration, OverflowError) as error:
         raise InvalidSpec("schedule", "no such day ever comes: mend the day of month or the month") from error
@@ -51,7 +56,7 @@ def check(schedule: str, timezone: str) -> None:
 def zone(name: str) -> ZoneInfo:
     """The time zone of that name, as Europe/Zurich. Raises InvalidSpec."""
     try:
-        if len(name) > 64 or not _ZONE.fullmatch(name):
+        if len(name) > 64 or not _ZONE.fullmatch(name) or name.startswith(_NO_ZONES):
             raise ValueError(name)
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:  # not there, no zone's file, a folder of zones

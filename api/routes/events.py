@@ -95,7 +95,9 @@ async def stream_events(
     cursor = last_event_id if last_event_id is not None else after
     if cursor is None:
         cursor = await run_in_threadpool(_newest, parts)
-    return EventStream(_stream(parts, secret, cursor), headers={"Cache-Control": "no-store"})
+    # A proxy that collects an answer before it passes it on would show nothing.
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return EventStream(_stream(parts, secret, cursor), headers=headers)
 
 
 async def _stream(parts: Parts, secret: str, cursor: int) -> AsyncIterator[str]:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import uuid
@@ -75,6 +76,8 @@ class Images:
     def _unpack(self, name: str, place: Path, about: dict[str, Any]) -> None:
         self.folder.mkdir(mode=0o711, exist_ok=True)
         self.folder.chmod(0o711)
+        for broken in self.folder.glob(".*"):  # of an agent that ended meanwhile; this thread alone unpacks
+            shutil.rmtree(broken, ignore_errors=True)
         new = self.folder / f".{place.name[:12]}-{uuid.uuid4().hex[:8]}"
         (new / FILES).mkdir(parents=True)
         new.chmod(0o755)
@@ -102,7 +105,11 @@ class Images:
         unpack = [sys.executable, "-P", "-m", "fleet.agents.unpacking", str(files), str(self.most_bytes)]
         environ = task_environment()
         with subprocess.Popen(
-            ["podman", "export", container], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environ
+            ["podman", "export", container],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environ,
+            start_new_session=True,
         ) as export:
             done = subprocess.run(
                 [*unpack, str(self.state)],
@@ -114,6 +121,8 @@ class Images:
             )
             assert export.stdout is not None
             export.stdout.close()
+            if done.returncode:  # podman's parts wait for each other when nobody reads
+                os.killpg(export.pid, signal.SIGKILL)
         if done.returncode or export.returncode:
             why = _last(done.stderr.decode(errors="replace")) or f"podman export: {export.returncode}"
             raise NoImage(f"image {name} cannot be unpacked: {why}")

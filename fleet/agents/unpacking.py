@@ -42,21 +42,29 @@ class _Sieve:
     def __init__(self, most_bytes: int) -> None:
         self.room = most_bytes
 
-    def __call__(self, member: tarfile.TarInfo, _: str) -> tarfile.TarInfo | None:
+    def __call__(self, member: tarfile.TarInfo) -> bool:
+        """Whether it is unpacked; what it is unpacked as stands in it then. TooLarge."""
         self.room -= member.size
         if self.room < 0:
             raise TooLarge
         name = os.path.normpath("/" + member.name).lstrip("/")
         if member.isdev() or not name:
-            return None
-        mode = 0o755 if member.isdir() or member.mode & 0o111 else 0o644
-        return member.replace(name=name, mode=mode, uid=0, gid=0, uname="", gname="", deep=False)
+            return False
+        member.name, member.uname, member.gname = name, "", ""
+        member.uid = member.gid = 0
+        member.mode = 0o755 if member.isdir() or member.mode & 0o111 else 0o644
+        return True
 
 
 def unpack(root: Path, most_bytes: int, state: str) -> None:
     """The archive on stdin into `root`, and the places of mounts. TooLarge, OSError, tarfile.TarError."""
     with tarfile.open(fileobj=sys.stdin.buffer, mode="r|*") as archive:
-        archive.extractall(root, filter=_Sieve(most_bytes))
+        # Debian 12's Python has no filters yet; later ones would refuse links that an image may have.
+        archive.extraction_filter = lambda member, _: member
+        sieve = _Sieve(most_bytes)
+        for member in archive:
+            if sieve(member):
+                archive.extract(member, root)
     for folder in (*_FOLDERS, state.lstrip("/")):
         place(root, folder)
     for name in _PLAIN:

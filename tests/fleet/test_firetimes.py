@@ -122,17 +122,35 @@ def test_what_is_no_schedule_names_the_field_and_the_fix(schedule: str) -> None:
 
 
 def test_a_day_that_never_comes_is_refused() -> None:
-    with pytest.raises(InvalidSpec):
+    with pytest.raises(InvalidSpec, match="a day that none of its months has"):
         firetimes.check("0 0 30 2 *", "UTC")
 
 
 @pytest.mark.parametrize(
-    "zone", ["", "Europe", "Mars/Olympus", "../etc/passwd", "/etc/localtime", "UTC\0", "x" * 99]
+    "zone",
+    [
+        *("", "Europe", "Mars/Olympus", "../etc/passwd", "/etc/localtime", "UTC\0", "x" * 99),
+        *("localtime", "posixrules", "right/UTC"),
+    ],
 )
 def test_what_is_no_zone_is_refused(zone: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         firetimes.check("@daily", zone)
     assert caught.value.field == "timezone"
+
+
+def test_a_leap_day_and_the_last_minute_of_a_year_come_when_they_do() -> None:
+    autumn = datetime(2026, 11, 26, tzinfo=UTC).timestamp()
+    leap = firetimes.upcoming("0 0 29 2 *", "UTC", autumn, 2)
+    assert [datetime.fromtimestamp(each, UTC).isoformat()[:10] for each in leap] == [
+        "2028-02-29",
+        "2032-02-29",
+    ]
+    last = firetimes.upcoming("59 23 31 12 *", "Asia/Tokyo", autumn, 2)
+    assert [datetime.fromtimestamp(each, UTC).isoformat()[:16] for each in last] == [
+        "2026-12-31T14:59",
+        "2027-12-31T14:59",
+    ]
 
 
 def test_utc_needs_no_rules() -> None:
