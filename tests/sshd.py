@@ -20,8 +20,9 @@ from pathlib import Path
 
 import pytest
 
+from fleet.agents.public_keys import parse
 from fleet.agents.root_access import Where
-from fleet.agents.root_accounts import Places
+from fleet.agents.root_accounts import Accounts, Places
 from fleet.agents.root_logins import FIRST_UID, Login
 from fleet.agents.root_sshd import Sshd
 from fleet.agents.walls.slots import sweep
@@ -30,6 +31,7 @@ from tests.whole import until
 
 GROUP = "tinyfleet-test"
 FAR = 4_000_000_000.0  # epoch seconds, long after any test
+_PREFIX = "tinyfleet-test-"
 
 
 @dataclass
@@ -90,13 +92,13 @@ class Box:
             self.command(account, key, *command, options=options),
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             stdin=subprocess.DEVNULL,
         )
 
     def command(self, account: str, key: Path, *command: str, options: Sequence[str] = ()) -> list[str]:
         """The command line of a login that asks nothing, trusts nothing new, and uses this key alone."""
-        fixed = ["BatchMode=yes", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "ConnectTimeout=10"]
+        fixed = ["BatchMode=yes", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "ConnectTimeout=30"]
         fixed += [
             f"UserKnownHostsFile={self.known_hosts}",
             "GlobalKnownHostsFile=/dev/null",
@@ -126,13 +128,13 @@ class Box:
         """A grant as the fleet would send it; its account is removed after the test."""
         account = f"tf-{name}"
         self.made.append(account)
-        line = key.with_name(f"{key.name}.pub").read_text()
+        line = parse(key.with_name(f"{key.name}.pub").read_text()).line
         return Login(grant_id=number, account=account, uid=FIRST_UID + 20_000 + number, key=line, until=until)
 
     def start(self) -> None:
         """Start the daemon."""
         subprocess.run(["/usr/sbin/sshd", "-f", str(self.config), "-E", str(self.folder / "log")], check=True)
-        until(lambda: self.listens(), "sshd listens", 10)
+        until(lambda: self.listens(), "sshd listens")
 
     def listens(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
@@ -141,11 +143,19 @@ class Box:
 
     def stop(self) -> None:
         """End the daemon and every account that was made."""
-        with contextlib.suppress(OSError, ValueError):
-            os.kill(int((self.folder / "pid").read_text()), 9)
+        clear(self.folder)
         for name in {*self.made, *_members()}:
             remove_account(name)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        subprocess.run(["groupdel", GROUP], capture_output=True, check=False)
+
+
+def clear(folder: Path) -> None:
+    """End the sshd of a folder, and take the folder away."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((folder / "pid").read_text())
+        if Path(f"/proc/{pid}/exe").resolve().name.startswith("sshd"):
+            os.kill(pid, 9)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _members() -> list[str]:
@@ -156,13 +166,23 @@ def _members() -> list[str]:
 
 
 def remove_account(name: str) -> None:
-    """Take a test's account away, with all that runs as it."""
+    """Take a test's account away, with all that runs as it or would."""
     try:
         uid = pwd.getpwnam(name).pw_uid
     except KeyError:
         return
     sweep(uid)
+    for path in Accounts().schedules(name, uid):
+        path.unlink(missing_ok=True)
     subprocess.run(["userdel", "--force", "--remove", name], capture_output=True, check=False)
+
+
+def _clear_what_was_left() -> None:
+    """A test that was killed could not tidy up."""
+    for folder in Path("/run").glob(f"{_PREFIX}*/"):
+        clear(folder)
+    for name in _members():
+        remove_account(name)
 
 
 @contextlib.contextmanager
@@ -174,7 +194,8 @@ def opened() -> Iterator[Box]:
         pytest.skip("accounts are made by root only: run the suite as root for this test")
     with Path("/run/tinyfleet-test.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # accounts are the machine's: one test at a time has them
-        box = _made(Path(tempfile.mkdtemp(prefix="tinyfleet-test-", dir="/run")))
+        _clear_what_was_left()
+        box = _made(Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/run")))
         try:
             box.start()
             yield box

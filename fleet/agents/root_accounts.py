@@ -148,7 +148,7 @@ class Accounts:
 
     def has_leftovers(self, name: str, uid: int) -> bool:
         """Whether a closed account has come back to life."""
-        return bool(processes_of(uid)) or any(True for _ in self._schedules(name, uid))
+        return bool(processes_of(uid)) or any(True for _ in self.schedules(name, uid))
 
     def end_sessions(self, name: str, uid: int) -> int:
         """Kill the person's processes, and leave the account as it is."""
@@ -170,7 +170,7 @@ class Accounts:
             pause.wait(_LOOK_S)
         raise AccountProblem(f"processes of {name} do not end: {processes_of(uid)[:8]}; look at them with ps")
 
-    def _schedules(self, name: str, uid: int) -> Iterable[Path]:
+    def schedules(self, name: str, uid: int) -> Iterable[Path]:
         """Files by which cron, at or a lingering session would start something for the account."""
         for folder in (*self._places.crontabs, self._places.linger):
             path = folder / name
@@ -186,7 +186,7 @@ class Accounts:
         if Path("/run/systemd/system").is_dir():
             for verb in ("disable-linger", "terminate-user"):
                 subprocess.run(["loginctl", verb, name], capture_output=True, timeout=_TOOL_S, check=False)
-        for path in self._schedules(name, uid):
+        for path in self.schedules(name, uid):
             path.unlink(missing_ok=True)
         for folder in self._places.crontabs:
             with contextlib.suppress(OSError):
