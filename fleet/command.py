@@ -16,6 +16,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
+from fleet.mistakes import Usage
+
 GROUP = "tinyfleet.commands"
 
 # Entry point → the verbs its app puts at the top level, with the line that --help shows.
@@ -134,6 +136,15 @@ class Joined(TyperGroup):
         """Like every group's, but the verb found is imported first."""
         name, verb, rest = super().resolve_command(ctx, args)
         return name, verb.load() if isinstance(verb, Unloaded) else verb, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Like every group's; what a verb says of its command line is an error in words, wherever it comes up."""
+        try:
+            return super().invoke(ctx)
+        except Usage as error:
+            said = "".join(each if each.isprintable() or each == "\n" else "?" for each in str(error))
+            typer.echo(f"error: {said}", err=True)
+            raise typer.Exit(2) from error
 
 
 app = typer.Typer(

@@ -22,6 +22,7 @@ from rich.text import Text
 from fleet.cli.text import printable
 from fleet.client import ApiError, Client, Unreachable
 from fleet.loopback import exposes, is_loopback
+from fleet.mistakes import Usage as Usage
 
 PIPED_WIDTH = 240  # columns of a table that goes to a file or a pipe, where cut text would be lost
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -52,10 +53,6 @@ def stdout() -> Console:
 def stderr() -> Console:
     """Where progress, hints and errors go."""
     return Console(stderr=True, width=None if sys.stderr.isatty() else PIPED_WIDTH, highlight=False)
-
-
-class Usage(Exception):
-    """The command line cannot be carried out; the message says what to change."""
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,8 @@ def test_a_refusal_names_each_field_and_what_is_wrong_with_it(run: Cli, tmp_path
         (["searches", "run", "gemm"], "gemm needs a shape"),
         (["jobs", "submit", "--spec", "/nowhere.json"], "/nowhere.json"),
         (["nodes", "show", "tiny9"], "there is no node 'tiny9'"),
+        (["access", "request", "--reason", "why"], "give --pool or --node, one of them"),
+        (["keys", "add", "/nowhere.pub"], "it cannot be read as text; give the .pub file of your key"),
     ],
 )
 def test_what_cannot_be_meant_is_a_usage_error(run: Cli, arguments: list[str], said: str) -> None:
