@@ -50,7 +50,7 @@ def insert(
         fix = (
             "it is yours already: see tinyfleet keys list"
             if own
-            else "it is not yours: use a key of your own"
+            else "somebody else has it: use a key of your own, or ask an administrator to remove it there"
         )
         raise AlreadyExists("key", key.fingerprint, fix)
     if len(live(session, principal.tenant, who)) >= MOST:

@@ -102,3 +102,54 @@ def test_nothing_sticks_out_of_the_page(
     tab.open(page(served))
     tab.until("document.querySelector('#asked .row')")
     assert tab.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+
+
+def told(tab: Browser, form: str, **fields: str) -> None:
+    """Fill a form in and send it, as a person does."""
+    for field, value in fields.items():
+        place = f"document.querySelector('#{form} [name={field}]')"
+        tab.run(f"const f = {place}; f.value = arguments[0]; f.dispatchEvent(new Event('input'))", value)
+    tab.click(f"#{form} [type=submit]")
+
+
+def test_a_contributor_adds_a_key_asks_for_a_login_and_removes_the_key(
+    tab: Browser, served: Served, node: object
+) -> None:
+    with Client(served.url, served.token) as admin:
+        secret = admin.mint_token("alice").secret
+    tab.open(f"{served.url}/console/access.html#token={secret}")
+    tab.until("document.querySelector('#keys .empty')")
+    tab.click("#key-offer summary")
+    told(tab, "key-form", public_key=f"{public_key(1).line} alice@laptop", label="laptop")
+    tab.until("document.querySelector('#keys button')")
+    assert "alice laptop" in tab.text("#keys")
+    tab.click("#login-offer summary")
+    tab.until("document.querySelector('#targets option')")
+    told(tab, "login-form", target="tiny1", days="2", reason="to measure")
+    tab.until("document.querySelector('#asked .row')")
+    assert "alice on node tiny1" in tab.text("#asked")
+    assert tab.run("return document.querySelector('#asked button')") is None  # she does not decide
+    with Client(served.url, served.token) as admin:
+        (asked,) = admin.grants("requested").items
+        assert (asked.person, asked.node, asked.duration_s) == ("alice", "tiny1", 172_800.0)
+    tab.click("#keys button")
+    tab.until("document.querySelector('#ask').open")
+    tab.click("#ask-go")
+    tab.until("document.querySelector('#keys .empty')")
+    with Client(served.url, served.token) as admin:
+        assert admin.grant(asked.id).state == "denied"
+
+
+def test_a_key_that_is_not_accepted_says_why_on_the_page(tab: Browser, served: Served) -> None:
+    tab.open(page(served))
+    tab.until("document.querySelector('#keys .empty')")
+    tab.click("#key-offer summary")
+    told(tab, "key-form", public_key="-----BEGIN OPENSSH PRIVATE KEY-----")
+    tab.until("!document.querySelector('#problem').hidden")
+    assert "was not sent" in tab.text("#problem")
+    assert tab.complaints() == []
+    told(tab, "key-form", public_key="ssh-dss AAAA")
+    tab.until("document.querySelector('#problem').textContent.includes('DSA keys are not accepted')")
+    complained = tab.complaints()  # the browser itself says that the server answered 422
+    assert len(complained) == 1
+    assert "422" in str(complained)

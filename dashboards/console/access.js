@@ -1,6 +1,7 @@
 /** The page of logins: who asks, who is in on which node, whose keys; decide and end by a click. */
 
-import { ApiError, adoptToken, get, list, send, token } from "/console/api.js";
+import { choices, offer } from "/console/access_forms.js";
+import { ApiError, adoptToken, get, list, request as call, send, token } from "/console/api.js";
 import { announce, byId, empty, h, keyed, setText } from "/console/dom.js";
 import { follow } from "/console/events.js";
 import { ago, seconds } from "/console/format.js";
@@ -13,7 +14,7 @@ const OPEN = new Set(["active", "revoking"]);
 const SHOWN_ENDED = 20;
 
 adoptToken(location, history, sessionStorage);
-const state = { grants: null, keys: null, decides: false, timer: null };
+const state = { grants: null, keys: null, me: null, decides: false, timer: null };
 if (token.get()) start();
 else location.replace("/console");
 
@@ -21,10 +22,13 @@ async function start() {
   for (const id of ["asked", "held", "keys"]) byId(id).replaceChildren(...skeleton("li", 2));
   byId("ask-cancel").addEventListener("click", () => byId("ask").close());
   try {
-    state.decides = (await get("/v1/whoami")).role === "admin";
+    state.me = await get("/v1/whoami");
+    state.decides = state.me.role === "admin";
   } catch (problem) {
     return fail(problem);
   }
+  offer(refresh, fail);
+  byId("login-offer").addEventListener("toggle", () => choices(state.keys.filter(isMine)));
   await refresh();
   setInterval(touch, SAFETY_MS);
   const recent = await list("/v1/events", 1).catch(() => []);
@@ -113,10 +117,23 @@ function place(place) {
   return h("span", { class: place.problem ? "problem" : "" }, `${place.node}: ${place.problem || "has not answered yet"}`);
 }
 
+const isMine = (row) => row.person === state.me.name && row.tenant === state.me.tenant;
+
 function key(row) {
   return h("li", { class: "row" },
     h("span", { class: "grow" }, h("b", {}, `${row.person} ${row.label}`), h("span", { class: "muted" }, `${row.type} ${row.bits} · ${when(row.created_at)}`)),
-    h("code", {}, row.fingerprint));
+    h("code", {}, row.fingerprint),
+    isMine(row) || state.decides ? h("button", { type: "button", class: "quiet", "aria-label": `Remove key ${row.id}`, onclick: () => sure("Remove this key, and end every login with it", "Remove it", () => forget(row)) }, "Remove") : null);
+}
+
+async function forget(row) {
+  try {
+    await call(`/v1/ssh-keys/${row.id}`, { method: "DELETE" });
+    announce(`Key ${row.fingerprint} is removed.`);
+  } catch (problem) {
+    fail(problem);
+  }
+  return refresh();
 }
 
 async function act(verb, grant, body) {
@@ -130,14 +147,19 @@ async function act(verb, grant, body) {
 }
 
 /** Ask why, then do it. */
-function ask(verb, title, go, grant) {
+const ask = (verb, title, go, grant) => sure(title, go, (reason) => act(verb, grant, { reason }), true);
+
+/** Ask whether to, and `why` if that is to be said, then do it. */
+function sure(title, go, then, why = false) {
   setText(byId("ask-title"), title);
   setText(byId("ask-go"), go);
   byId("reason").value = "";
+  byId("reason").required = why;
+  for (const id of ["reason", "reason-label"]) byId(id).hidden = !why;
   byId("ask-form").onsubmit = (event) => {
     event.preventDefault();
     byId("ask").close();
-    act(verb, grant, { reason: byId("reason").value });
+    then(byId("reason").value);
   };
   byId("ask").showModal();
 }
