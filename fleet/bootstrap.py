@@ -6,9 +6,10 @@ is taken up by running the same command once more.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fleet.errors import InvalidSpec
 from fleet.ssh import Host
@@ -22,15 +23,17 @@ _PYTHON = "python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < 
 @dataclass(frozen=True)
 class Wanted:
     """What the host is to become. `script`: the installer, as the control plane serves it; `token` mints a join token,
-    when one is needed; `seen` waits until the control plane sees the node. `root`: another folder in place of /, on
-    which systemd does not act (for trying it out)."""
+    when one is needed; `seen` waits until the control plane sees the node whose id its argument tells, when the host has
+    one. `logins`: people can be let in by SSH. `root`: another folder in place of /, on which systemd does not act (for
+    trying it out)."""
 
     server: str
     name: str
     script: bytes
     token: Callable[[], str]
-    seen: Callable[[], bool]
+    seen: Callable[[Callable[[], int | None]], bool]
     ca: bytes = b""
+    logins: bool = False
     root: str = ""
 
 
@@ -42,9 +45,7 @@ class Step:
     check: str
     fix: str
     act: Callable[[Host, Wanted], None] | None = None
-    said: Callable[[Wanted], bool] | None = field(
-        default=None
-    )  # in place of `check`: the control plane's word
+    said: Callable[[Host, Wanted], bool] | None = None  # in place of `check`: the control plane's word
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def steps(wanted: Wanted) -> tuple[Step, ...]:
     """All of them, in their order."""
     root = shlex.quote(wanted.root) if wanted.root else ""
     state, home = f"{root}/var/lib/tinyfleet", f"{root}/opt/tinyfleet"
+    logins = f" && grep -qsx TINYFLEET_SSH=on {root}/etc/tinyfleet/local.env" if wanted.logins else ""
     probe = f"curl -fsS --max-time 15 {'--cacert /root/.tinyfleet-ca.pem ' if wanted.ca else ''}-o /dev/null"
     found = [
         Step("root", 'test "$(id -u)" = 0', "log in as root, or give --sudo-password-file"),
@@ -82,7 +84,7 @@ def steps(wanted: Wanted) -> tuple[Step, ...]:
         Step(
             "agent",
             f"test -x {home}/current/bin/tinyfleet && test -s {root}/etc/tinyfleet/agent.env"
-            f" && {{ test -s {state}/identity.json || test -s {root}/etc/tinyfleet/join-token; }}",
+            f" && {{ test -s {state}/identity.json || test -s {root}/etc/tinyfleet/join-token; }}{logins}",
             "look at what the installer says above",
             _install_agent,
         ),
@@ -90,7 +92,7 @@ def steps(wanted: Wanted) -> tuple[Step, ...]:
     if not wanted.root:
         running = "systemctl is-active --quiet tinyfleet-agent.service tinyfleet-root.service"
         found.append(Step("running", running, "look: journalctl -u tinyfleet-agent", _start))
-        found.append(Step("joined", "", "look: journalctl -u tinyfleet-agent", said=lambda each: each.seen()))
+        found.append(Step("joined", "", "look: journalctl -u tinyfleet-agent", said=_joined))
     return tuple(found)
 
 
@@ -106,11 +108,23 @@ def bootstrap(host: Host, wanted: Wanted) -> Iterator[Outcome]:
         if step.act is None or not _is_done(host, step, wanted):
             raise InvalidSpec(step.name, f"{step.fix}{_said(host, step)}")
         yield Outcome(step.name, "done")
-    host.run(f"rm -f {TOKEN} {SCRIPT}")
 
 
 def _is_done(host: Host, step: Step, wanted: Wanted) -> bool:
-    return step.said(wanted) if step.said is not None else host.run(step.check, within_s=60.0).status == 0
+    return (
+        step.said(host, wanted) if step.said is not None else host.run(step.check, within_s=60.0).status == 0
+    )
+
+
+def _joined(host: Host, wanted: Wanted) -> bool:
+    """Whether the fleet sees this host: by the id that the host was given, for another may have its name."""
+    return wanted.seen(lambda: _node_id(host))
+
+
+def _node_id(host: Host) -> int | None:
+    """What the control plane calls the host, once it has joined; sudo may say something of its own before it."""
+    found = re.search(r'"node_id": *(\d{1,16})\b', host.run("cat /var/lib/tinyfleet/identity.json").output)
+    return None if found is None else int(found[1])
 
 
 def _said(host: Host, step: Step) -> str:
@@ -128,7 +142,7 @@ def _put_ca(host: Host, wanted: Wanted) -> None:
 
 
 def _install_agent(host: Host, wanted: Wanted) -> None:
-    """The token goes by a file that is root's alone, and is gone when the node has joined."""
+    """The token goes by a file that is root's alone, and that is gone whatever becomes of the installer."""
     host.put(TOKEN, wanted.token().encode() + b"\n")
     host.put(SCRIPT, wanted.script, 0o700)
     environ = f"TINYFLEET_JOIN_TOKEN_FILE={TOKEN}"
@@ -137,7 +151,10 @@ def _install_agent(host: Host, wanted: Wanted) -> None:
     options = f"--server {shlex.quote(wanted.server)} --name {shlex.quote(wanted.name)}"
     if wanted.ca:
         options += " --ca-file /root/.tinyfleet-ca.pem"
-    _must(host, "agent", f"{environ} sh {SCRIPT} {options}")
+    if wanted.logins:
+        options += " --logins"
+    files = f"{TOKEN} {SCRIPT}"
+    _must(host, "agent", f"{environ} sh {SCRIPT} {options}; status=$?; rm -f {files}; exit $status")
 
 
 def _start(host: Host, _: Wanted) -> None:

@@ -46,7 +46,7 @@ options:
   --ca-file FILE    the only authority that may vouch for the server, in PEM
   --offline DIR     a release in a folder, instead of fetching it
   --privileged      the agent runs as root: each attempt gets a user of its own (see docs/walls.md)
-  --logins          people can be let in by SSH (docs/access_ssh.md): root's part makes their accounts
+  --logins          people can be let in by SSH (docs/access_ssh.md), from now on
   --no-start        put everything in place, start nothing
   --dry-run         fetch and check, and say what would be done
   --uninstall       remove the agent; the node's identity and settings stay
@@ -104,6 +104,17 @@ find_python() { # sets PYTHON and LIST
   done
   [ -n "$PYTHON" ] || die "Python 3.11 or newer is missing: apt-get install python3"
   LIST=$("$PYTHON" -I -c 'import platform, sys; print("cp%d%d-%s.txt" % (*sys.version_info[:2], platform.machine()))')
+}
+
+before() { # name: what it was set to by the last run
+  [ ! -s "$ETC/agent.env" ] || sed -n "s/^$1=//p" "$ETC/agent.env"
+}
+
+kept_settings() { # what was not said again stays as it was; https_proxy with nothing takes a proxy away
+  [ -n "$NAME" ] || NAME=$(before TINYFLEET_NODE_NAME)
+  PROXY=${https_proxy-${HTTPS_PROXY-$(before HTTPS_PROXY)}}
+  DIRECT=${no_proxy-${NO_PROXY-$(before NO_PROXY)}}
+  export https_proxy="$PROXY" no_proxy="$DIRECT"
 }
 
 check_settings() {
@@ -243,12 +254,10 @@ settings() {
     printf '# Written by the installer at each run. Settings of your own go to local.env beside it.\n'
     printf 'TINYFLEET_URL=%s\n' "$SERVER"
     [ -z "$NAME" ] || printf 'TINYFLEET_NODE_NAME=%s\n' "$NAME"
-    [ ! -s "$WORK/ca.pem" ] || printf 'TINYFLEET_CA_FILE=/etc/tinyfleet/ca.pem\n'
-    [ -z "$LOGINS" ] || printf 'TINYFLEET_SSH=on\n'
-    [ -z "${https_proxy:-}" ] || printf 'HTTPS_PROXY=%s\n' "$https_proxy"
-    [ -z "${no_proxy:-}" ] || printf 'NO_PROXY=%s\n' "$no_proxy"
+    if [ -s "$WORK/ca.pem" ]; then printf 'TINYFLEET_CA_FILE=/etc/tinyfleet/ca.pem\n'; fi
+    [ -z "$PROXY" ] || printf 'HTTPS_PROXY=%s\n' "$PROXY"
+    [ -z "$DIRECT" ] || printf 'NO_PROXY=%s\n' "$DIRECT"
   } >"$WORK/agent.env"
-  [ -n "$NAME" ] || [ ! -s "$ETC/agent.env" ] || grep '^TINYFLEET_NODE_NAME=' "$ETC/agent.env" >>"$WORK/agent.env" || :
   put 644 "$ETC/agent.env" "$WORK/agent.env"
   [ ! -s "$WORK/ca.pem" ] || put 644 "$ETC/ca.pem" "$WORK/ca.pem"
   if [ -n "$TOKEN" ]; then
@@ -263,12 +272,34 @@ units() {
   put 644 "$UNITS/tinyfleet-agent.service" "$WORK/tinyfleet-agent.service"
   printf '[Service]\nUser=root\nGroup=root\nCapabilityBoundingSet=~\n' >"$WORK/privileged.conf"
   drop_in "$PRIVILEGED" tinyfleet-agent.service.d/privileged.conf
-  {
-    printf '# Accounts, their homes and keys, and the end of sessions and schedules.\n[Service]\n'
-    printf 'ReadWritePaths=/etc /home /var /run\nProtectHome=no\n'
-    printf 'CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_SYS_PTRACE CAP_AUDIT_WRITE\n'
-  } >"$WORK/logins.conf"
-  drop_in "$LOGINS" tinyfleet-root.service.d/logins.conf
+}
+
+logins() { # root's part turns them on, as `tinyfleet node logins on` does; without the option they stay as they are
+  [ -n "$LOGINS" ] || return 0
+  if [ -n "$DRY" ]; then
+    say "would let the fleet give people logins here"
+    return 0
+  fi
+  told=$(roots_part logins on) || die "people's logins were not turned on; the rest is in place"
+  case $told in *'[]'*) ;; *) CHANGED=1 ;; esac
+}
+
+no_logins() { # everybody who was let in is out, before what would end them goes
+  [ -e "$R/etc/ssh/tinyfleet" ] || return 0
+  find_python
+  [ -s "$HOME_DIR/root/tinyfleet-root.pyz" ] ||
+    die "people may log in here, and root's part, which ends that, is gone: run the installer again, then --uninstall"
+  if [ -n "$DRY" ]; then
+    say "would end everybody's logins"
+    return 0
+  fi
+  roots_part logins off >/dev/null || die "people's logins could not be ended: the agent is stopped, nothing was removed"
+  rm -rf "$R/etc/ssh/tinyfleet"
+}
+
+roots_part() { # arguments...
+  set -- -I "$HOME_DIR/root/tinyfleet-root.pyz" ${R:+--root "$R"} "$@"
+  "$PYTHON" "$@"
 }
 
 drop_in() { # wanted file: the one of that name in $WORK, if it is wanted
@@ -288,9 +319,7 @@ slot() { # the version into the slot that does not run; what runs goes on until 
     say "would install $NEW${OLD:+ beside $OLD}"
     return 0
   fi
-  set -- -I "$HOME_DIR/root/tinyfleet-root.pyz"
-  [ -z "$R" ] || set -- "$@" --root "$R"
-  "$PYTHON" "$@" install --from "$WORK" >/dev/null || die "nothing was changed in what runs"
+  roots_part install --from "$WORK" >/dev/null || die "nothing was changed in what runs"
 }
 
 start() {
@@ -318,15 +347,22 @@ do_install() {
   need ssh-keygen "apt-get install openssh-client"
   need sha256sum "apt-get install coreutils"
   need awk "apt-get install mawk"
-  [ -z "$LOGINS" ] || need sshd "apt-get install openssh-server"
+  [ -z "$LOGINS" ] || [ -n "$R" ] || need sshd "apt-get install openssh-server"
   need mktemp "apt-get install coreutils"
   check_settings
+  kept_settings
   find_python
   WORK=$(mktemp -d)
   trap tidy EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
-  if [ -n "$CA_FILE" ]; then cp "$CA_FILE" "$WORK/ca.pem"; elif [ -n "$CA" ]; then printf '%s\n' "$CA" >"$WORK/ca.pem"; fi
+  if [ -n "$CA_FILE" ]; then
+    cp "$CA_FILE" "$WORK/ca.pem"
+  elif [ -n "$CA" ]; then
+    printf '%s\n' "$CA" >"$WORK/ca.pem"
+  elif [ -n "$(before TINYFLEET_CA_FILE)" ]; then
+    cp "$ETC/ca.pem" "$WORK/ca.pem"
+  fi
   check_token
   fetch_release
   make_user
@@ -340,6 +376,7 @@ do_install() {
   slot
   settings
   units
+  logins
   start
   if [ -n "$DRY" ]; then
     say "nothing was changed"
@@ -355,6 +392,7 @@ do_uninstall() {
   if [ -z "$R" ] && [ -d /run/systemd/system ]; then
     act systemctl --quiet disable --now tinyfleet-agent.service tinyfleet-root.service || :
   fi
+  no_logins
   for each in agent root; do act rm -rf "$UNITS/tinyfleet-$each.service" "$UNITS/tinyfleet-$each.service.d"; done
   if [ -z "$R" ] && [ -d /run/systemd/system ]; then act systemctl daemon-reload; fi
   act rm -rf "$HOME_DIR"

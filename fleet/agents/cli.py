@@ -28,10 +28,10 @@ from fleet.agents.instruments import Instruments, NoInstruments, Process
 from fleet.agents.inventory import CONTAINERS, inventory
 from fleet.agents.journal import AlreadyRunning, Identity, Journal, Unusable, identity_in
 from fleet.agents.keys import BadKey, Signer
-from fleet.agents.logins_unit import LoginsProblem, turn_off, turn_on
 from fleet.agents.protocol import Inventory
 from fleet.agents.resets import Resets
 from fleet.agents.root_access import Where
+from fleet.agents.root_logins_unit import LoginsProblem, turn_off, turn_on
 from fleet.agents.root_sshd import SshdProblem
 from fleet.agents.runner import Runner
 from fleet.agents.settings import Settings, SettingsError, settings

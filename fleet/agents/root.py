@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from fleet.agents import root_access, root_gpus, root_slots
+from fleet.agents.root_logins_unit import LoginsProblem, turn_off, turn_on
+from fleet.agents.root_sshd import SshdProblem
 from fleet.agents.root_verbs import RESTART, TRIAL_S, Chore, Refusal, Root, Verb
 
 # Every verb there is. A module that adds some has a table of its own, and is joined here.
@@ -194,8 +196,9 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     try:
         root = Root(given.root, tuple(given.restart.split()), _uid(given.user), given.trial)
-        answer = {"serve": _serve, "install": _install, "status": _tell}[given.do](root, given)
-    except Refusal as error:
+        does = {"serve": _serve, "install": _install, "status": _tell, "logins": _logins}
+        answer = does[given.do](root, given)
+    except (Refusal, LoginsProblem, SshdProblem) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if answer:
@@ -215,6 +218,8 @@ def _parser() -> argparse.ArgumentParser:
     install = verbs.add_parser("install", help="install a release and make it the one that runs")
     install.add_argument("--from", dest="source", type=Path, required=True)
     verbs.add_parser("status", help="what is in the slots")
+    logins = verbs.add_parser("logins", help="let the fleet give people logins here, or end all of them")
+    logins.add_argument("state", choices=("on", "off"))
     return parser
 
 
@@ -238,6 +243,14 @@ def _serve(root: Root, given: argparse.Namespace) -> Mapping[str, Any]:
 def _install(root: Root, given: argparse.Namespace) -> Mapping[str, Any]:
     """The installer restarts the agent itself, when it has put all in place."""
     return root_slots.activate(root, root_slots.stage(root, given.source), restart=False)
+
+
+def _logins(root: Root, given: argparse.Namespace) -> Mapping[str, Any]:
+    if given.state == "on":
+        changed = turn_on(root.folder, "")
+    else:
+        changed = turn_off(root.folder, root_access.Where.from_env(os.environ).below(root.folder))
+    return {"changed": [str(path) for path in changed]}
 
 
 def _tell(root: Root, _: argparse.Namespace) -> Mapping[str, Any]:

@@ -64,6 +64,18 @@ class Where:
             environ.get("TINYFLEET_SSH_ADDRESS", "") or socket.gethostname(),
         )
 
+    def below(self, folder: Path) -> Where:
+        """The same on a machine whose root is another folder; its accounts are nobody's here."""
+        if folder == Path("/"):
+            return self
+
+        def at(path: Path) -> Path:
+            return folder / path.relative_to("/")
+
+        sshd = Sshd(at(self.sshd.program), at(self.sshd.config), at(self.sshd.drop_in))
+        places = replace(self.places, group=f"{self.places.group}-elsewhere", homes=at(self.places.homes))
+        return Where(sshd, at(self.folder), places, self.address)
+
 
 class AccessRoot:
     """Renders what it is told. May be called from several threads: one at a time gets in."""

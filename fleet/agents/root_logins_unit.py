@@ -1,4 +1,5 @@
-"""Turn logins on and off on an installed node: what the agent is told, and what root's part needs beyond its unit.
+"""Turn logins on and off on an installed node: what the agent is told, and what root's part needs beyond its unit. The
+standard library alone: the installer does it by root's part.
 
 As installed, root's part can write nothing outside its own folders and has no network. To make accounts, to write what
 sshd reads and to see whether sshd answers, it needs the more that the drop-in below names, on nodes where an operator
@@ -17,6 +18,7 @@ from fleet.agents.root_sshd import Sshd
 
 UNIT = "etc/systemd/system/tinyfleet-root.service.d/logins.conf"
 SETTINGS = "etc/tinyfleet/local.env"
+_NAMED = "TINYFLEET_SSH_ADDRESS="
 _OURS = re.compile(r"^TINYFLEET_SSH(?:_ADDRESS)?=")
 _ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,252}")
 DROP_IN = """\
@@ -39,21 +41,26 @@ class LoginsProblem(Exception):
 
 
 def turn_on(folder: Path, address: str) -> list[Path]:
-    """Write the drop-in and the settings below `folder` (/ but in tests); what was changed. LoginsProblem."""
+    """Write the drop-in and the settings below `folder` (/ but in tests); what was changed. An address that was given
+    before stays without another. LoginsProblem."""
     if address and not _ADDRESS.fullmatch(address):
         raise LoginsProblem(f"--address {address!r}: give the name or address that people connect to")
     if not (folder / Sshd.program.relative_to("/")).exists():
         raise LoginsProblem("there is no sshd here: apt-get install openssh-server")
     if not (folder / "etc/tinyfleet").is_dir():
         raise LoginsProblem("the agent is not installed here: see https://FLEET/install.sh")
-    lines = ["TINYFLEET_SSH=on", *([f"TINYFLEET_SSH_ADDRESS={address}"] if address else [])]
-    return [*_put(folder / UNIT, DROP_IN), *_settings(folder, lines)]
+    known = [line for line in _lines(folder / SETTINGS) if line.startswith(_NAMED)]
+    named = [f"{_NAMED}{address}"] if address else known
+    return [*_put(folder / UNIT, DROP_IN), *_settings(folder, ["TINYFLEET_SSH=on", *named])]
 
 
 def turn_off(folder: Path, where: Where) -> list[Path]:
-    """Close every contributor's account, give sshd back as it was, and take away what `turn_on` wrote."""
+    """Close every contributor's account, give sshd back as it was, and take away what `turn_on` wrote. LoginsProblem when
+    somebody could not be ended; nothing is taken away then."""
     if where.folder.exists():
-        AccessRoot(where).apply(Logins())
+        problem = AccessRoot(where).apply(Logins()).problem
+        if problem and where.sshd.present:
+            raise LoginsProblem(f"{problem}; mend that, and turn logins off again")
         where.sshd.remove()
     unit = folder / UNIT
     changed = [unit] if unit.exists() else []
@@ -64,9 +71,14 @@ def turn_off(folder: Path, where: Where) -> list[Path]:
 def _settings(folder: Path, lines: list[str]) -> list[Path]:
     """Our lines in the node's settings, in place of those before; what others wrote stays."""
     path = folder / SETTINGS
-    before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    kept = [line for line in before if not _OURS.match(line)]
+    kept = [line for line in _lines(path) if not _OURS.match(line)]
+    if not path.exists() and not lines:
+        return []
     return _put(path, "".join(f"{line}\n" for line in [*kept, *lines]))
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def _put(path: Path, text: str) -> list[Path]:

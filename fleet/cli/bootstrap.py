@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,11 +25,11 @@ from fleet.cli.connection import (
     stderr,
 )
 from fleet.cli.printing import show
-from fleet.client import Client
+from fleet.client import ApiError, Client
 from fleet.errors import FleetError
 from fleet.ssh import Login, connect
 
-_JOINS_S, _LOOK_S = 90.0, 1.0
+_JOINS_S, _LOOK_S = 120.0, 1.0
 
 
 def bootstrap_node(
@@ -50,6 +51,9 @@ def bootstrap_node(
     server: Annotated[
         str | None, typer.Option(help="The control plane's address as the host reaches it.")
     ] = None,
+    logins: Annotated[
+        bool, typer.Option("--logins", help="People can be let in by SSH (tinyfleet access).")
+    ] = False,
     folder: Annotated[str, typer.Option("--root", hidden=True)] = "",
     as_json: AsJson = False,
     url: Url = None,
@@ -71,8 +75,9 @@ def bootstrap_node(
             name=called,
             script=client.install_script(),
             token=lambda: client.join_token(pool=pool).secret,
-            seen=_seen(client, called),
+            seen=partial(_seen, client),
             ca=b"" if authority is None else authority.read_bytes(),
+            logins=logins,
             root=folder,
         )
         try:
@@ -96,15 +101,21 @@ def _secret(option: str, file: Path | None) -> str:
         raise Usage(f"{option} {file}: it cannot be read as text") from error
 
 
-def _seen(client: Client, name: str) -> Callable[[], bool]:
+def _seen(client: Client, node_id: Callable[[], int | None]) -> bool:
     """Whether the fleet sees the node within some time; asked again, it waits again."""
+    deadline, pause = time.monotonic() + _JOINS_S, threading.Event()
+    while time.monotonic() < deadline:
+        known = node_id()
+        if known is not None and _is_online(client, known):
+            return True
+        pause.wait(_LOOK_S)
+    return False
 
-    def look() -> bool:
-        deadline, pause = time.monotonic() + _JOINS_S, threading.Event()
-        while time.monotonic() < deadline:
-            if any(node.name == name and node.contact == "online" for node in client.nodes(limit=200).items):
-                return True
-            pause.wait(_LOOK_S)
-        return False
 
-    return look
+def _is_online(client: Client, node_id: int) -> bool:
+    try:
+        return client.node(node_id).contact == "online"
+    except ApiError as error:
+        if error.status == 404:  # it has joined another fleet
+            return False
+        raise

@@ -118,7 +118,7 @@ def test_a_key_that_the_host_does_not_know_is_refused(box: Box) -> None:
 
 def wanted(server: str = "http://127.0.0.1:9") -> Wanted:
     """What nothing can be made of: nobody is at that address."""
-    return Wanted(server, "bare", b"", lambda: "", lambda: False, root="/nonexistent")
+    return Wanted(server, "bare", b"", lambda: "", lambda _: False, root="/nonexistent")
 
 
 def test_a_step_that_cannot_be_done_names_itself_and_the_fix(box: Box) -> None:
@@ -146,7 +146,7 @@ def test_a_secret_goes_by_stdin_and_a_file_is_whole_or_not_there(box: Box) -> No
 
 
 def test_every_step_states_its_check_and_its_fix() -> None:
-    found = steps(Wanted("https://fleet", "bare", b"", lambda: "", lambda: True))
+    found = steps(Wanted("https://fleet", "bare", b"", lambda: "", lambda _: True))
     assert [step.name for step in found] == [
         "root",
         "system",

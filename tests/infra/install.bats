@@ -4,7 +4,7 @@
 setup() {
   R=$(mktemp -d)
   export TINYFLEET_INSTALL_ROOT=$R/root
-  unset TINYFLEET_JOIN_TOKEN_FILE https_proxy no_proxy
+  unset TINYFLEET_JOIN_TOKEN_FILE https_proxy no_proxy HTTPS_PROXY NO_PROXY
   export TINYFLEET_JOIN_TOKEN=tfj_canary
   SCRIPT=$RELEASES/1.0.0/install.sh
   CURRENT=$R/root/opt/tinyfleet/current
@@ -178,21 +178,76 @@ everything() { # what is there: names, modes and contents, but for times
   [ "$status" = 1 ]
 }
 
-@test "a proxy is kept for the agent, and privileges are asked for by name and given back" {
-  export https_proxy=http://proxy.example:3128 no_proxy=.lan
-  printf '#!/bin/sh\n' >"$R/sshd"
-  chmod 755 "$R/sshd"
-  PATH=$PATH:$R run install_from 1.0.0 --privileged --logins
+@test "privileges are asked for by name and given back" {
+  run install_from 1.0.0 --privileged
   [ "$status" = 0 ]
-  grep -qx 'TINYFLEET_SSH=on' "$R/root/etc/tinyfleet/agent.env"
-  grep -q CAP_SETUID "$R/root/etc/systemd/system/tinyfleet-root.service.d/logins.conf"
-  grep -qx 'HTTPS_PROXY=http://proxy.example:3128' "$R/root/etc/tinyfleet/agent.env"
-  grep -qx 'NO_PROXY=.lan' "$R/root/etc/tinyfleet/agent.env"
   grep -qx 'User=root' "$R/root/etc/systemd/system/tinyfleet-agent.service.d/privileged.conf"
   run install_from 1.0.0
   [ "$status" = 0 ]
   [ ! -e "$R/root/etc/systemd/system/tinyfleet-agent.service.d/privileged.conf" ]
-  [ ! -e "$R/root/etc/systemd/system/tinyfleet-root.service.d/logins.conf" ]
+}
+
+@test "a name, a proxy and an authority stay, until they are said anew" {
+  export https_proxy=http://proxy.example:3128 no_proxy=.lan
+  echo "an authority" >"$R/ca.pem"
+  run install_from 1.0.0 --name tiny1 --ca-file "$R/ca.pem"
+  [ "$status" = 0 ]
+  grep -qx 'HTTPS_PROXY=http://proxy.example:3128' "$R/root/etc/tinyfleet/agent.env"
+  grep -qx 'NO_PROXY=.lan' "$R/root/etc/tinyfleet/agent.env"
+  before=$(everything)
+  unset https_proxy no_proxy
+  run install_from 1.0.0
+  [ "$status" = 0 ]
+  [ "$before" = "$(everything)" ]
+  grep -qx 'TINYFLEET_CA_FILE=/etc/tinyfleet/ca.pem' "$R/root/etc/tinyfleet/agent.env"
+  https_proxy='' run install_from 1.0.0 --name tiny2
+  [ "$status" = 0 ]
+  run cat "$R/root/etc/tinyfleet/agent.env"
+  [[ $output == *NO_PROXY=.lan* ]]
+  [[ $output == *TINYFLEET_NODE_NAME=tiny2* ]]
+  [[ $output != *HTTPS_PROXY* ]]
+}
+
+@test "logins are turned on by name, stay with the next release, and end with the agent" {
+  run install_from 1.0.0 --logins
+  [ "$status" = 1 ]
+  [[ $output == *"there is no sshd here"* ]]
+  mkdir -p "$R/root/usr/sbin" "$R/root/etc/ssh"
+  touch "$R/root/usr/sbin/sshd" "$R/root/etc/ssh/sshd_config"
+  run install_from 1.0.0 --logins --dry-run
+  [ "$status" = 0 ]
+  [[ $output == *"would let the fleet give people logins here"* ]]
+  run install_from 1.0.0 --logins
+  [ "$status" = 0 ]
+  grep -qx TINYFLEET_SSH=on "$R/root/etc/tinyfleet/local.env"
+  grep -q PrivateNetwork=no "$R/root/etc/systemd/system/tinyfleet-root.service.d/logins.conf"
+  run install_from 1.0.0 --logins
+  [[ $output == *"nothing to change"* ]]
+  run install_from 1.1.0
+  [ "$status" = 0 ]
+  [ -e "$R/root/etc/systemd/system/tinyfleet-root.service.d/logins.conf" ]
+  grep -qx TINYFLEET_SSH=on "$R/root/etc/tinyfleet/local.env"
+
+  mkdir "$R/root/etc/ssh/tinyfleet"
+  mv "$R/root/opt/tinyfleet/root/tinyfleet-root.pyz" "$R/pyz"
+  run installer --uninstall
+  [ "$status" = 1 ]
+  [[ $output == *"run the installer again"* ]]
+  [ -d "$R/root/opt/tinyfleet" ]
+  mv "$R/pyz" "$R/root/opt/tinyfleet/root/tinyfleet-root.pyz"
+  run installer --uninstall
+  [ "$status" = 1 ]
+  [[ $output == *"could not be ended"* ]] # what stands in for an sshd says nothing
+  [ -d "$R/root/opt/tinyfleet" ]
+  rm "$R/root/usr/sbin/sshd"
+  run installer --uninstall
+  [ "$status" = 0 ]
+  [ ! -e "$R/root/opt/tinyfleet" ]
+  [ ! -e "$R/root/etc/ssh/tinyfleet" ]
+  run grep TINYFLEET_SSH "$R/root/etc/tinyfleet/local.env"
+  [ "$status" = 1 ]
+  run installer --uninstall --purge
+  [ "$status" = 0 ]
 }
 
 @test "it runs from a pipe" {

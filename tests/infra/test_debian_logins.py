@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from tests.whole import ROOT, Fleet, running_fleet, until
 pytest.importorskip("paramiko", reason="pip install -e .[bootstrap]")
 pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(1500)]
 PYTHON, MACHINE = "3.11", "x86_64"  # the Debian's
+PASSWORD = "canary-7c1e90"
 
 
 @pytest.fixture
@@ -62,7 +64,8 @@ class Bare:
             self.port = int(free.getsockname()[1])
         self.key = made_key(folder / "root-key")
         said = box.run(
-            "apt-get -q update && apt-get -q install -y --no-install-recommends openssh-server && "
+            "apt-get -q update && apt-get -q install -y --no-install-recommends openssh-server sudo && "
+            f"useradd --create-home --shell /bin/sh --groups sudo ops && echo ops:{PASSWORD} | chpasswd && "
             f"printf 'Port {self.port}\nListenAddress 127.0.0.1\n' >/etc/ssh/sshd_config.d/00-port.conf && "
             "mkdir -p -m 700 /root/.ssh && systemctl restart ssh",
             check=False,
@@ -108,19 +111,67 @@ def made_key(path: Path) -> Path:
 def test_a_bare_debian_becomes_a_node_and_people_log_in(fleet: Fleet, tmp_path: Path) -> None:
     with debian.machine(tmp_path) as box, fleet.client() as admin:
         bare = Bare(box, tmp_path)
+        refused_and_cut_off(fleet, bare)
         brought_in(fleet, bare)
-        people_log_in(fleet, admin, bare)
+        with Client(fleet.url, admin.mint_token("alice").secret) as alice:
+            people_log_in(fleet, admin, alice, bare)
+            nothing_lingers(admin, alice, bare)
+            logins_stay_with_the_next_run_and_end_with_the_agent(fleet, admin, alice, bare)
+
+
+STEPS = ["root", "system", "packages", "control plane", "agent", "running", "joined"]
+
+
+def bootstrap(bare: Bare, *options: str) -> list[str]:
+    """The operator's command."""
+    words = ["node", "bootstrap", "127.0.0.1", "--port", str(bare.port), "--host-key", bare.fingerprint]
+    return [*words, "--name", "box1", "--json", *options]
+
+
+def by_password(bare: Bare, sudo: str = PASSWORD) -> list[str]:
+    """As somebody with a password for the login and for sudo, each in a file."""
+    for name, secret in (("login-password", PASSWORD), ("sudo-password", sudo)):
+        (bare.folder / name).write_text(f"{secret}\n")
+    files = ["--password-file", str(bare.folder / "login-password")]
+    return ["--user", "ops", *files, "--sudo-password-file", str(bare.folder / "sudo-password")]
+
+
+def refused_and_cut_off(fleet: Fleet, bare: Bare) -> None:
+    """Each failure names its step; what was done before it is not done again."""
+    said = refused(fleet, *bootstrap(bare, *by_password(bare, sudo="wrong")))
+    assert "root: log in as root, or give --sudo-password-file" in said
+    said = refused(fleet, *bootstrap(bare, *by_password(bare), "--server", "http://127.0.0.1:9"))
+    assert "packages: done" in said
+    assert "the host does not reach http://127.0.0.1:9" in said
+    assert bare.box.run("ls /opt; find / -xdev -name '.tinyfleet*'").split() == []
 
 
 def brought_in(fleet: Fleet, bare: Bare) -> None:
-    """By one command; the second time nothing is left to do."""
-    words = ["node", "bootstrap", "127.0.0.1", "--port", str(bare.port), "--host-key", bare.fingerprint]
-    words += ["--key", str(bare.key), "--name", "box1", "--json"]
-    first = states(command(fleet, *words))
-    assert list(first) == ["root", "system", "packages", "control plane", "agent", "running", "joined"]
-    assert first["agent"] == "done"
+    """By one command, with a password and sudo; the second time, with root's key, nothing is left to do."""
+    first = states(command(fleet, *bootstrap(bare, *by_password(bare), "--logins")))
+    assert list(first) == STEPS
+    assert [first[step] for step in STEPS[:5]] == ["was done"] * 4 + ["done"]
     assert fleet.node("box1", contact="online") is not None
-    assert set(states(command(fleet, *words)).values()) == {"was done"}
+    again = command(fleet, *bootstrap(bare, "--key", str(bare.key), "--logins"))
+    assert set(states(again).values()) == {"was done"}
+    left = bare.box.run(
+        f"find /root /home -name '.tinyfleet*'; grep -rls {PASSWORD} /root /opt /etc/tinyfleet", check=False
+    )
+    assert left == ""
+
+
+def refused(fleet: Fleet, *words: str) -> str:
+    """What a command says that is refused, in one line."""
+    environ = {"TINYFLEET_URL": fleet.url, "TINYFLEET_TOKEN": fleet.token, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "fleet.command", *words],
+        env={**os.environ, **environ, "COLUMNS": "500"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3, f"{words}: {done.stdout}{done.stderr}"
+    return " ".join(done.stderr.split())
 
 
 def states(printed: str) -> dict[str, Any]:
@@ -128,26 +179,78 @@ def states(printed: str) -> dict[str, Any]:
     return {each["step"]: each["state"] for each in json.loads(printed)["steps"]}
 
 
-def people_log_in(fleet: Fleet, admin: Client, bare: Bare) -> None:
+def people_log_in(fleet: Fleet, admin: Client, alice: Client, bare: Bare) -> None:
     """The agent is no root, and root's part is as closed as logins allow."""
     program = "/opt/tinyfleet/current/bin/tinyfleet"
     bare.box.run(f"{program} node logins on --address 127.0.0.1 && systemctl daemon-reload")
     bare.box.run("systemctl restart tinyfleet-root tinyfleet-agent")
-    until(lambda: admin.ssh_hosts().items, "the node says how it is reached", 120)
+    until(
+        lambda: [host for host in admin.ssh_hosts().items if host.address == "127.0.0.1"],
+        "it is reached",
+        120,
+    )
     (host,) = admin.ssh_hosts().items
     assert (host.port, host.problem) == (bare.port, "")
-    known, key = bare.folder / "known", made_key(bare.folder / "alice")
-    known.write_text("\n".join(host.known_hosts) + "\n")
-    with Client(fleet.url, admin.mint_token("alice").secret) as alice:
-        alice.add_ssh_key(key.with_name("alice.pub").read_text())
-        asked = alice.request_grant("to measure", node="box1")
-        admin.approve_grant(asked.id)
-        line = until(lambda: alice.grant(asked.id).nodes[0].ssh, problem_of(alice, asked.id, bare), 60)
-        done = bare.ssh(line, key, known)
-        assert done.stdout == "tf-alice\n", done.stderr
-        alice.revoke_grant(asked.id, "measured")
-        until(lambda: alice.grant(asked.id).state == "revoked", "the node says that it is gone", 60)
-        assert bare.ssh(line, key, known).returncode == 255
+    (bare.folder / "known").write_text("\n".join(host.known_hosts) + "\n")
+    alice.add_ssh_key(made_key(bare.folder / "alice").with_name("alice.pub").read_text())
+    grant_id, line = let_in(admin, alice, bare)
+    done = bare.ssh(line, bare.folder / "alice", bare.folder / "known")
+    assert done.stdout == "tf-alice\n", done.stderr
+    out(alice, grant_id)
+    assert bare.ssh(line, bare.folder / "alice", bare.folder / "known").returncode == 255
+
+
+def let_in(admin: Client, alice: Client, bare: Bare) -> tuple[int, str]:
+    """A login that is in force, and its command."""
+    asked = alice.request_grant("to measure", node="box1")
+    admin.approve_grant(asked.id)
+    line = until(lambda: alice.grant(asked.id).nodes[0].ssh, problem_of(alice, asked.id, bare), 60)
+    return asked.id, line
+
+
+def out(client: Client, grant_id: int) -> None:
+    """Revoked, and the node has said so."""
+    client.revoke_grant(grant_id, "measured")
+    until(lambda: client.grant(grant_id).state == "revoked", "the node says that it is gone", 60)
+
+
+def nothing_lingers(admin: Client, alice: Client, bare: Bare) -> None:
+    """What logind was told, and what a session left running, end with the login."""
+    grant_id, line = let_in(admin, alice, bare)
+    bare.box.run("loginctl enable-linger tf-alice")
+    assert bare.box.run("ls /var/lib/systemd/linger").strip() == "tf-alice"
+    left = ["sh", "-c", "setsid sleep 600 >/dev/null 2>&1 </dev/null &"]
+    bare.box.run(shlex.join(["setpriv", "--reuid=tf-alice", "--regid=tf-alice", "--clear-groups", *left]))
+    until(lambda: "sleep" in running(bare), "something of hers runs")
+    out(alice, grant_id)
+    assert running(bare) == ""
+    assert bare.box.run("ls /var/lib/systemd/linger").strip() == ""
+    assert bare.ssh(line, bare.folder / "alice", bare.folder / "known").returncode == 255
+
+
+def running(bare: Bare) -> str:
+    """The names of what runs as alice."""
+    look = "for p in /proc/[0-9]*; do test $(stat -c %U $p) = tf-alice && cat $p/comm; done 2>/dev/null; true"
+    return bare.box.run(look)
+
+
+def logins_stay_with_the_next_run_and_end_with_the_agent(
+    fleet: Fleet, admin: Client, alice: Client, bare: Bare
+) -> None:
+    """The installer's next run leaves them as they are; uninstalled, nobody is in, and root still is."""
+    again = bare.box.run(f"curl -fsSL {fleet.url}/install.sh | sh -s -- --name box1")
+    assert "nothing to change" in again
+    _, line = let_in(admin, alice, bare)
+    key, known = bare.folder / "alice", bare.folder / "known"
+    assert bare.ssh(line, key, known).stdout == "tf-alice\n"
+    bare.box.run(f"curl -fsSL {fleet.url}/install.sh | sh -s -- --uninstall --purge")
+    assert running(bare) == ""
+    assert bare.ssh(line, key, known).returncode == 255
+    assert bare.ssh(line.replace("tf-alice@", "root@"), bare.key, known).stdout == "root\n"
+    left = bare.box.run(
+        "find /etc /opt /usr /var -xdev -iname '*tinyfleet*'; getent passwd tinyfleet", check=False
+    )
+    assert left == ""
 
 
 def problem_of(client: Client, grant_id: int, bare: Bare) -> str:

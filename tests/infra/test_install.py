@@ -71,7 +71,7 @@ _SPOILED: dict[str, Callable[[Path, Path, Path], None]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_installer_does_in_every_shell_what_its_bats_tests_say(made: Path, shell: str) -> None:
     bats = need("bats", install="bats")

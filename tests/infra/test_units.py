@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.agents.logins_unit import DROP_IN, UNIT, LoginsProblem, turn_off, turn_on
 from fleet.agents.root_access import Where
+from fleet.agents.root_logins_unit import DROP_IN, UNIT, LoginsProblem, turn_off, turn_on
 from tests.parts import need
 
 UNITS = sorted((Path(__file__).parents[2] / "infra" / "systemd").glob("*.service"))
