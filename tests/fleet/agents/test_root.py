@@ -211,7 +211,7 @@ def test_what_is_no_version_is_refused(text: object) -> None:
 def test_a_new_version_that_reports_stays(installed: Root, tmp_path: Path) -> None:
     assert says(installed) == "1.0.0 agent"
     with serving(installed) as path:
-        assert ask("stage", path=path, version="1.1.0")["other"] == "1.1.0"
+        assert ask("stage", path=path, within_s=300.0, version="1.1.0")["other"] == "1.1.0"
         assert says(installed) == "1.0.0 agent"
         assert ask("activate", path=path, version="1.1.0")["trial"] == "1.1.0"
         assert says(installed) == "1.1.0 agent"
