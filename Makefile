@@ -21,7 +21,7 @@ help:
 	@echo "make peers        the engine against PyTorch: values, gradients, losses; writes docs/models.md"
 	@echo "make bench        benchmarks: ratios to peers, measured in the same run (BENCH='gemm launch' for some, FULL=1 for all rows)"
 	@echo "make replay       generated sources compared with those of a revision (BASE=rev; without, the last commit)"
-	@echo "make release      what nodes install: wheels with hashes, signed (KEY=file, PYTHONS='3.11 3.12', PINS=new)"
+	@echo "make release      what nodes install: wheels with hashes, signed (VERSION=1.0.0, KEY=file, PYTHONS='3.11 3.12', PINS=new)"
 	@echo "make soak         longer runs of randomized tests"
 	@echo "make soak-schedules  100,000 random schedules (COUNT=n), which may be interrupted"
 	@echo "make format       let ruff rewrite what it can"
@@ -53,7 +53,7 @@ replay: $(VENV)/.dev
 
 # The same sources, pins and key give the same bytes. Without KEY a lab's key is made in dist/.
 release: $(VENV)/.runtime
-	@$(BIN)/python -m infra.release $(if $(KEY),--key '$(KEY)') $(if $(PYTHONS),--python $(PYTHONS)) $(if $(PINS),--update-pins)
+	@$(BIN)/python -m infra.release $(if $(VERSION),--version '$(VERSION)') $(if $(KEY),--key '$(KEY)') $(if $(PYTHONS),--python $(PYTHONS)) $(if $(PINS),--update-pins)
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -rP -m soak --timeout 3600 $(TESTS)

@@ -139,7 +139,7 @@ def _shown(paramiko: Any, address: str, port: int, kind: str) -> tuple[Any, str]
     """A connection on which the host has proved its key of this type, and the key's fingerprint; None without one."""
     try:
         opened = socket.create_connection((address, port), timeout=_CONNECT_S)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a text that is no name is a ValueError
         raise InvalidSpec("HOST", f"{address}:{port} does not answer: {error}") from error
     transport = paramiko.Transport(opened)
     transport.get_security_options().key_types = (kind,)

@@ -116,6 +116,12 @@ def test_a_key_that_the_host_does_not_know_is_refused(box: Box) -> None:
         connect("127.0.0.1", box.port, fingerprint(box), Login(key_file=box.key("stranger")))
 
 
+@pytest.mark.parametrize("address", ["a..b", "x" * 300, "\0", "", "-oProxyCommand=true"])
+def test_what_is_no_host_is_said(address: str) -> None:
+    with pytest.raises(InvalidSpec, match="does not answer"):
+        connect(address, 9, "SHA256:" + "A" * 43, Login(password="x"))
+
+
 def wanted(server: str = "http://127.0.0.1:9") -> Wanted:
     """What nothing can be made of: nobody is at that address."""
     return Wanted(server, "bare", b"", lambda: "", lambda _: False, root="/nonexistent")

@@ -21,7 +21,7 @@ from tests.parts import missing, need
 from tests.releases import small_wheel
 from tests.whole import ROOT, Fleet, gemm, running_fleet, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(3000)]
 PYTHON, MACHINE = "3.11", "x86_64"  # the Debian's
 # An agent that starts and never reports.
 SILENT = "import time\n\ndef main():\n    time.sleep(3600)\n"
@@ -63,6 +63,7 @@ def box(tmp_path_factory: pytest.TempPathFactory, fleet: Fleet) -> Iterator[debi
 
 PAGE = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\$ (.*)$", PAGE, re.MULTILINE)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def documented(beginning: str) -> str:
@@ -100,7 +101,10 @@ def version(client: Client) -> tuple[str, str]:
 
 
 def test_the_operators_path(fleet: Fleet, box: debian.Machine, shelf: Path) -> None:
-    assert documented("make ") == "make release"
+    assert documented("make ") == "make release VERSION=1.0.0"
+    block = re.search(r"## A box in the fleet\n.*?```text\n(.*?)\n```", README, re.DOTALL)
+    assert block is not None
+    assert block[1] == documented("curl")
     ran(fleet, shelf, "tinyfleet release add dist/release/1.0.0")
     ran(fleet, shelf, "tinyfleet join-token create")
     shutil.copy2(shelf / "join-token", box.root / "root" / "join-token")

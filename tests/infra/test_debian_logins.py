@@ -21,7 +21,7 @@ from tests.parts import missing, need
 from tests.whole import ROOT, Fleet, running_fleet, until
 
 pytest.importorskip("paramiko", reason="pip install -e .[bootstrap]")
-pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(3000)]
 PYTHON, MACHINE = "3.11", "x86_64"  # the Debian's
 PASSWORD = "canary-7c1e90"
 
