@@ -6,11 +6,11 @@ child is replaced after anything bad, because its memory is suspect.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
+from typing import Literal
 
 from engine.arena import Arena
 from engine.building import Builder, Built, Entry, candidate, pool_library
@@ -21,6 +21,7 @@ from engine.kernel import Kernel
 from engine.model import estimate
 from engine.opts import Schedule
 from engine.outcome import QUARANTINED, Measured, Outcome
+from engine.pace import Pace
 from engine.problem import Bad, Problem
 from engine.programs import cost, random_inputs
 from engine.render.language import Renderer
@@ -40,6 +41,7 @@ from engine.verify import Verdict
 # A candidate that ran when the measuring process itself died, this often in one of these phases, is not run again.
 DEATHS = 2
 SMALL, FULL, TIMED = "verify", "verify at full shape", "time"
+SHORTEN = "shorten"
 TIMES_KEPT = 64
 # A candidate is not stopped as slow before this: a busy machine may keep it waiting.
 SLOW_AT_LEAST_S = 0.25
@@ -63,8 +65,10 @@ class Bench:
         threads: int = 1,
         seed: int = 0,
         deadline: Deadline | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.kernel = kernel
+        self.pace = pace or Pace()
         self.hash = kernel_hash(kernel)
         self.target = target
         self.store = store
@@ -79,7 +83,7 @@ class Bench:
         self._stack = ExitStack()
         self.isolate = self._stack.enter_context(Isolate(threads))
         self.isolate.start()
-        self.builder = Builder(self.recipe, store, CompileProcesses(self.isolate, self.recipe))
+        self.builder = Builder(self.recipe, store, CompileProcesses(self.isolate, self.recipe), self.pace)
         self._stack.callback(self.builder.workers.close)
         self._small: Problem | None = None
         self._full: Problem | None = None
@@ -110,6 +114,10 @@ class Bench:
             growth = cost(self.kernel).reduction / max(1, cost(small.kernel).reduction)
             self._full.assume_relative_error(small.relative_error * growth)
         return self._full
+
+    def prepare(self, problem: Literal["small", "full", "timed"]) -> None:
+        """Make one of them, if it is not there: so that it is no part of the step that would have made it."""
+        getattr(self, problem)
 
     @property
     def timed(self) -> Arena:
@@ -272,7 +280,7 @@ class Bench:
     def minimise(self, measured: Measured, until: float) -> Schedule:
         """Drop opts of a quarantined candidate while it fails in the same way, and write the repro of what is left.
 
-        No new attempt is started after `until` (monotonic). Hangs are left as they are: each costs a deadline; so are
+        No new attempt is started that would end after `until`. Hangs are left as they are: each costs a deadline; so are
         those that were not run here, because they were known.
         """
         schedule = measured.schedule
@@ -280,10 +288,11 @@ class Bench:
             return schedule
         for place in reversed(range(len(schedule))):
             shorter = (*schedule[:place], *schedule[place + 1 :])
-            if time.monotonic() >= until:
+            if not self.pace.may_begin(SHORTEN, until):
                 break
-            if self._outcome_of(shorter) is measured.outcome:
-                schedule = shorter
+            with self.pace.step(SHORTEN):
+                if self._outcome_of(shorter) is measured.outcome:
+                    schedule = shorter
         self._write_repro(replace(measured, schedule=schedule))
         return schedule
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,11 +15,14 @@ from engine.errors import CompileError, InvalidGraph, VerifyError
 from engine.isolate import Code, Combine
 from engine.opts import Schedule, schedule_hash
 from engine.outcome import Measured, Outcome
+from engine.pace import Pace
 from engine.runtime.workers import build_pool
 from engine.store import Store, source_hash
 from engine.target import detect
 from engine.texts import Recipe, Texts
 from engine.toolchain import Compiler, compiler_of
+
+COMPILE = "compile"  # a kind of step
 
 
 class Candidate(NamedTuple):
@@ -82,6 +84,7 @@ class Builder:
     recipe: Recipe
     store: Store
     workers: CompileProcesses
+    pace: Pace = field(default_factory=Pace)
     _known: dict[str, Built] = field(default_factory=dict)
 
     def build(self, candidate: Candidate) -> Built | Measured:
@@ -135,7 +138,7 @@ class Builder:
     def build_all(
         self, candidates: Sequence[Candidate], until: float = float("inf"), first: int = 0
     ) -> Iterator[Built | Measured]:
-        """Build in parallel, as many at once as there are cores; none is started after `until` (monotonic).
+        """Build in parallel, as many at once as there are cores; none is started that would end after `until`.
 
         The `first` so many are built however late it is. They come in their order, each once and as soon as it is
         there: whoever takes them may work on one while the next are built.
@@ -152,9 +155,10 @@ class Builder:
             pool.shutdown(cancel_futures=True)
 
     def _build_before(self, candidate: Candidate, until: float) -> Built | Measured:
-        if time.monotonic() >= until:
+        if not self.pace.may_begin(COMPILE, until):
             return skipped(candidate)
-        return self.build(candidate)
+        with self.pace.step(COMPILE):
+            return self.build(candidate)
 
 
 def _record(

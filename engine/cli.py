@@ -186,7 +186,9 @@ def search_command(
     flags: Annotated[
         bool, typer.Option("--flags", help="list the flags and exit", callback=_list_flags, is_eager=True)
     ] = False,
-    time_s: TimeOption = 0.5,
+    time_s: Annotated[
+        float, typer.Option("--time", min=0, help="seconds of comparing for a row, after the budget; 0: none")
+    ] = 0.5,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -201,7 +203,9 @@ def search_command(
         if result.best is not None:
             wanted.append(("tuned", result.best.schedule))
         wanted.append((NUMPY, NUMPY))
-        rows = compare(kernel, wanted, target, store=kept, threads=threads, seed=seed, time_s=time_s)
+        rows = []
+        if time_s:
+            rows = compare(kernel, wanted, target, store=kept, threads=threads, seed=seed, time_s=time_s)
         _print_search(kernel, result, rows, kept, as_json)
         if result.best is None:
             raise typer.Exit(1)
@@ -388,7 +392,8 @@ def _print_search(kernel: Kernel, result: SearchResult, rows: list[Row], store: 
         typer.echo(json.dumps(_search_json(result, rows)))
         return
     console = Console()
-    _print_rows(console, kernel, rows)
+    if rows:
+        _print_rows(console, kernel, rows)
     measured = len(result.measured)
     summary = f"{measured} candidates in {len(result.rounds)} rounds, {result.elapsed_s:.1f} s"
     console.print(f"{summary} (stopped: {result.stopped})")

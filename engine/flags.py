@@ -124,7 +124,14 @@ def _compiler(text: str) -> Compiler | None:
 
 
 FLAGS = (
-    Flag("budget", "budget_s", "seconds", "how long to search", False, _seconds("budget", 0.1, 1e6)),
+    Flag(
+        "budget",
+        "budget_s",
+        "seconds",
+        "how long to search, the last verification and race included",
+        False,
+        _seconds("budget", 0.1, 1e6),
+    ),
     Flag(
         "threads",
         "threads",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from engine.bench import Bench, with_times
-from engine.building import Built, Candidate, skipped
+from engine.bench import FULL, SMALL, TIMED, Bench, with_times
+from engine.building import COMPILE, Built, Candidate, skipped
 from engine.isolate import Deadline
 from engine.kernel import Kernel
 from engine.outcome import QUARANTINED, Measured, Outcome
@@ -23,6 +22,8 @@ BATCH_PER_CORE = 8
 COMPILE_SHARE, COMPILE_AT_LEAST_S = 0.3, 1.0
 # Times this close, as a share, are equal: it is how far the same code differs from itself in one race.
 TIE = 0.995
+# A race takes so many times what each is timed for: turns that somebody disturbed count half.
+RACED_FOR = 2.0
 # Making the repros of a batch's broken candidates smaller may take this long.
 MINIMISE_AT_MOST_S = 1.0
 
@@ -49,18 +50,18 @@ def measure(
 ) -> list[Measured]:
     """Compile the candidates, verify each on a shrunk shape, time the right ones alone; in their order.
 
-    `bound_s` is the best time so far: slower than three times that is SLOW. No new candidate is started after
+    `bound_s` is the best time so far: slower than three times that is SLOW. No step is begun that would end after
     `budget_s` seconds: those left are SKIPPED, unless none was right yet (a slow machine must get somewhere too). `report` gets {"phase", "done", "total", "best_s"} for each
     candidate compiled, verified and timed.
     """
     with Bench(kernel, target, renderer, store, threads=threads, seed=seed, deadline=deadline) as bench:
-        return measure_on(bench, candidates, bound_s, time.monotonic() + budget_s, report)
+        return measure_on(bench, candidates, bound_s, bench.pace.clock() + budget_s, report)
 
 
 def measure_on(
     bench: Bench, candidates: Sequence[Candidate], bound_s: float | None, until: float, report: Report
 ) -> list[Measured]:
-    """`measure` on a bench that exists; `until` is a monotonic time."""
+    """`measure` on a bench that exists; `until` is a time of its pace's clock."""
     wanted = list({item.hash: item for item in candidates}.values())
     size = BATCH_PER_CORE * bench.target.cores
     steps = _Steps(report, len(wanted), bound_s)
@@ -68,12 +69,16 @@ def measure_on(
     left = wanted
     while left:
         batch, left = left[:size], left[size:]
-        now = time.monotonic()
-        enough = min(until, now + max(COMPILE_AT_LEAST_S, COMPILE_SHARE * (until - now)))
+        now = bench.pace.clock()
+        one_s = max(COMPILE_AT_LEAST_S, 2 * bench.pace.longest_s(COMPILE))
+        enough = min(until, now + max(one_s, COMPILE_SHARE * (until - now)))
         results |= _Batch(bench, steps, until, enough).run(batch)
-        if time.monotonic() < until:
-            left = [item for item in batch if results[item.hash].outcome is Outcome.SKIPPED] + left
-    return [results[item.hash] for item in wanted]
+        again = [item for item in batch if results[item.hash].outcome is Outcome.SKIPPED]
+        if len(again) == len(batch):  # nothing more may begin
+            break
+        if bench.pace.clock() < until or steps.best_s is None:  # until one is right
+            left = again + left
+    return [results.get(item.hash) or skipped(item) for item in wanted]
 
 
 @dataclass
@@ -136,21 +141,26 @@ class _Batch:
                 self.steps.step("compile")
 
     def _verify(self, item: Built) -> None:
-        found = self.bench.verify(item) if self._in_time() else skipped(item.candidate)
+        found = skipped(item.candidate)
+        if self._in_time(SMALL):
+            self.bench.prepare("small")
+            with self.bench.pace.step(SMALL):
+                found = self.bench.verify(item)
         self.results[item.candidate.hash] = found
         self.steps.step("verify")
 
     def _time(self, item: Built) -> None:
-        verified = self.results[item.candidate.hash]
-        found = (
-            self.bench.time(item, verified, self.steps.best_s) if self._in_time() else skipped(item.candidate)
-        )
+        verified, found = self.results[item.candidate.hash], skipped(item.candidate)
+        if self._in_time(TIMED):
+            self.bench.prepare("timed")
+            with self.bench.pace.step(TIMED):
+                found = self.bench.time(item, verified, self.steps.best_s)
         self.results[item.candidate.hash] = found
         self.steps.saw(found)
         self.steps.step("time")
 
     def _minimise(self) -> None:
-        enough = min(self.until, time.monotonic() + MINIMISE_AT_MOST_S)
+        enough = min(self.until, self.bench.pace.clock() + MINIMISE_AT_MOST_S)
         for failed in [m for m in self.results.values() if m.outcome in QUARANTINED]:
             self.bench.minimise(failed, enough)
 
@@ -166,8 +176,8 @@ class _Batch:
             detail=f"same code as {twin.hash}",
         )
 
-    def _in_time(self) -> bool:
-        return time.monotonic() < self.until or self.steps.best_s is None
+    def _in_time(self, kind: str) -> bool:
+        return self.steps.best_s is None or self.bench.pace.may_begin(kind, self.until)
 
 
 def confirm(
@@ -197,8 +207,14 @@ def confirm_on(
     report: Report = silent,
     time_s: float = 0.3,
     incumbent: str | None = None,
+    until: float = float("inf"),
+    checked: Mapping[str, Measured] | None = None,
 ) -> list[Measured]:
-    """`confirm` on a bench that exists. The candidate of hash `incumbent` is beaten only by more than a tie."""
+    """`confirm` on a bench that exists. The candidate of hash `incumbent` is beaten only by more than a tie.
+
+    What would not be checked and raced by `until` is left out, but for the first that is right; `checked` has what has
+    been checked, by hash.
+    """
     steps = _Steps(report, len(candidates), None)
     failed: list[Measured] = []
     right: list[tuple[Built, Measured]] = []
@@ -207,15 +223,27 @@ def confirm_on(
         if isinstance(item, Measured):
             failed.append(item)
             continue
-        verified = bench.verify_fully(item)
+        verified = (checked or {}).get(item.candidate.hash)
+        if verified is None:
+            if right and not bench.pace.may_begin(FULL, until - RACED_FOR * time_s * len(right)):
+                continue
+            verified = verify_fully(bench, item)
         if verified.outcome is Outcome.OK:
             right.append((item, verified))
         else:
             failed.append(verified)
         steps.step("verify")
-    timed, died = _race(bench, right, time_s)
+    left_s = max(0.0, until - bench.pace.clock()) / RACED_FOR / max(1, len(right))
+    timed, died = _race(bench, right, min(time_s, left_s))
     steps.step("time", len(timed))
     return best_first(timed, incumbent) + failed + died
+
+
+def verify_fully(bench: Bench, item: Built) -> Measured:
+    """At full shape on inputs of another seed, as a step that is remembered."""
+    bench.prepare("full")
+    with bench.pace.step(FULL):
+        return bench.verify_fully(item)
 
 
 def best_first(timed: Sequence[Measured], incumbent: str | None = None) -> list[Measured]:

@@ -6,19 +6,27 @@ Filters in order: legality, equal leaves, the model's score, the compiler, verif
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from engine.bench import Bench
-from engine.building import Candidate, candidate
+from engine.bench import FULL, Bench
+from engine.building import Built, Candidate, candidate
 from engine.compare import Row, compare
 from engine.expansion import Expansion, expand
 from engine.flags import Flags
 from engine.isolate import Deadline
 from engine.kernel import Kernel
-from engine.measurement import Report, confirm, confirm_on, measure, measure_on
+from engine.measurement import (
+    RACED_FOR,
+    Report,
+    confirm,
+    confirm_on,
+    measure,
+    measure_on,
+    verify_fully,
+)
 from engine.outcome import Measured, Outcome
+from engine.pace import Pace
 from engine.render.language import Renderer
 from engine.serialize import kernel_hash
 from engine.shrink import structure
@@ -42,14 +50,13 @@ __all__ = [
 
 # A step must gain this much to count.
 GAIN = 0.995
-# What of the budget is kept for confirming the winners.
-CONFIRM_SHARE, CONFIRM_AT_MOST_S = 0.1, 3.0
-# Each finalist is timed for this long in the race, less when the budget is short.
-RACE_AT_MOST_S = 0.3
+# Each finalist is timed for this long in the race, less when the budget is short: all of them for this share of it.
+RACE_AT_MOST_S, RACE_SHARE = 0.3, 0.1
+# What is kept of the budget for confirming the winners, at most; as long as nobody was confirmed, at least.
+CONFIRM_AT_MOST, CONFIRM_UNKNOWN = 0.35, 0.1
 # So many winners of kernels that differ in their sizes are tried.
 ALIKE = 3
-# The first round has this long, whatever the budget: a search should end with something.
-FIRST_ROUND_AT_LEAST_S = 5.0
+EXPAND = "expand"  # a kind of step
 
 
 DEFAULT = Flags()
@@ -69,7 +76,7 @@ class Progress:
 
     @property
     def left_s(self) -> float:
-        """Until it ends, at the latest; a round that is under way may end a little later."""
+        """Until it ends, at the latest; on a machine that others load, steps that were begun may take a little longer."""
         return max(0.0, self.budget_s - self.elapsed_s)
 
 
@@ -110,24 +117,30 @@ def search(
     renderer: Renderer | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     deadline: Deadline | None = None,
+    pace: Pace | None = None,
 ) -> SearchResult:
     """Search here: rounds of expand and measure until the budget ends or `patience` rounds gain nothing.
 
-    The first round has five seconds even if the budget has not; it starts from the model's picks, the stored best and
-    what won for kernels of other sizes. Each round keeps the best `width` schedules of all so
+    The budget has everything in it, from the first process to the last race: no step is begun that, taking as long as
+    its like took lately, would end too late, and what the winners need to be confirmed is left for them. Only what a
+    search needs to end with something is done however late it is: the stored best or the first candidate that is right.
+    The first round starts from the stored best, the model's picks and what won for kernels of other sizes. Each round keeps the best `width` schedules of all so
     far and measures at most `per_round` neighbours. The best `finalists` are confirmed at full shape, on others should
     those fail; with them race the first seed (the model's pick), if it was right, which wins every tie, and the best that is
     stored, so that what is stored never gets slower.
     """
-    threads = flags.threads
-    with Bench(kernel, target, renderer, store, threads=threads, seed=flags.seed, deadline=deadline) as bench:
+    threads, pace = flags.threads, pace or Pace()
+    began = pace.clock()
+    with Bench(
+        kernel, target, renderer, store, threads=threads, seed=flags.seed, deadline=deadline, pace=pace
+    ) as bench:
         alike_hash = kernel_hash(structure(kernel))
         alike = store.alike(alike_hash, target.id, threads)[:ALIKE]
-        beam = _Beam(bench, flags, progress, store.best(bench.hash, target.id, threads), tuple(alike))
+        beam = _Beam(bench, flags, progress, began, store.best(bench.hash, target.id, threads), tuple(alike))
         stopped = beam.run()
         confirmed = beam.confirm()
         best = next((m for m in confirmed if m.outcome is Outcome.OK), None)
-        if best is not None:
+        if best is not None and beam.has_raced_known(confirmed):
             store.choose(bench.hash, target.id, threads, best, alike_hash)
         return SearchResult(
             bench.hash,
@@ -149,30 +162,44 @@ class _Beam:
     bench: Bench
     flags: Flags
     progress: Callable[[Progress], None]
+    began: float
     known: Measured | None = None  # the best that is stored
     alike: tuple[Measured, ...] = ()  # the winners of kernels of other sizes
     incumbent: str | None = None  # hash of the first seed: the model's pick
     measured: dict[str, Measured] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
-    began: float = field(default_factory=time.monotonic)
+    checked: dict[str, Measured] = field(default_factory=dict)  # at full shape, before the end
 
     def elapsed(self) -> float:
-        return time.monotonic() - self.began
+        return self.bench.pace.clock() - self.began
+
+    @property
+    def ends(self) -> float:
+        """When all is to be over, by the pace's clock."""
+        return self.began + self.flags.budget_s
+
+    def until(self) -> float:
+        """When the winners are to be confirmed: what that takes is known once one was."""
+        budget_s, several = self.flags.budget_s, self.flags.finalists + len(self._always() - {None})
+        left_s = several * (self.bench.pace.longest_s(FULL) + RACED_FOR * self._race_s())
+        least_s = 0.0 if self.checked else CONFIRM_UNKNOWN * budget_s
+        return self.ends - min(max(left_s, least_s), CONFIRM_AT_MOST * budget_s)
+
+    def _race_s(self) -> float:
+        return min(RACE_AT_MOST_S, RACE_SHARE * self.flags.budget_s / self.flags.finalists)
 
     def run(self) -> str:
         """Rounds until one of the reasons to stop, which is returned."""
-        budget_s = self.flags.budget_s
-        until = self.began + budget_s - min(CONFIRM_SHARE * budget_s, CONFIRM_AT_MOST_S)
-        stale = 0
-        while time.monotonic() < until:
+        pace, stale = self.bench.pace, 0
+        while not self.rounds or pace.may_begin(EXPAND, self.until()):
             before = self._best_s()
             self._say("expand", 0, 1)
-            expansion = self._expand()
+            with pace.step(EXPAND):
+                expansion = self._expand()
             if not expansion.candidates:
                 return "nothing new"
-            self.incumbent = self.incumbent or expansion.candidates[0].hash
-            first = time.monotonic() + FIRST_ROUND_AT_LEAST_S
-            self._round(expansion, until if self.rounds else max(until, first))
+            self._round(expansion, self.until())
+            self._check_one()
             after = self._best_s()
             gained = after is not None and (before is None or after < GAIN * before)
             stale = 0 if gained else stale + 1
@@ -191,14 +218,31 @@ class _Beam:
             first = self.flags.finalists
             ahead = left[:first] + [m for m in left[first:] if m.hash in self._always()]
             left = [m for m in left if m not in ahead]
+            known = self.known.hash if self.known else None
+            ahead.sort(key=lambda m: m.hash != known)  # if there is time for one, it is what is stored
             finalists = [candidate(m.schedule) for m in ahead]
             report = self._reporting("confirm")
-            each_s = min(RACE_AT_MOST_S, CONFIRM_SHARE * self.flags.budget_s / self.flags.finalists)
-            found = confirm_on(self.bench, finalists, report, each_s, self.incumbent)
+            found = confirm_on(
+                self.bench, finalists, report, self._race_s(), self.incumbent, self.ends, self.checked
+            )
             if any(m.outcome is Outcome.OK for m in found):
                 return found + failed
             failed += found
         return failed
+
+    def has_raced_known(self, confirmed: list[Measured]) -> bool:
+        """Was what is stored, if anything is, among the finalists? What never met it does not replace it."""
+        return self.known is None or any(m.hash == self.known.hash for m in confirmed)
+
+    def _check_one(self) -> None:
+        """Confirm the best so far, if none has been: so that it is known what that takes."""
+        best = next(iter(self._ranked()), None)
+        pace = self.bench.pace
+        if best is None or self.checked or not pace.may_begin(FULL, self.until()):
+            return
+        built = self.bench.builder.build(candidate(best.schedule))
+        if isinstance(built, Built):
+            self.checked[best.hash] = verify_fully(self.bench, built)
 
     def _expand(self) -> Expansion:
         bench = self.bench
@@ -208,14 +252,17 @@ class _Beam:
         found = expand(
             bench.kernel, survivors, self.measured, self.flags.per_round, bench.target, bench.threads
         )
-        return found if self.rounds or not found.candidates else self._with_known(found)
+        if self.rounds or not found.candidates:
+            return found
+        self.incumbent = found.candidates[0].hash
+        return self._with_known(found)
 
     def _with_known(self, found: Expansion) -> Expansion:
-        """The stored best, and those of other sizes, behind the first seed."""
+        """The stored best, the first seed, those of other sizes, and the other seeds."""
         first, *others = found.candidates
-        stored = [self.known] if self.known else []
-        known = [candidate(measured.schedule) for measured in (*stored, *self.alike)]
-        distinct = {item.hash: item for item in (first, *known, *others)}
+        stored = [candidate(self.known.schedule)] if self.known else []
+        alike = [candidate(measured.schedule) for measured in self.alike]
+        distinct = {item.hash: item for item in (*stored, first, *alike, *others)}
         return replace(found, candidates=tuple(distinct.values()))
 
     def _always(self) -> set[str | None]:

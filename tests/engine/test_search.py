@@ -331,7 +331,7 @@ def test_the_heuristics_schedule_races_with_the_best_three_however_slow_it_was_a
     first = canonical(heuristic.schedule(GEMM, target, 1))
     schedules = [first, upcast(2), upcast(3), upcast(5), upcast(7)]
     with Bench(GEMM, target, None, store) as bench:
-        beam = _Beam(bench, Flags(1.0), lambda _: None, incumbent=schedule_hash(first))
+        beam = _Beam(bench, Flags(1000.0), lambda _: None, bench.pace.clock(), incumbent=schedule_hash(first))
         for place, schedule in enumerate(schedules):
             one = Measured(schedule, schedule_hash(schedule), Outcome.OK, 1.0 / (place + 1))
             beam.measured[one.hash] = one
