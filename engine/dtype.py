@@ -6,7 +6,7 @@ loaded, stored and cast, nothing is computed in them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -39,6 +39,13 @@ class DType:
     exponent: int = 0
     mantissa: int = 0
     has_infinity: bool = True
+    # Every pass asks these of every node.
+    is_float: bool = field(init=False)
+    is_small: bool = field(init=False)  # a float that is computed in float32
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_float", self.category is Category.FLOAT)
+        object.__setattr__(self, "is_small", self.is_float and self.itemsize < 4)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _named, (self.name,)
@@ -47,11 +54,6 @@ class DType:
     def numpy(self) -> np.dtype[Any]:
         """The NumPy dtype of the same layout."""
         return _NUMPY[self.name]
-
-    @property
-    def is_float(self) -> bool:
-        """True for floating-point types."""
-        return self.category is Category.FLOAT
 
     @property
     def is_int(self) -> bool:

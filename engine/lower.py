@@ -29,7 +29,7 @@ from engine.nest import Nest, Version, after, all_of, close, group, less
 from engine.offsets import number
 from engine.ops import Op
 from engine.opts import TARGET_OUT, OptKind, RangeType
-from engine.places import settled_index
+from engine.places import settled_indices
 from engine.ranges import Axis, Leaf
 from engine.schedule import Scheduled
 from engine.shapes import shape_of
@@ -157,13 +157,16 @@ class _Tile:
         place = UOp(Op.INDEX, self.memory.dtype, (self._output(version), self.body.offset, *valid))
         value = self._guarded(self.body.value, version)
         folds = Folds(self.nest, self.acc_ids, self._axes_under, version.condition)
+        elements = self._registers(RangeType.UPCAST, self.scheduled.axes)
+        where = [self._places(registers) for registers in elements]
+        indices = settled_indices([substitute(place, places) for places in where])
         stores = []
-        for registers in self._registers(RangeType.UPCAST, self.scheduled.axes):
+        for registers, places, index in zip(elements, where, indices, strict=True):
             reduced = {r: totals[r](registers) for r in self.body.reduces}
-            places = self._places(registers)
             reduced |= folds.states(value, self.body.ranges, places)
             reduced |= self._read_kept(TARGET_OUT, places, registers)
-            stores += self._store(place, value, reduced, places)
+            if index is not None:  # else the element lies outside the output
+                stores.append(self._store_to(index, value, reduced, places))
         return group(stores)
 
     def _output(self, version: Version) -> UOp:
@@ -178,12 +181,8 @@ class _Tile:
             for values in product(*(range(leaf.extent) for leaf in leaves))
         ]
 
-    def _store(self, place: UOp, value: UOp, reduced: Places, places: Places) -> list[UOp]:
-        """The store of one register element; none where the element lies outside the output."""
-        index = settled_index(substitute(place, places))
-        return [] if index is None else [self._store_to(index, value, reduced, places)]
-
     def _store_to(self, index: UOp, value: UOp, reduced: Places, places: Places) -> UOp:
+        """The store of one register element."""
         if not self.scheduled.partial_reduce:
             how = "stream" if self.scheduled.streams else None
             return UOp(Op.STORE, dt.void, (index, substitute(value, places | reduced)), how)

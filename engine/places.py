@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine import offsets
 from engine.ir import UOp, substitute, toposort
 from engine.ops import Op
 from engine.rewrite import Rule, RuleSet, anything, pattern, rewrite
-from engine.simplify import simplify, simplify_all
+from engine.simplify import simplify_all
 
 
 def settle_places(root: UOp) -> UOp:
@@ -40,11 +42,13 @@ _KNOWN_CONDITIONS = RuleSet(
 )
 
 
-def settled_index(index: UOp) -> UOp | None:
-    """An INDEX whose condition is known loses it; one that is nowhere valid is None."""
-    if len(index.src) == 2:
-        return index
-    valid = simplify(index.src[2])
+def settled_indices(indices: Sequence[UOp]) -> list[UOp | None]:
+    """INDEXes whose conditions are known lose them; those that are nowhere valid are None."""
+    valid = iter(simplify_all([index.src[2] for index in indices if len(index.src) > 2]))
+    return [index if len(index.src) == 2 else _settled(index, next(valid)) for index in indices]
+
+
+def _settled(index: UOp, valid: UOp) -> UOp | None:
     if valid.op is Op.CONST:
         return index.replace(src=index.src[:2]) if valid.arg else None
     return index.replace(src=(*index.src[:2], valid))

@@ -20,25 +20,20 @@ _WIDE = dt.float32
 _SIGN, _MAGNITUDE, _INFINITY = 1 << 31, (1 << 31) - 1, 0xFF << 23
 
 
-def is_small(dtype: DType) -> bool:
-    """Is it one of the floats that are computed in float32?"""
-    return dtype.is_float and dtype.itemsize < 4
-
-
 def stored_as(dtype: DType) -> DType:
     """What lies in memory: for a small float the unsigned integer of its width."""
-    return dt.DTYPES[f"uint{dtype.bits}"] if is_small(dtype) else dtype
+    return dt.DTYPES[f"uint{dtype.bits}"] if dtype.is_small else dtype
 
 
 def computed_as(dtype: DType) -> DType:
     """What a value is in registers and in a kernel's own memory: a small float is a float32."""
-    return _WIDE if is_small(dtype) else dtype
+    return _WIDE if dtype.is_small else dtype
 
 
 def widen(root: UOp) -> UOp:
     """The kernel under the SINK `root` without small floats."""
     order = toposort(root)
-    if not any(is_small(node.dtype) for node in order):
+    if not any(node.dtype.is_small for node in order):
         return root
     widener = _Widener()
     for node in order:
@@ -59,17 +54,17 @@ class _Widener:
 
     def _new(self, node: UOp, src: tuple[UOp, ...]) -> UOp:
         match node.op:
-            case Op.LOAD if is_small(node.dtype) and src[0].dtype is not _WIDE:
+            case Op.LOAD if node.dtype.is_small and src[0].dtype is not _WIDE:
                 return self._load(node, src)
-            case Op.STORE if is_small(node.src[1].dtype) and src[0].dtype is not _WIDE:
+            case Op.STORE if node.src[1].dtype.is_small and src[0].dtype is not _WIDE:
                 return node.replace(src=(src[0], self._encoded(src[1], node.src[1].dtype)))
-            case Op.CAST if is_small(node.dtype) and node.dtype != node.src[0].dtype:
+            case Op.CAST if node.dtype.is_small and node.dtype != node.src[0].dtype:
                 return self._decoded(encoded(_to_float(src[0]), node.dtype), node.dtype)
-            case Op.BITCAST if is_small(node.dtype) or is_small(node.src[0].dtype):
+            case Op.BITCAST if node.dtype.is_small or node.src[0].dtype.is_small:
                 return self._bitcast(node, src[0])
-            case Op.WHERE if is_small(node.dtype):
+            case Op.WHERE if node.dtype.is_small:
                 return self._where(node, src)
-            case op if op in COMPARE and is_small(node.src[0].dtype):
+            case op if op in COMPARE and node.src[0].dtype.is_small:
                 return node.replace(src=tuple(self._rounded(value, node.src[0].dtype) for value in src))
             case Op.PARAM:
                 return node.replace(dtype=stored_as(node.dtype))
@@ -96,9 +91,9 @@ class _Widener:
 
     def _bitcast(self, node: UOp, value: UOp) -> UOp:
         source = node.src[0].dtype
-        bits = self._encoded(value, source) if is_small(source) else value
+        bits = self._encoded(value, source) if source.is_small else value
         unsigned = dt.DTYPES[f"uint{node.dtype.bits}"]
-        if is_small(node.dtype):
+        if node.dtype.is_small:
             return self._decoded(_bitcast(bits, unsigned), node.dtype)
         return _bitcast(bits, node.dtype)
 

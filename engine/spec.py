@@ -25,7 +25,6 @@ from engine.opts import RangeType
 from engine.rewrite import Pattern, pattern
 from engine.shapes import shape_of
 from engine.sizes import Var
-from engine.small_floats import is_small
 from engine.transcendental import is_expanded
 
 
@@ -270,7 +269,7 @@ def _wide(check: Callable[[UOp], str]) -> Callable[[UOp], str]:
     """The check of a node that may no longer be a small float."""
 
     def test(node: UOp) -> str:
-        return f"is {node.dtype.name} where it must be float32" if is_small(node.dtype) else check(node)
+        return f"is {node.dtype.name} where it must be float32" if node.dtype.is_small else check(node)
 
     return test
 

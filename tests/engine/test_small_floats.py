@@ -21,13 +21,13 @@ from engine.rounding import largest, round_array
 from engine.runtime.interp import evaluate
 from engine.runtime.llvm import LlvmRuntime, detect
 from engine.schedule import replay
-from engine.small_floats import is_small, widen
+from engine.small_floats import widen
 from engine.spec import Level, verify
 
 pytestmark = pytest.mark.slow
 
 Array = np.ndarray[Any, np.dtype[Any]]
-SMALL = [d for d in dt.DTYPES.values() if is_small(d)]
+SMALL = [d for d in dt.DTYPES.values() if d.is_small]
 VEC = (Opt(OptKind.VEC, "out", 0, 16),)
 
 
@@ -171,7 +171,7 @@ def test_no_small_float_is_left_and_the_spec_holds_it() -> None:
     node = elementwise(Op.MUL, param(0, (8,), dt.float16), param(1, (8,), dt.float16))
     before = settle_places(lower(Kernel(node), replay(Kernel(node), ())))
     after = widen(before)
-    assert not any(is_small(n.dtype) for n in toposort(after))
+    assert not any(n.dtype.is_small for n in toposort(after))
     verify(after, Level.WIDE, "small_floats")
     with pytest.raises(VerifyError, match="must be float32"):
         verify(before, Level.WIDE, "small_floats")
