@@ -24,6 +24,7 @@ from tests.bench.gemm import gemm
 from tests.bench.racing import Ratio, shown, verdict
 
 REACH = 0.85
+BINDS = "half as many lanes and registers: the tile's loads take the ports beside its multiply-adds"
 HASWELL = {"OPENBLAS_CORETYPE": "Haswell"}
 
 
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for each in (times["engine"].median_s, times["engine"].best_s)
             ]
             row = (work.name, str(threads), target.isa, " / ".join(rates), blas.name)
-            table.add_row(*row, str(found), verdict(found, REACH))
+            table.add_row(*row, str(found), verdict(found, REACH, BINDS))
 
 
 if __name__ == "__main__":

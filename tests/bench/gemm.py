@@ -59,6 +59,12 @@ def searched(work: Work, engine: Engine, budget_s: float, folder: Path) -> Sched
     return found.schedule
 
 
+def binds(threads: int) -> str:
+    """What keeps the engine's products from more."""
+    alone = "loads of the register tile beside its multiply-adds, and packing"
+    return alone if threads == 1 else f"{alone}, which each thread does for itself"
+
+
 def add_rows(table: Table, work: Work, threads: int, times: dict[str, Times]) -> dict[str, Ratio]:
     """A row for each of the engine's schedules; their ratios to the BLAS."""
     found: dict[str, Ratio] = {}
@@ -68,7 +74,7 @@ def add_rows(table: Table, work: Work, threads: int, times: dict[str, Times]) ->
             found[name] = Ratio.of(ours, times[peers.blas().name])
             theirs = str(Ratio.of(ours, times["PyTorch"])) if "PyTorch" in times else "missing"
             rates = f"{work.flops / ours.median_s / 1e9:.0f} / {work.flops / ours.best_s / 1e9:.0f}"
-            reached = verdict(found[name], reach)
+            reached = verdict(found[name], reach, binds(threads))
             table.add_row(work.name, str(threads), name, rates, str(found[name]), theirs, reached)
     return found
 
@@ -90,7 +96,15 @@ def measure(table: Table, options: argparse.Namespace, engine: Engine, folder: P
     for name, each in ratios.items():
         if len(each) > 1:
             found, reach = mean(each), MEAN_REACH if name == "model" else REACH[name]
-            table.add_row("geometric mean", str(threads), name, "", str(found), "", verdict(found, reach))
+            table.add_row(
+                "geometric mean",
+                str(threads),
+                name,
+                "",
+                str(found),
+                "",
+                verdict(found, reach, binds(threads)),
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

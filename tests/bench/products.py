@@ -28,6 +28,8 @@ from tests.bench.gemm import gemm
 from tests.bench.racing import Racer, Ratio, Times, in_process, shown, verdict
 
 REACH = 0.8
+PACKING_BINDS = "packing: it is more of the work where operands are small, or read across memory"
+INSTRUCTIONS_BIND = "its instructions do {:.2f} of the operations"
 BATCH = 64
 
 
@@ -113,7 +115,7 @@ def add_row(table: Table, work: Work, like: Work, threads: int, times: dict[str,
         like.name,
         shown[1],
         str(found),
-        verdict(found, REACH, "" if more == 1 else f"its instructions do {1 / more:.2f} of the operations"),
+        verdict(found, REACH, PACKING_BINDS if more == 1 else INSTRUCTIONS_BIND.format(1 / more)),
         str(instructions),
         *compared,
     )

@@ -151,7 +151,7 @@ def load() -> str:
     return f"load {load:.1f} on {cores} cores{busy}"
 
 
-def verdict(found: Ratio, reach: float, binds: str = "") -> str:
+def verdict(found: Ratio, reach: float, binds: str) -> str:
     """Whether a ratio reaches what it should, by medians and by bests: other work of the machine may disturb either.
 
     `binds` is what keeps it from more, said only where it falls short.
@@ -160,4 +160,4 @@ def verdict(found: Ratio, reach: float, binds: str = "") -> str:
     if by_medians and by_bests:
         return f"≥ {reach:g} ✓"
     found_in = "in medians only" if by_medians else "in bests only" if by_bests else "missed"
-    return f"≥ {reach:g} {found_in}" + (f": {binds}" if binds else "")
+    return f"≥ {reach:g} {found_in}: {binds}"

@@ -25,6 +25,7 @@ from tests.bench.gemm import gemm
 from tests.bench.racing import Run, shown
 
 REACH, LEAST_GAIN = 0.95, 1.7
+BINDS = "each thread packs for itself what both read"
 PROBE_TURNS = 8_000_000  # some 10 ms of multiply-adds on one thread
 # A BLAS thread spins for some 0.1 s after its last product, and would keep its core from whoever comes next.
 SETTLE_S = 0.15
@@ -79,7 +80,7 @@ def add_rows(table: Table, rounds: Sequence[Gains]) -> None:
             continue
         gains = {name: median(each[name] for each in chosen) for name in chosen[0]}
         found = median(each["engine"] / each["blas"] for each in chosen)
-        judged = "" if chosen is rounds else f"≥ {REACH} " + ("✓" if found >= REACH else "missed")
+        judged = "" if chosen is rounds else f"≥ {REACH} " + ("✓" if found >= REACH else f"missed: {BINDS}")
         probe = f"{gains['probe']:.2f}" if "probe" in gains else "no C compiler"
         table.add_row(
             kind,
