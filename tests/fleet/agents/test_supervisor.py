@@ -42,14 +42,16 @@ def test_a_kill_from_outside_is_said_to_be_one() -> None:
 
 def test_a_log_is_cut_at_its_limit_once_and_says_so(tmp_path: Path) -> None:
     log = CappedLog(tmp_path / "log", 10)
-    for chunk in (b"12345", b"67890", b"lost", b"lost"):
+    for chunk in (b"12345", b"67890", b"gone", b"." * 8188, b"end."):
         log.write(chunk)
     log.close()
     text = (tmp_path / "log").read_text()
     assert text.startswith("1234567890\n[tinyfleet: output cut here: over the limit of 10 bytes]\n")
     assert text.count("cut here") == 1
-    assert "8 bytes of output were dropped" in text
-    assert "lost" not in text
+    assert "gone" not in text
+    assert "\n[tinyfleet: 4 bytes of stdout are missing here]\n..." in text
+    assert "..end." in text
+    assert "4 bytes of output were dropped" in text
 
 
 def test_a_log_that_just_fits_has_no_mark(tmp_path: Path) -> None:
