@@ -26,6 +26,7 @@ from api.routes import (
     agents,
     arrays,
     blobs,
+    boxes,
     crons,
     data_sets,
     discovery,
@@ -57,7 +58,7 @@ from api.schemas import MEDIA_TYPE
 from api.settings import Settings
 from api.uses import TokenUses
 from api.waits import Waits
-from fleet import cron_ticks, gpu_ticks, reconcile, secrets_kept, update_ticks
+from fleet import acceptance, cron_ticks, gpu_ticks, reconcile, secrets_kept, update_ticks
 from fleet.blobs import Blobs
 from fleet.db import engine_for, now, reading, session_factory, upgrade, writing
 from fleet.expositions import MAX_PACKED_BYTES
@@ -88,6 +89,7 @@ ROUTERS = (
     people.router,
     secrets.router,
     places.router,
+    boxes.router,
     scheduling.router,
     windows.router,
     telemetry.router,
@@ -117,6 +119,7 @@ def assemble(settings: Settings) -> Parts:
         up_since = now(session)
         tally = Tally(session)
 
+    said = telemetry_for(settings.fleet.database_url, read, write)
     chain = AuditChain(settings.fleet, read, write)
 
     logins = Logins(settings.fleet.ssh_authority_file, read, write)
@@ -129,6 +132,7 @@ def assemble(settings: Settings) -> Parts:
             read, write, timings, up_since
         )  # before: a node that is offered a version takes no work
         gpu_ticks.tick(read, write)  # before: what is at fault takes no work
+        acceptance.tick(read, write, said.latest)
         cron_ticks.tick(sessions, files)  # before: what it submits is placed in the same tick
         return reconcile.tick(sessions, files, timings=timings, up_since=up_since).hints
 
@@ -139,7 +143,6 @@ def assemble(settings: Settings) -> Parts:
     controllers = Controllers(tick, read, waits, timings.tick_s, beside=(sending, collecting))
     rates = Buckets(settings.rates.principal_per_s, settings.rates.principal_burst)
     downloads = Buckets(settings.rates.download_per_s, settings.rates.download_burst)
-    said = telemetry_for(settings.fleet.database_url, read, write)
     return Parts(
         settings,
         read,

@@ -23,7 +23,9 @@ GROUP = "tinyfleet.commands"
 # Entry point → the verbs its app puts at the top level, with the line that --help shows.
 VERBS: dict[str, dict[str, str]] = {
     "client": {
-        "nodes": "The nodes: list, show, label, cordon, uncordon, drain, retest, trust, readmit, retire.",
+        "nodes": "The nodes: list, show, label, cordon, uncordon, drain, retest, accept, trust, readmit, retire.",
+        "box-models": "What a box of each model must be: list, show, set, remove.",
+        "stock": "The boxes that there are: list, count, show, add, move.",
         "run": "Run a command on a node, follow it, and exit as it does.",
         "exec": "Run a command inside a job that runs.",
         "ssh": "Log into a node, with a login of yours.",

@@ -14,7 +14,9 @@ from fleet import events
 from fleet.errors import StaleWrite
 from fleet.lifecycle import Machine, advance
 from fleet.models import (
+    Acceptance,
     Attempt,
+    Box,
     Cron,
     CronRun,
     Delivery,
@@ -28,7 +30,7 @@ from fleet.models import (
     Webhook,
 )
 
-Guarded = Node | Job | Attempt | Search | Grant | Rollout | NodeUpdate | GpuLadder
+Guarded = Node | Job | Attempt | Search | Grant | Rollout | NodeUpdate | GpuLadder | Box | Acceptance
 Versioned = Guarded | Cron | CronRun | Webhook | Delivery
 
 

@@ -18,11 +18,13 @@ from fleet.agents.protocol import (
     canonical_hash,
 )
 from fleet.agents.signature import enrolment_text
+from fleet.cordoning import CordonKind
 from fleet.errors import AlreadyExists, InvalidSpec, NotFound
 from fleet.firing import amend
 from fleet.firing import fire as fire_row
 from fleet.lifecycle import NODE, NodeEvent, NodeState
-from fleet.models import Device, Node
+from fleet.lifecycle_boxes import BoxState
+from fleet.models import Box, Device, Node
 from fleet.principals import Principal
 from fleet.settings import Timings
 
@@ -90,11 +92,20 @@ def enroll(session: Session, join_secret: str, request: EnrollRequest, now: floa
     trust.note_walls(session, node.id, [], lacking(node), now)
     if join.site is not None and join.rack is not None:
         cabinets.stand(session, node.id, join.site, join.rack, None, now)
+    _await_acceptance(session, node, now)
     data = {"name": node.name, "hostname": node.hostname, "join_token": join.id, "pool": join.pool or ""}
     events.append(session, "node.enrolled", f"node:{node.id}", data, now)
     principal = Principal("node", node.id, node.name, join.tenant, "node")
     events.audit(session, principal, "node.enroll", f"node:{node.id}", data, now)
     return EnrollResponse(node_id=node.id, name=node.name, pool=join.pool or "")
+
+
+def _await_acceptance(session: Session, node: Node, now: float) -> None:
+    """A box of the stock takes no work before it was held against its model."""
+    mine = (Box.node == node.name) & (Box.state != BoxState.SCRAPPED)
+    model = session.scalar(select(Box.model).where(mine))
+    if model is not None:
+        cordons.put(session, node.id, CordonKind.ACCEPTANCE, f"it is to be held against model {model}", now)
 
 
 def _again(session: Session, join_secret: str, request: EnrollRequest) -> EnrollResponse | None:

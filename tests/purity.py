@@ -15,6 +15,8 @@ PURE = (
     "fleet/lifecycle.py",
     "fleet/webhook_plan.py",
     "fleet/lifecycle_crons.py",
+    "fleet/box_limits.py",
+    "fleet/lifecycle_boxes.py",
     "fleet/lifecycle_gpus.py",
     "fleet/gpu_steps.py",
     "fleet/cordoning.py",

@@ -40,13 +40,19 @@ function card({ node, work: running }) {
   return h("li", { class: "card" },
     h("div", { class: "card-head" },
       h("h3", {}, node.name),
-      node.cordoned ? chip("cordoned") : null,
+      node.cordoned || cordons(node).length > 0 ? chip("cordoned") : null,
       node.state === "ready" ? null : chip(node.state),
       chip(node.contact)),
     h("p", { class: "muted facts", title: node.os }, [`${node.cores} cores`, bytes(node.memory_bytes), node.os.split(/[(,]/)[0].trim()].filter(Boolean).join(" · ")),
+    ...cordons(node).map((cordon) => h("p", { class: "problem" }, `${cordon.kind}: ${cordon.reason}`)),
     ...node.devices.map(device),
     now(running));
 }
+
+const cordons = (node) => node.cordons ?? [];
+
+/** Why nothing new is given this device: it cannot be used, or it is a GPU that was found at fault. */
+const wrong = (device) => device.problem || device.health_reason || "";
 
 function device(device) {
   return h("div", { class: "device" },
@@ -54,17 +60,18 @@ function device(device) {
     h("div", {},
       h("p", {}, device.model || device.kind),
       h("p", { class: "mono arch", title: device.arch }, device.arch),
-      device.problem ? h("p", { class: "problem" }, device.problem) : null),
+      wrong(device) ? h("p", { class: "problem" }, wrong(device)) : null),
     h("span", { class: `lamp ${lamp(device)}` }, held(device)));
 }
 
 function lamp(device) {
-  if (device.problem) return "bad";
+  if (wrong(device)) return "bad";
   return device.leases > 0 ? "busy" : "free";
 }
 
 function held(device) {
   if (device.problem) return "unusable";
+  if (wrong(device)) return device.health;
   if (device.exclusive) return "exclusive";
   return device.leases > 0 ? `${device.leases} of ${device.slots}` : "idle";
 }

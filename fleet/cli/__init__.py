@@ -8,6 +8,7 @@ from fleet.cli import (
     access,
     arrays,
     bootstrap,
+    boxes,
     collecting,
     commands,
     crons,
@@ -30,7 +31,10 @@ from fleet.cli import (
 
 app = typer.Typer(no_args_is_help=True)
 nodes.app.command("bootstrap")(bootstrap.bootstrap_node)
+nodes.app.command("accept")(boxes.accept_node)
 app.add_typer(nodes.app, name="nodes")
+app.add_typer(boxes.models_app, name="box-models")
+app.add_typer(boxes.stock_app, name="stock")
 app.add_typer(racks.app, name="racks")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(arrays.app, name="arrays")

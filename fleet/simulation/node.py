@@ -32,6 +32,7 @@ CONFLICT = 409
 # Made-up rates of burn-ins: operations a second of a core, and for each hertz of a GPU's clock.
 CPU_RATE, GPU_RATE = 4e9, 4e3
 BROKEN = (FaultKind.ECC, FaultKind.REMAP)
+SLOWING = (FaultKind.THERMAL, FaultKind.POWER_BRAKE, FaultKind.LIMIT)
 _log = logging.getLogger(__name__)
 
 
@@ -97,7 +98,7 @@ class SimulatedNode:
         broken = any(self.faults.has(kind, gpu.number) for kind in BROKEN)
         if broken or self.faults.value(FaultKind.XID, gpu.number) is not None:
             return f"{spec.gpu}, round 1: 3 of 262144 known answers are wrong (thread 7: 0, not 12)"
-        slow = 0.5 if gpu.throttled else 1.0
+        slow = 0.5 if any(self.faults.has(kind, gpu.number) for kind in SLOWING) else 1.0
         return {
             "rate": GPU_RATE * self.box.gpu.clock_hertz * slow,
             "rounds": 100,

@@ -58,9 +58,15 @@ def places(does: Does, node: int) -> None:
 
 
 def health(does: Does, agent: Agent) -> None:
-    """A GPU that is doubted."""
+    """A GPU that is doubted, a node that is held against its model, and the stock."""
     agent.sync(inventory=gpu_inventory().model_dump(mode="json"))
     does("POST /v1/nodes/{node_id}/gpus/{gpu}/retest", node_id=agent.node_id, gpu="gpu1")
+    does("PUT /v1/box-models/{model}", {"gpus": 2}, model="small")
+    does("POST /v1/nodes/{node_id}/acceptance", {"model": "small"}, node_id=agent.node_id)
+    box = does("POST /v1/boxes", {"serial": "S1", "model": "small"})
+    does("PATCH /v1/boxes/{box_id}", {"state": "installed", "place": "berlin/r1"}, box_id=box)
+    does("PUT /v1/box-models/{model}", {"gpus": 3}, model="large")
+    does("DELETE /v1/box-models/{model}", model="large")
 
 
 def logins(does: Does, parts: Parts, node: int) -> None:

@@ -14,6 +14,7 @@ MAKING = (
     "PUT /v1/blobs/{hash}",
     "PUT /v1/secrets/{secret}",
     "PUT /v1/racks/{site}/{rack}",
+    "PUT /v1/box-models/{model}",
 )  # what was not there
 Operation = tuple[str, dict[str, Any]]
 

@@ -42,6 +42,8 @@ OWNED = {
 SHARED = {
     "{node_id}",
     "{gpu}",  # of a node
+    "{model}",
+    "{box_id}",  # of those who own the machines, whom alone its routes let in
     "{kernel_id}",
     "{hash}",
     "{attempt_id}",

@@ -423,6 +423,9 @@ def test_every_verb_prints_one_json_document(
     address = tmp_path / "address"
     address.write_text("https://[2d00::1]/x\n")
     meant["ADDRESS"] = str(address)
+    small = tmp_path / "small.toml"
+    small.write_text("gpus = 0\ncores = 1\n")
+    meant["SMALL.toml"] = str(small)
     meant["DATA-SET"] = client.push_data(ROOT / "infra" / "systemd")
     for line in FOR_SCRIPTS:
         result = run(*(meant.get(word, word) for word in line.split()), "--json")

@@ -6,13 +6,14 @@ import pytest
 
 from fleet.errors import InvalidTransition
 from fleet.lifecycle import JOB, MACHINES, JobEvent, JobState, Machine, advance, diagram
+from fleet.lifecycle_boxes import ACCEPTANCE, BOX
 from fleet.lifecycle_crons import CRON_RUN
 from fleet.lifecycle_gpus import GPU
 from fleet.lifecycle_updates import ROLLOUT, UPDATE
 from tests.whole import ROOT
 
 machines = pytest.mark.parametrize(
-    "machine", [*MACHINES, CRON_RUN, ROLLOUT, UPDATE, GPU], ids=lambda machine: machine.name
+    "machine", [*MACHINES, CRON_RUN, ROLLOUT, UPDATE, GPU, BOX, ACCEPTANCE], ids=lambda machine: machine.name
 )
 # Stable states: they wait for a request or for a resource, not for somebody to finish.
 STABLE = {
@@ -25,6 +26,8 @@ STABLE = {
     "cron run": {"waiting"},
     "grant": set(),
     "gpu": {"ok", "quarantined"},
+    "box": {"ordered", "stored", "installed", "repair"},
+    "acceptance": {"accepted", "refused"},
 }
 
 
