@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from fleet import events, permissions
 from fleet.box_limits import Limits
+from fleet.box_rows import BoxModelRow
 from fleet.errors import InvalidSpec, NotFound
-from fleet.models import Box, BoxModelRow
+from fleet.models import Box
 from fleet.principals import Principal
 
 _SHOWN = 10

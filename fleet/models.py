@@ -23,7 +23,6 @@ from fleet.audit_rows import Audit as Audit
 from fleet.audit_rows import AuditSeal as AuditSeal
 from fleet.box_rows import Acceptance as Acceptance
 from fleet.box_rows import Box as Box
-from fleet.box_rows import BoxModelRow as BoxModelRow
 from fleet.cron_rows import Cron as Cron
 from fleet.cron_rows import CronPoint as CronPoint
 from fleet.cron_rows import CronRun as CronRun
