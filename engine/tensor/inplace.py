@@ -1,7 +1,9 @@
-"""PyTorch's methods that end in "_": this tensor takes the result. As with `assign`, no other tensor changes.
+"""PyTorch's methods that end in "_", and `+=` and its like: this tensor takes the result. As with `assign`, no other
+tensor changes; other names of this one see it.
 
-A leaf that requires gradients is changed under no_grad() only. A view of another tensor is refused, as changing it
-would not change what it views: write base[…] = value.
+A leaf that requires gradients is changed under no_grad() only. A method of a view of another tensor is refused, as
+changing it would not change what it views: write base[…] = value. An operator changes the view alone, as scripts go on
+with one that was cut out of something (`x = x[:, 0]; x += 1`) more often than they mean the whole.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from engine import build
-from engine.dtype import DType
+from engine.assign import assigned
+from engine.dtype import DType, bool_
 from engine.errors import InvalidGraph
 from engine.tensor.randomness import Randomness
 from engine.tensor.value import Operand
@@ -27,19 +30,48 @@ def _in_place(name: str) -> Callable[..., Any]:
     return changed
 
 
+def _operator(name: str, sign: str) -> Callable[..., Any]:
+    """What Python calls for an operator with "="."""
+
+    def changed(self: InPlace, other: Operand) -> Any:
+        result = self._fitting(getattr(self, f"__{name}__")(other), sign)
+        self._put(assigned(self._value, result.node, leaf=self._leaf is not None, views=True))
+        return self
+
+    changed.__name__ = f"__i{name}__"
+    changed.__doc__ = f"self {sign} other: this tensor takes the result."
+    return changed
+
+
 class InPlace(Randomness):
     """Each is the method without the "_", and an assignment."""
 
     __slots__ = ()
 
     def _become(self, result: Any, name: str) -> Self:
-        """Take a result, in this tensor's dtype. InvalidGraph for a float in an integer, and for another shape."""
-        if result.dtype.is_float and not self.dtype.is_float:
+        """Take a result, in this tensor's dtype; see `_fitting`."""
+        return self.assign(self._fitting(result, name))
+
+    def _fitting(self, result: Any, name: str) -> Self:
+        """A result in this tensor's dtype. InvalidGraph for a float in an integer, a number in bool, and another shape."""
+        given, own = result.dtype, self.dtype
+        if (given.is_float and not own.is_float) or (own is bool_ and given is not bool_):
             raise InvalidGraph(
-                f"the result is {result.dtype.name}, which {self.dtype.name} cannot take: cast this tensor before",
-                name,
+                f"the result is {given.name}, which {own.name} cannot take: cast this tensor before", name
             )
-        return self.assign(result.cast(self.dtype))
+        if result.shape != self.shape:
+            raise InvalidGraph(
+                f"the result has the shape {result.shape}, and this tensor keeps its own, {self.shape}", name
+            )
+        fitting: Self = result.cast(own)
+        return fitting
+
+    __iadd__, __isub__ = _operator("add", "+="), _operator("sub", "-=")
+    __imul__, __itruediv__ = _operator("mul", "*="), _operator("truediv", "/=")
+    __ifloordiv__, __imod__ = _operator("floordiv", "//="), _operator("mod", "%=")
+    __ipow__, __iand__ = _operator("pow", "**="), _operator("and", "&=")
+    __ior__, __ixor__ = _operator("or", "|="), _operator("xor", "^=")
+    __ilshift__, __irshift__ = _operator("lshift", "<<="), _operator("rshift", ">>=")
 
     def move_(self, device: str) -> Self:
         """This tensor, leaf or not, is on another device from now on; its gradient is forgotten if it was elsewhere."""

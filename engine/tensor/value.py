@@ -131,7 +131,7 @@ class Value(Differentiable):
         node = self._operand(value)
         if not isinstance(value, Value):
             node = build.broadcast(build.cast(node, self.dtype), self.shape)
-        self._put(assigned(self._value, node))
+        self._put(assigned(self._value, node, leaf=self._leaf is not None))
         return self
 
     def numpy(self) -> Array:
