@@ -1,8 +1,9 @@
 """x[…]: what a key means, reading by it, and writing by it.
 
-Numbers and slices are views. Arrays of integers read by GATHER and write by SCATTER; a number beside an array counts
-as an array of no axes, and where arrays are apart their axes come first: NumPy's rules. Numbers known now are
-checked now; what a tensor holds is not looked at: a place that does not exist reads 0 and writes nothing.
+Numbers and slices are views. Arrays of integers read by GATHER and write by SCATTER; where arrays are apart their
+axes come first, as in NumPy. A number takes its axis away before arrays are looked at, whether Python or a tensor
+holds it, as in PyTorch and tinygrad: in NumPy it is one array more. Numbers known now are checked now; what a tensor
+holds is not looked at: a place that does not exist reads 0 and writes nothing.
 """
 
 from __future__ import annotations
@@ -50,12 +51,7 @@ class NewAxis:
     """None: an axis of size 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A ... that stands for no axis: it still sets the arrays on its two sides apart."""
-
-
-Entry = Number | Span | Places | NewAxis | Gap
+Entry = Number | Span | Places | NewAxis
 
 
 def span_of(given: slice, n: int) -> Span:
@@ -94,54 +90,65 @@ def counted(index: UOp, n: int) -> UOp:
 
 
 def read(x: UOp, entries: Sequence[Entry]) -> UOp:
-    """x at a key, which has one entry for each axis of x, and NewAxis and Gap besides."""
-    arrays = any(isinstance(entry, Places) for entry in entries)
-    viewed, left = _viewed(x, entries, arrays)
+    """x at a key, which has one entry for each axis of x, and NewAxis besides."""
+    arrays = [bool(shape_of(entry.index)) for entry in entries if isinstance(entry, Places)]
+    if any(arrays) and not all(arrays):
+        return _read_in_turn(x, entries)
+    viewed, left = _viewed(x, entries)
     return _gathered(viewed, left, _apart(entries)) if arrays else viewed
+
+
+def _read_in_turn(x: UOp, entries: Sequence[Entry]) -> UOp:
+    """Numbers that tensors hold first, then the rest."""
+    numbers: list[Entry] = []
+    rest: list[Entry] = []
+    axes = iter(shape_of(x))
+    for entry in entries:
+        n = 1 if isinstance(entry, NewAxis) else next(axes)
+        if isinstance(entry, Places) and not shape_of(entry.index):
+            numbers.append(entry)
+            continue
+        rest.append(entry)
+        if not isinstance(entry, NewAxis):
+            numbers.append(Span(0, 1, n))
+    return read(read(x, numbers), rest)
 
 
 def _apart(entries: Sequence[Entry]) -> bool:
     """True where something else stands between arrays."""
-    named = [i for i, entry in enumerate(entries) if isinstance(entry, Number | Places)]
+    left = [entry for entry in entries if not isinstance(entry, Number)]
+    named = [i for i, entry in enumerate(left) if isinstance(entry, Places)]
     return named != list(range(named[0], named[-1] + 1))
 
 
-def _viewed(x: UOp, entries: Sequence[Entry], arrays: bool) -> tuple[UOp, list[UOp | None]]:
-    """The slices taken, and for each axis left its places, if any. Beside arrays a number stays, as places."""
+def _viewed(x: UOp, entries: Sequence[Entry]) -> tuple[UOp, list[UOp | None]]:
+    """The slices taken, and for each axis left its places, if any."""
     cut: list[tuple[int, int, int]] = []
     flipped: list[int] = []
     shape: list[int] = []
     left: list[UOp | None] = []
     axes = iter(shape_of(x))
     for entry in entries:
-        if isinstance(entry, Gap):
-            continue
         if isinstance(entry, NewAxis):
             shape.append(1)
             left.append(None)
             continue
         n = next(axes)
-        span = _span(entry, n, arrays)
+        span = _span(entry, n)
         if span.step < 0:
             flipped.append(len(cut))
         cut.append(_triple(span))
-        if arrays or not isinstance(entry, Number):
+        if not isinstance(entry, Number):
             shape.append(span.count)
-            left.append(_places(entry, n))
+            left.append(counted(entry.index, n) if isinstance(entry, Places) else None)
     return build.reshape(build.flip(build.shrink(x, cut), tuple(flipped)), tuple(shape)), left
 
 
-def _span(entry: Entry, n: int, arrays: bool) -> Span:
+def _span(entry: Entry, n: int) -> Span:
     """What is cut out of an axis: all of it where places are read from it."""
     if isinstance(entry, Span):
         return entry
-    return Span(entry.place, 1, 1) if isinstance(entry, Number) and not arrays else Span(0, 1, n)
-
-
-def _places(entry: Entry, n: int) -> UOp | None:
-    if isinstance(entry, Places):
-        return counted(entry.index, n)
-    return const(entry.place, dt.int64) if isinstance(entry, Number) else None
+    return Span(entry.place, 1, 1) if isinstance(entry, Number) else Span(0, 1, n)
 
 
 def _triple(span: Span) -> tuple[int, int, int]:
@@ -194,7 +201,7 @@ def write(x: UOp, entries: Sequence[Entry], value: UOp) -> UOp:
         return _scattered(x, entries, value)
     wanted = shape_of(read(x, entries))
     value = _fitting(value, wanted)
-    spans = [_span(entry, 0, False) for entry in entries if not isinstance(entry, NewAxis | Gap)]
+    spans = [_span(entry, 0) for entry in entries if not isinstance(entry, NewAxis)]
     shape = tuple(span.count for span in spans)
     if 0 in shape:
         return x

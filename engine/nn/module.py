@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -18,8 +18,15 @@ from engine.tensor import Tensor
 def Parameter(data: Any, requires_grad: bool = True) -> Tensor:  # noqa: N802: PyTorch's name
     """A tensor of its own, with the values of `data`, that an optimizer may step."""
     found = data.detach() if isinstance(data, Tensor) else Tensor(data)
-    found.requires_grad = requires_grad
+    found.requires_grad, found._parameter = requires_grad, True
     return found
+
+
+class Keys(NamedTuple):
+    """What `load_state_dict` found in the module only, and in what it was given only."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
 
 
 class Module:
@@ -27,11 +34,10 @@ class Module:
 
     Its state is every Tensor that an attribute holds, also within lists, tuples, dicts and other modules: named by
     the way there with dots, as in PyTorch ("layers.0.weight"). Names that begin with "_" are left out. Those tensors
-    that require gradients are its parameters.
+    that require gradients, or did until they were frozen, are its parameters; the others are buffers.
     """
 
     _training = True
-    _frozen: frozenset[str] = frozenset()  # names of what `requires_grad_(False)` has frozen
 
     def forward(self, *inputs: Any) -> Any:
         """What the module computes."""
@@ -45,15 +51,15 @@ class Module:
         return {name: found for name, found in _walk(self) if isinstance(found, Tensor)}
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """The tensors that require gradients, each once, by their first name."""
+        """The parameters, frozen ones too, each once, by their first name."""
         seen: set[Tensor] = set()
         for name, tensor in self.state_dict().items():
-            if tensor.requires_grad and tensor not in seen:
+            if tensor.is_parameter and tensor not in seen:
                 seen.add(tensor)
                 yield name, tensor
 
     def parameters(self) -> list[Tensor]:
-        """The tensors that require gradients, each once."""
+        """The parameters, frozen ones too, each once."""
         return [tensor for _, tensor in self.named_parameters()]
 
     def modules(self) -> list[Module]:
@@ -74,7 +80,7 @@ class Module:
 
     def named_buffers(self) -> list[tuple[str, Tensor]]:
         """The tensors of the state that are no parameters, by name."""
-        return [(name, found) for name, found in self.state_dict().items() if not found.requires_grad]
+        return [(name, found) for name, found in self.state_dict().items() if not found.is_parameter]
 
     def buffers(self) -> list[Tensor]:
         """The tensors of the state that are no parameters."""
@@ -83,12 +89,16 @@ class Module:
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """An attribute that is part of the state (if it is `persistent`) and no parameter."""
         setattr(self, name, tensor)
+        if tensor is not None and not tensor.requires_grad:
+            tensor._parameter = False
         if not persistent:
             self._passing = {*getattr(self, "_passing", ()), name}
 
     def register_parameter(self, name: str, parameter: Tensor | None) -> None:
         """An attribute that is a parameter."""
         setattr(self, name, parameter)
+        if parameter is not None:
+            parameter._parameter = True
 
     def add_module(self, name: str, module: Module | None) -> None:
         """An attribute that is a module."""
@@ -136,15 +146,9 @@ class Module:
         return self
 
     def requires_grad_(self, wanted: bool = True) -> Self:
-        """Freeze all parameters (they are no parameters then), or let those frozen so be some again; returns it."""
-        for module in self.modules():
-            state = module.state_dict()
-            frozen = module._frozen
-            for name in frozen if wanted else ():
-                state[name].requires_grad = True
-            module._frozen = frozenset() if wanted else frozen | dict(module.named_parameters()).keys()
-        for parameter in () if wanted else self.parameters():
-            parameter.requires_grad = False
+        """Freeze all parameters: no gradient comes to them, and no step moves them. Or let all of them go; returns it."""
+        for parameter in self.parameters():
+            parameter.requires_grad = wanted
         return self
 
     @property
@@ -179,13 +183,13 @@ class Module:
         for tensor in self.parameters():
             tensor.grad = None
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Keys:
         """Give the tensors of the state the values of those names (Tensors or arrays), cast to their dtypes.
 
-        All or nothing: InvalidGraph names what is missing, what is unexpected (both only if `strict`) and which
-        shapes differ.
+        All or nothing: InvalidGraph names what is missing, what is unexpected (both only if `strict`, else they are
+        returned) and which shapes differ.
         """
-        load(self.state_dict(), state, strict)
+        return load(self.state_dict(), state, strict)
 
 
 def tensors_of(root: Any) -> dict[str, Tensor]:
@@ -199,16 +203,18 @@ def modules_of(root: Any) -> list[Module]:
 
 
 @no_grad()
-def load(own: Mapping[str, Tensor], state: Mapping[str, Any], strict: bool) -> None:
+def load(own: Mapping[str, Tensor], state: Mapping[str, Any], strict: bool) -> Keys:
     """Give tensors the values of the same names; see `Module.load_state_dict`."""
     if not isinstance(state, Mapping):
         raise InvalidGraph(f"takes tensors by name (safe_load gives them), not {state!r}", "load_state_dict")
     problems = _strangers(own, state) + _mismatches(own, state)
-    problems += _differences(own, state) if strict else []
+    keys = Keys([name for name in own if name not in state], [name for name in state if name not in own])
+    problems += _differences(keys) if strict else []
     if problems:
         raise InvalidGraph("; ".join(problems), "load_state_dict")
     for name in own.keys() & state.keys():
         own[name].assign(_tensor(state[name], own[name].device).cast(own[name].dtype))
+    return keys
 
 
 def _strangers(own: Mapping[str, Tensor], state: Mapping[str, Any]) -> list[str]:
@@ -223,10 +229,8 @@ def _tensor(value: Any, device: str) -> Tensor:
     return value.to(device) if isinstance(value, Tensor) else Tensor(value, device=device)
 
 
-def _differences(own: Mapping[str, Tensor], state: Mapping[str, Any]) -> list[str]:
-    missing = [name for name in own if name not in state]
-    unexpected = [name for name in state if name not in own]
-    named = (("missing", missing), ("unexpected", unexpected))
+def _differences(keys: Keys) -> list[str]:
+    named = (("missing", keys.missing_keys), ("unexpected", keys.unexpected_keys))
     return [f"{word}: {', '.join(names)}" for word, names in named if names]
 
 

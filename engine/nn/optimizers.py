@@ -56,8 +56,9 @@ class Group:
 class Optimizer(ABC):
     """Steps parameters along their gradients. One without a gradient stays; all are on one device.
 
-    `parameters`: tensors that require gradients, or dicts {"params": tensors, option: value…}, whose options
-    override the others. InvalidGraph if there are none, one needs no gradient, or an option does not exist.
+    `parameters`: tensors that require gradients (or were frozen), or dicts {"params": tensors, option: value…}, whose
+    options override the others. InvalidGraph if there are none, one never needed a gradient, or an option does not
+    exist.
     """
 
     def __init__(self, parameters: Parameters, defaults: Mapping[str, Any]) -> None:
@@ -192,8 +193,8 @@ def _checked(groups: list[Mapping[str, Any]], defaults: Mapping[str, Any]) -> st
                 f"no option {', '.join(unknown)}; there are {', '.join(defaults)}", "optimizer"
             )
     for number, parameter in enumerate(parameters):
-        if not (parameter.requires_grad and parameter.is_leaf):
-            raise InvalidGraph("is no leaf that requires gradients", f"optimizer: parameters[{number}]")
+        if not parameter.is_parameter:
+            raise InvalidGraph("is no leaf that requires gradients, nor one that was frozen", f"optimizer: parameters[{number}]")
     devices = {parameter.device for parameter in parameters}
     if len(devices) > 1 or len(set(map(id, parameters))) < len(parameters):
         raise InvalidGraph("the parameters are on several devices, or one is given twice", "optimizer")

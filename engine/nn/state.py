@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.nn.checkpoint import safe_load, safe_save
-from engine.nn.module import load, modules_of, tensors_of
+from engine.nn.module import Keys, load, modules_of, tensors_of
 from engine.tensor import Tensor
 
 __all__ = ["get_parameters", "get_state_dict", "load_state_dict", "safe_load", "safe_save"]
@@ -28,13 +28,13 @@ def get_parameters(model: Any) -> list[Tensor]:
     for tensor in tensors_of(model).values():
         if id(tensor) not in of_modules and tensor.is_floating_point() and tensor.is_leaf:
             tensor.requires_grad = True
-        if tensor.requires_grad:
+        if tensor.is_parameter:
             found[id(tensor)] = tensor
     return list(found.values())
 
 
 def load_state_dict(
     model: Any, state_dict: Mapping[str, Any], strict: bool = True, verbose: bool = False
-) -> None:
+) -> Keys:
     """Give the tensors of an object the values of those names; InvalidGraph as `Module.load_state_dict`."""
-    load(tensors_of(model), state_dict, strict)
+    return load(tensors_of(model), state_dict, strict)

@@ -46,14 +46,15 @@ class Copying(Creation):
             raise RuntimeError(
                 "only a leaf can be copied with its place in the graph: use clone() or detach()"
             )
+        found._parameter = self.is_parameter
         if self.grad is not None:
             found.grad = self.grad.detach()
         return found
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         bits = self.numpy()
-        given = (type(self), bits.tobytes(), self.dtype.name, bits.shape, self.requires_grad and self.is_leaf)
-        return _restored, given
+        marks = (self.requires_grad and self.is_leaf, self.is_parameter)
+        return _restored, (type(self), bits.tobytes(), self.dtype.name, bits.shape, *marks)
 
     def __format__(self, spec: str) -> str:
         if not spec:
@@ -117,10 +118,13 @@ class Copying(Creation):
     new_empty = new_zeros
 
 
-def _restored(kind: Any, data: bytes, name: str, shape: tuple[int, ...], requires_grad: bool) -> Any:
+def _restored(
+    kind: Any, data: bytes, name: str, shape: tuple[int, ...], requires_grad: bool, parameter: bool = False
+) -> Any:
     """The tensor that `__reduce__` took apart, on the default device."""
-    dtype = DTYPES[name]
-    return kind(np.frombuffer(data, dtype.numpy).reshape(shape), requires_grad=requires_grad)
+    found = kind(np.frombuffer(data, DTYPES[name].numpy).reshape(shape), requires_grad=requires_grad)
+    found._parameter = requires_grad or parameter
+    return found
 
 
 def _shared(owner: Any) -> Any:

@@ -22,12 +22,13 @@ class Differentiable(Cell):
     the graph it is made by, also when it is computed, so that `backward` finds the way; others forget it.
     """
 
-    __slots__ = ("_leaf",)
+    __slots__ = ("_leaf", "_parameter")
     _leaf: int | None
+    _parameter: bool  # does it require gradients, or did it until it was frozen?
 
     def __new__(cls, *_args: Any, **_options: Any) -> Self:
         tensor = super().__new__(cls)
-        tensor._leaf = None
+        tensor._leaf, tensor._parameter = None, False
         return tensor
 
     @classmethod
@@ -69,13 +70,18 @@ class Differentiable(Cell):
         if not wanted:
             self._leaf = None
         elif not self.requires_grad:
-            self._leaf = next_leaf()
+            self._leaf, self._parameter = next_leaf(), True
             _leaves[self._leaf] = self
 
     def requires_grad_(self, wanted: bool = True) -> Self:
         """Set `requires_grad`; returns the tensor. InvalidGraph for integers and bool."""
         self.requires_grad = wanted
         return self
+
+    @property
+    def is_parameter(self) -> bool:
+        """Is it a leaf that requires gradients, or that was frozen: what a module's parameters are?"""
+        return self._parameter and self.is_leaf
 
     @property
     def is_leaf(self) -> bool:

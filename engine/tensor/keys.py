@@ -11,7 +11,7 @@ import numpy as np
 
 from engine import dtype as dt
 from engine.arguments import data_node
-from engine.functions.indexing import Entry, Gap, NewAxis, Places, number_of, span_of
+from engine.functions.indexing import Entry, NewAxis, Places, number_of, span_of
 from engine.ir import UOp
 from engine.realize import Array
 from engine.shapes import Shape
@@ -23,9 +23,10 @@ NodeOf = Callable[[Value], UOp]
 
 
 def entries_of(key: Any, shape: Shape, node_of: NodeOf) -> list[Entry]:
-    """One entry for each axis of `shape`, and NewAxis and Gap besides.
+    """One entry for each axis of `shape`, and NewAxis besides.
 
-    A boolean mask becomes the places where it is true: a tensor that is one is computed here and now. IndexError
+    A mask, of bool or of uint8 as in PyTorch, becomes the places where it is true: a tensor that is one is computed
+    here and now. IndexError
     for numbers that are out of range, for too many of them, and for a mask of another shape; TypeError for the rest.
     """
     parts = list(key) if isinstance(key, tuple) else [key]
@@ -35,7 +36,7 @@ def entries_of(key: Any, shape: Shape, node_of: NodeOf) -> list[Entry]:
     axis = 0
     for part in parts:
         entries = _entries(part, axis, shape, node_of)
-        axis += sum(not isinstance(entry, NewAxis | Gap) for entry in entries)
+        axis += sum(not isinstance(entry, NewAxis) for entry in entries)
         found += entries
     return found
 
@@ -56,13 +57,17 @@ def _axes(part: Any) -> int:
     """How many axes a part of a key speaks of."""
     if part is None:
         return 0
+    return part.ndim if _is_mask(part) else 1
+
+
+def _is_mask(part: Any) -> bool:
     if isinstance(part, Value):
-        return part.ndim if part.dtype is dt.bool_ else 1
-    return part.ndim if isinstance(part, np.ndarray) and part.dtype == np.bool_ else 1
+        return part.dtype in (dt.bool_, dt.uint8)
+    return isinstance(part, np.ndarray) and part.dtype in (np.bool_, np.uint8)
 
 
 def _without_ellipsis(parts: list[Any], ndim: int) -> list[Any]:
-    """... spelled out as the slices it stands for; it stays where it stands for none."""
+    """... spelled out as the slices it stands for, perhaps none."""
     places = [i for i, part in enumerate(parts) if isinstance(part, EllipsisType)]
     if len(places) > 1:
         raise IndexError("an index has at most one ...")
@@ -71,21 +76,19 @@ def _without_ellipsis(parts: list[Any], ndim: int) -> list[Any]:
         raise IndexError(f"{named} indices for {ndim} axes")
     at = places[0] if places else len(parts)
     whole: list[Any] = [slice(None)] * (ndim - named)
-    return [*parts[:at], *(whole or [...] * len(places)), *parts[at + 1 :]]
+    return [*parts[:at], *whole, *parts[at + 1 :]]
 
 
 def _entries(part: Any, axis: int, shape: Shape, node_of: NodeOf) -> list[Entry]:
     if part is None:
         return [NewAxis()]
-    if isinstance(part, EllipsisType):
-        return [Gap()]
     if isinstance(part, slice):
         return [span_of(slice(*map(_bound, (part.start, part.stop, part.step))), shape[axis])]
     if isinstance(part, bool | np.bool_):
         raise TypeError("True and False are no indices; use None for a new axis, or a mask of x's shape")
+    if _is_mask(part):
+        return _mask(part.numpy() if isinstance(part, Value) else part, axis, shape)
     if isinstance(part, Value):
-        if part.dtype is dt.bool_:
-            return _mask(part.numpy(), axis, shape)
         if not part.dtype.is_int:
             raise TypeError(f"an index is of integers or bool, not {part.dtype.name}")
         node = node_of(part)
@@ -93,7 +96,7 @@ def _entries(part: Any, axis: int, shape: Shape, node_of: NodeOf) -> list[Entry]
             check_places(node, axis, shape[axis], "x[…]", from_end=True)
         return [Places(node)]
     if isinstance(part, np.ndarray):
-        return _mask(part, axis, shape) if part.dtype == np.bool_ else [_checked(part, axis, shape[axis])]
+        return [_checked(part, axis, shape[axis])]
     try:
         return [number_of(as_integer(part), axis, shape[axis])]
     except TypeError:
@@ -108,7 +111,8 @@ def _mask(mask: Array, axis: int, shape: Shape) -> list[Entry]:
     if mask.ndim == 0:
         raise TypeError("a mask of no axes is no index")
     if mask.shape != shape[axis : axis + mask.ndim]:
-        raise IndexError(f"a mask of shape {mask.shape} does not fit axes {axis}… of shape {shape}")
+        hint = " (cast uint8 to int64 if it names places)" if mask.dtype == np.uint8 else ""
+        raise IndexError(f"a mask of shape {mask.shape} does not fit axes {axis}… of shape {shape}{hint}")
     return [Places(data_node(places, None)) for places in np.nonzero(mask)]
 
 

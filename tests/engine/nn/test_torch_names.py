@@ -76,11 +76,14 @@ def test_freezing_and_thawing_leaves_buffers_alone() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     names = [name for name, _ in model.named_parameters()]
     model[0].requires_grad_(False)
-    assert [name for name, _ in model.named_parameters()] == names[2:]
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == names[2:]
     model.requires_grad_(False)
-    assert model.parameters() == []
-    model.requires_grad_()
+    assert not any(tensor.requires_grad for tensor in model.state_dict().values())
     assert [name for name, _ in model.named_parameters()] == names
+    model.requires_grad_()
+    assert all(p.requires_grad for p in model.parameters())
+    assert [name for name, _ in model.named_parameters()] == names
+    assert len(model.buffers()) == 3
     seen: list[nn.Module] = []
     model.apply(seen.append)
     assert seen[-1] is model

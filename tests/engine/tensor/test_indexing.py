@@ -1,4 +1,4 @@
-"""x[…] and its relatives are NumPy's, for every kind of key."""
+"""x[…] and its relatives are NumPy's, for every kind of key; numbers go before arrays are looked at, as in PyTorch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine import dtype as dt
 from engine.errors import InvalidGraph
 from engine.tensor import Tensor
-from tests.engine.tensor.comparing import equal, integers, normal, same
+from tests.engine.tensor.comparing import Array, equal, integers, normal, same
 
 Key = tuple[Any, ...]
 
@@ -94,13 +94,29 @@ def given_to_tensor(key: Key, as_tensors: bool) -> Key:
     )
 
 
+def without_numbers(array: Array, key: Key) -> tuple[Array, Key]:
+    """What PyTorch makes of a key before it takes arrays together: a view where numbers have gone, and the rest."""
+    named = sum(axes_of(part) for part in key if part is not ...)
+    numbers: list[Any] = []
+    rest: list[Any] = []
+    for part in key:
+        if isinstance(part, int) or (isinstance(part, np.ndarray) and not part.ndim):
+            numbers.append(int(part))
+            continue
+        spelled = [slice(None)] * (array.ndim - named) if part is ... else [part]
+        rest += spelled
+        numbers += [slice(None)] * (len(spelled) if part is ... else axes_of(part))
+    return array[(*numbers, ...)], tuple(rest)
+
+
 @settings(max_examples=600, deadline=None)
 @given(shapes_and_keys(), st.booleans())
 @pytest.mark.slow
 def test_reading_at_any_key_is_numpys(drawn: tuple[tuple[int, ...], Key], as_tensors: bool) -> None:
     shape, key = drawn
     array = np.arange(int(np.prod(shape)), dtype=np.int32).reshape(shape)
-    equal(Tensor(array)[given_to_tensor(key, as_tensors)], array[key])
+    left, rest = without_numbers(array, key)
+    equal(Tensor(array)[given_to_tensor(key, as_tensors)], left[rest])
 
 
 @settings(max_examples=300, deadline=None)
@@ -112,9 +128,10 @@ def test_writing_at_any_key_is_numpys(
     shape, key = drawn
     array = np.arange(int(np.prod(shape)), dtype=np.int32).reshape(shape)
     wanted, tensor = array.copy(), Tensor(array)
-    replaced = np.shape(array[key])
+    left, rest = without_numbers(wanted, key)
+    replaced = np.shape(left[rest])
     value = -1 if one_number else -1 - np.arange(int(np.prod(replaced)), dtype=np.int32).reshape(replaced)
-    wanted[key] = value
+    left[rest] = value
     tensor[given_to_tensor(key, as_tensors)] = value
     equal(tensor, wanted)
 
@@ -132,7 +149,6 @@ def test_lists_and_single_tensors_index() -> None:
     same(Tensor(A)[..., [[1, 2], [3, -1]]], A[..., [[1, 2], [3, -1]]])
     same(Tensor(A)[[]], A[[]])
     same(Tensor(A)[Tensor(A) > 0], A[A > 0])
-    same(Tensor(A)[Tensor([1, 2], dtype=dt.uint8)], A[[1, 2]])
     same(Tensor(2.5)[()], np.float32(2.5))
     same(Tensor(2.5)[None, ...], np.float32([2.5]))
 
@@ -140,7 +156,27 @@ def test_lists_and_single_tensors_index() -> None:
 def test_arrays_that_are_apart_put_their_axes_in_front() -> None:
     assert Tensor(A)[[0, 1, 2], :, [1, 2, 3]].shape == (3, 6)
     assert Tensor(A)[:, [0, 1, 2], [1, 2, 3]].shape == (5, 3)
-    assert Tensor(A)[0, :, [1, 2, 3]].shape == (3, 6)
+    assert Tensor(A)[:, [0, 1, 2], ..., [1, 2, 3]].shape == (5, 3)
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, Tensor, lambda n: Tensor(n - 1) + 1])
+def test_a_number_beside_arrays_takes_its_axis_away_first(kind: Any) -> None:
+    number = kind(2)
+    same(Tensor(A)[number, :, [1, 2, 3]], A[2][:, [1, 2, 3]])
+    same(Tensor(A)[[0, 1], number, [1, 2]], A[:, 2][[0, 1], [1, 2]])
+    same(Tensor(A)[None, [0, 1], :, number], A[:, :, 2][None, [0, 1]])
+    x, wanted = Tensor(A), A.copy()
+    x[number, 1:, [1, 3]] = 7
+    wanted[2][1:, [1, 3]] = 7
+    same(x, wanted)
+
+
+def test_uint8_is_a_mask() -> None:
+    mask = np.uint8([1, 0, 2, 0, 1])
+    same(Tensor(A)[Tensor(mask)], A[mask != 0])
+    same(Tensor(A)[mask], A[mask != 0])
+    with pytest.raises(IndexError, match="cast uint8 to int64"):
+        Tensor(A)[Tensor([1, 2], dtype=dt.uint8)]
 
 
 @pytest.mark.parametrize(
