@@ -73,11 +73,17 @@ from engine.nn.pooling import (
     MaxPool2d,
     MaxPool3d,
 )
+from engine.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from engine.nn.squares import Adagrad, RMSprop
 
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "SGD",
+    "Adagrad",
     "Adam",
     "AdamW",
     "AdaptiveAvgPool1d",
@@ -102,6 +108,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GroupNorm",
     "Hardswish",
     "HuberLoss",
@@ -112,6 +119,7 @@ __all__ = [
     "InstanceNorm3d",
     "KLDivLoss",
     "L1Loss",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -130,6 +138,8 @@ __all__ = [
     "PReLU",
     "Parameter",
     "RMSNorm",
+    "RMSprop",
+    "RNNCell",
     "ReLU",
     "Sequential",
     "SiLU",

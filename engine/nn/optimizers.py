@@ -29,7 +29,8 @@ class Group:
         for name, value in options.items():
             _check_option(name, value)
         self._options = dict(options)
-        self.rate = number(float(options["lr"]), device)
+        self.first_rate = float(options["lr"])  # what schedulers start from
+        self.rate = number(self.first_rate, device)
 
     def __getitem__(self, name: str) -> Any:
         return self.params if name == "params" else self._options[name]
@@ -194,7 +195,10 @@ def _checked(groups: list[Mapping[str, Any]], defaults: Mapping[str, Any]) -> st
             )
     for number, parameter in enumerate(parameters):
         if not parameter.is_parameter:
-            raise InvalidGraph("is no leaf that requires gradients, nor one that was frozen", f"optimizer: parameters[{number}]")
+            raise InvalidGraph(
+                "is no leaf that requires gradients, nor one that was frozen",
+                f"optimizer: parameters[{number}]",
+            )
     devices = {parameter.device for parameter in parameters}
     if len(devices) > 1 or len(set(map(id, parameters))) < len(parameters):
         raise InvalidGraph("the parameters are on several devices, or one is given twice", "optimizer")
