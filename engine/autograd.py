@@ -67,6 +67,32 @@ def is_following() -> bool:
     return _following.get()
 
 
+is_grad_enabled = is_following  # PyTorch's name
+
+
+@contextmanager
+def enable_grad() -> Iterator[None]:
+    """Within it (or in a function decorated with it) results need gradients again, inside a no_grad()."""
+    token = _following.set(True)
+    try:
+        yield
+    finally:
+        _following.reset(token)
+
+
+class set_grad_enabled:  # noqa: N801: PyTorch's name
+    """From here on results need gradients or not; as a context, within it."""
+
+    def __init__(self, mode: bool) -> None:
+        self._before = _following.set(mode)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        _following.reset(self._before)
+
+
 @contextmanager
 def no_grad() -> Iterator[None]:
     """Within it (or in a function decorated with it) results need no gradients, whatever they are made of."""

@@ -1,28 +1,59 @@
 """What a script calls on PyTorch's own module: `import engine.torch as torch` in the place of `import torch`.
 
-Constructors, dtypes, `nn` and `optim`, and every method of Tensor as a function of one. `max`, `min` and `median` of a
-dim are pairs, as there. AttributeError names what is not there.
+Constructors, dtypes, `nn`, `optim`, `autograd` and `linalg`, and every method of Tensor as a function of one. `max`,
+`min` and `median` of a dim are pairs, as there. AttributeError names what is not there. What a script imports from
+below torch is found below this module (`import engine.torch.nn.functional as F`).
 """
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
 from os import PathLike
 from typing import Any
 
-from engine import dtypes, nn
-from engine.autograd import no_grad
+from engine import differentiating as autograd
+from engine import dtypes, linalg, nn
+from engine.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from engine.device import canonical, kinds
 from engine.dtype import DType
 from engine.errors import InvalidGraph
 from engine.generator import Generator, manual_seed
 from engine.nn import optim
+from engine.numbers import finfo, iinfo
 from engine.tensor import Tensor
 
-__all__ = ["Generator", "Tensor", "manual_seed", "nn", "no_grad", "optim"]
+__all__ = [
+    "Generator",
+    "Tensor",
+    "autograd",
+    "enable_grad",
+    "finfo",
+    "iinfo",
+    "is_grad_enabled",
+    "linalg",
+    "manual_seed",
+    "nn",
+    "no_grad",
+    "optim",
+    "set_grad_enabled",
+]
 
 inference_mode = no_grad
+Size, dtype, pi, inf, nan = tuple, DType, math.pi, math.inf, math.nan
+_BELOW = {
+    "nn": nn,
+    "nn.functional": nn.functional,
+    "nn.init": nn.init,
+    "nn.utils": nn.utils,
+    "optim": optim,
+    "optim.lr_scheduler": optim.lr_scheduler,
+    "autograd": autograd,
+    "linalg": linalg,
+}
+sys.modules.update({f"{__name__}.{name}": module for name, module in _BELOW.items()})
 _DTYPES = {name: dtype for name, dtype in vars(dtypes).items() if isinstance(dtype, DType)}
 _DTYPES |= {"bool": dtypes.bool_, "half": dtypes.float16, "float": dtypes.float32, "double": dtypes.float64}
 _DTYPES |= {"short": dtypes.int16, "int": dtypes.int32, "long": dtypes.int64}
@@ -44,9 +75,14 @@ def as_tensor(data: Any, dtype: DType | None = None, device: str | None = None) 
 from_numpy = as_tensor
 
 
-def device(name: str) -> str:
+def device(name: str, index: int | None = None) -> str:
     """The device of that name; DeviceError, which lists what there is, for an unknown one."""
-    return canonical(name)
+    return canonical(name if index is None else f"{name}:{index}")
+
+
+def get_default_dtype() -> DType:
+    """What Python floats become."""
+    return dtypes.float32
 
 
 class cuda:  # noqa: N801: PyTorch's name
@@ -56,6 +92,19 @@ class cuda:  # noqa: N801: PyTorch's name
     def is_available() -> bool:
         """Is there a CUDA backend in this build?"""
         return "CUDA" in kinds()
+
+    @staticmethod
+    def manual_seed_all(seed: int) -> None:
+        """As `manual_seed`, which is for all devices."""
+        manual_seed(seed)
+
+    @staticmethod
+    def empty_cache() -> None:
+        """Nothing: memory is let go with its last reader."""
+
+    @staticmethod
+    def synchronize() -> None:
+        """Nothing: what is asked for is computed when it is given."""
 
 
 def save(tensors: Mapping[str, Tensor], path: str | PathLike[str]) -> None:

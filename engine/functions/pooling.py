@@ -13,6 +13,7 @@ from engine.functions.arithmetic import (
     add,
     as_float,
     divide,
+    equal,
     floor_divide,
     less,
     less_or_equal,
@@ -99,8 +100,14 @@ def mean_pool(
     padding: Number,
     ceil_mode: bool,
     count_include_pad: bool,
+    divisor: int | None = None,
 ) -> UOp:
-    """The mean of each window; of a window over the edge, of what lies in x (and in the padding, if counted)."""
+    """The mean of each window; of a window over the edge, of what lies in x (and in the padding, if counted).
+
+    With a `divisor` it is the sum over that.
+    """
+    if divisor == 0:
+        raise InvalidGraph("must not be 0", "divisor_override")
     geometry = _geometry(kernel, stride, padding, 1, axes)
     image = batched(as_float(x), axes, f"avg_pool{axes}d")
     sizes = shape_of(image)[2:]
@@ -108,8 +115,8 @@ def mean_pool(
     padded = padded_with(wider(image), [(0, 0), (0, 0), *widths], 0)
     last = tuple(range(2 + axes, 2 + 2 * axes))
     total = reduce(Op.ADD, sliding(padded, geometry[0], geometry[1], geometry[3]), last, False)
-    if not any(map(any, widths)):
-        return unbatched(cast(divide(total, float(prod(geometry[0]))), image.dtype), x, axes)
+    if divisor is not None or not any(map(any, widths)):
+        return unbatched(cast(divide(total, float(divisor or prod(geometry[0]))), image.dtype), x, axes)
     counted = geometry[2] if count_include_pad else (0,) * axes
     counts: UOp | None = None
     for axis in range(axes):
@@ -132,14 +139,58 @@ def _counts(n: int, widths: tuple[int, int], counted: int, kernel: int, stride: 
 def adaptive_mean_pool(x: UOp, axes: int, output: Number | Sequence[int | None]) -> UOp:
     """The mean of so many parts of each axis, which overlap where they are not equal (None keeps an axis)."""
     image = batched(as_float(x), axes, f"adaptive_avg_pool{axes}d")
-    wanted = (output,) * axes if isinstance(output, int) else tuple(output)
-    if len(wanted) != axes:
-        raise InvalidGraph(f"{output!r} is not {axes} sizes", "output_size")
     found = wider(image)
-    for axis, size in enumerate(wanted, 2):
+    for axis, size in enumerate(_parts(output, axes), 2):
         n = shape_of(found)[axis]
         found = _parted(found, axis, n if size is None else size)
     return unbatched(cast(found, image.dtype), x, axes)
+
+
+def _parts(output: Number | Sequence[int | None], axes: int) -> Sequence[int | None]:
+    wanted = (output,) * axes if isinstance(output, int) else tuple(output)
+    if len(wanted) != axes:
+        raise InvalidGraph(f"{output!r} is not {axes} sizes", "output_size")
+    return wanted
+
+
+def adaptive_max_pool(x: UOp, axes: int, output: Number | Sequence[int | None]) -> tuple[UOp, UOp]:
+    """(the greatest of so many parts of each axis, its int64 place among all of the last axes); see `max_pool`."""
+    image = batched(x, axes, f"adaptive_max_pool{axes}d")
+    sizes = shape_of(image)[2:]
+    found, place = image, const(0, dt.int64, shape_of(image))
+    for axis in range(2, 2 + axes):
+        place = add(multiply(place, sizes[axis - 2]), iota_along(shape_of(image), axis))
+    low = float("-inf") if x.dtype.is_float else x.dtype.low
+    # The last axis first: of equals it is the first in row-major order.
+    for axis, size in reversed(list(enumerate(_parts(output, axes), 2))):
+        n = sizes[axis - 2]
+        count = n if size is None else size
+        if count < 1 or n < 1:
+            raise InvalidGraph(
+                f"axis {axis} of {shape_of(x)} cannot become {count} parts", "adaptive_max_pool"
+            )
+        shape = shape_of(found)
+        grid = (*shape[:axis], count, *shape[axis:])
+        inside = _inside(grid, axis, n, count)
+        seen, places = (
+            build.expand(build.reshape(node, (*shape[:axis], 1, *shape[axis:])), grid)
+            for node in (found, place)
+        )
+        best, first = first_extreme(Op.MAX, where(inside, seen, low), (axis + 1,))
+        first = build.reshape(first, (*shape[:axis], count, 1, *shape[axis + 1 :]))
+        hit = equal(iota_along(grid, axis + 1), build.expand(first, grid))
+        place = reduce(Op.ADD, where(hit, places, 0), axis + 1, False)
+        found = build.reshape(best, shape_of(place))
+    return unbatched(found, x, axes), unbatched(place, x, axes)
+
+
+def _inside(grid: Shape, axis: int, n: int, count: int) -> UOp:
+    """Where a place (the axis behind) is in part i (the axis): from floor(i n / count) to below ceil((i + 1) n / count)."""
+    i = iota_along(grid, axis)
+    place = iota_along(grid, axis + 1)
+    start = floor_divide(multiply(i, n), count)
+    stop = floor_divide(add(multiply(add(i, 1), n), count - 1), count)
+    return logical_and(less_or_equal(start, place), less(place, stop))
 
 
 def _parted(x: UOp, axis: int, count: int) -> UOp:
@@ -150,13 +201,8 @@ def _parted(x: UOp, axis: int, count: int) -> UOp:
     if n % count == 0:
         cut = build.reshape(x, (*shape[:axis], count, n // count, *shape[axis + 1 :]))
         return divide(reduce(Op.ADD, cut, axis + 1, False), float(n // count))
-    # Part i is from floor(i n / count) to below ceil((i + 1) n / count).
     grid = (*shape[:axis], count, *shape[axis:])
-    i = iota_along(grid, axis)
-    place = iota_along(grid, axis + 1)
-    start = floor_divide(multiply(i, n), count)
-    stop = floor_divide(add(multiply(add(i, 1), n), count - 1), count)
-    inside = logical_and(less_or_equal(start, place), less(place, stop))
+    inside = _inside(grid, axis, n, count)
     spread = build.expand(build.reshape(x, (*shape[:axis], 1, *shape[axis:])), grid)
     total = reduce(Op.ADD, where(inside, spread, 0.0), axis + 1, False)
     return divide(total, cast(reduce(Op.ADD, cast(inside, dt.int64), axis + 1, False), total.dtype))

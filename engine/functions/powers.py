@@ -46,7 +46,9 @@ def power(a: Term, b: Term) -> UOp:
     (x,) = terms(a)
     times = int(b)
     if b == times and abs(times) < 1 << 20:
-        return _whole_scalar_power(as_number(x if isinstance(b, int) else as_float(x)), times)
+        if isinstance(b, int):
+            return _whole_scalar_power(cast(x, dt.int64) if x.dtype is dt.bool_ else as_number(x), times)
+        return _whole_scalar_power(as_float(x), times)
     x = as_float(x)
     if abs(b) == 0.5:
         root = elementwise(Op.SQRT, x)

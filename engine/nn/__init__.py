@@ -3,23 +3,32 @@
 `nn.functional`, `nn.init`, `nn.state`, `nn.optim` and `nn.utils` are modules of their own, loaded with this one.
 """
 
+import sys
+
 from engine.nn import functional, init, optim, state
 from engine.nn import gradients as utils
 from engine.nn.activations import (
     ELU,
     GELU,
+    GLU,
+    SELU,
     Flatten,
+    Hardsigmoid,
     Hardswish,
+    Hardtanh,
     Identity,
     LeakyReLU,
+    LogSigmoid,
     LogSoftmax,
     Mish,
     PReLU,
     ReLU,
+    ReLU6,
     Sigmoid,
     SiLU,
     Softmax,
     Softplus,
+    Softsign,
     Tanh,
 )
 from engine.nn.adam import Adam, AdamW
@@ -34,7 +43,7 @@ from engine.nn.convolution import (
     ConvTranspose2d,
     ConvTranspose3d,
 )
-from engine.nn.dropout import Dropout
+from engine.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from engine.nn.learning_rates import CosineAnnealingLR, StepLR
 from engine.nn.linear import Embedding, Linear
 from engine.nn.losses import (
@@ -63,9 +72,30 @@ from engine.nn.normalization import (
     RMSNorm,
 )
 from engine.nn.optimizers import SGD
+from engine.nn.padding import (
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+    ZeroPad1d,
+    ZeroPad2d,
+    ZeroPad3d,
+)
 from engine.nn.pooling import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,
@@ -74,20 +104,27 @@ from engine.nn.pooling import (
     MaxPool3d,
 )
 from engine.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from engine.nn.shapes import PixelShuffle, PixelUnshuffle, Unflatten, Unfold, Upsample
 from engine.nn.squares import Adagrad, RMSprop
 
 __all__ = [
     "ELU",
     "GELU",
+    "GLU",
     "GRU",
     "LSTM",
     "RNN",
+    "SELU",
     "SGD",
     "Adagrad",
     "Adam",
     "AdamW",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -97,6 +134,12 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "CircularPad1d",
+    "CircularPad2d",
+    "CircularPad3d",
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "ConstantPad3d",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -106,11 +149,16 @@ __all__ = [
     "CosineAnnealingLR",
     "CrossEntropyLoss",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "Embedding",
     "Flatten",
     "GRUCell",
     "GroupNorm",
+    "Hardsigmoid",
     "Hardswish",
+    "Hardtanh",
     "HuberLoss",
     "Identity",
     "InstanceNorm",
@@ -123,6 +171,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
     "MaxPool1d",
@@ -137,18 +186,34 @@ __all__ = [
     "NLLLoss",
     "PReLU",
     "Parameter",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "RMSNorm",
     "RMSprop",
     "RNNCell",
     "ReLU",
+    "ReLU6",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReflectionPad3d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "ReplicationPad3d",
     "Sequential",
     "SiLU",
     "Sigmoid",
     "SmoothL1Loss",
     "Softmax",
     "Softplus",
+    "Softsign",
     "StepLR",
     "Tanh",
+    "Unflatten",
+    "Unfold",
+    "Upsample",
+    "ZeroPad1d",
+    "ZeroPad2d",
+    "ZeroPad3d",
     "functional",
     "init",
     "optim",
@@ -159,3 +224,6 @@ __all__ = [
     "state",
     "utils",
 ]
+
+# PyTorch's names of modules that are called otherwise here: `from engine.nn.utils import clip_grad_norm_`.
+sys.modules |= {f"{__name__}.utils": utils, f"{__name__}.optim.lr_scheduler": optim.lr_scheduler}

@@ -158,3 +158,69 @@ class Flatten(Module):
     def forward(self, x: Tensor) -> Tensor:
         """See `Tensor.flatten`."""
         return x.flatten(self.start_dim, self.end_dim)
+
+
+class _Plain(Module):
+    """A method of Tensor without arguments."""
+
+    METHOD = ""
+
+    def __init__(self, inplace: bool = False) -> None:
+        pass
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the method of Tensor by that name."""
+        found: Tensor = getattr(x, self.METHOD)()
+        return found
+
+
+class ReLU6(_Plain):
+    """min(max(x, 0), 6)."""
+
+    METHOD = "relu6"
+
+
+class SELU(_Plain):
+    """`elu` with the scale and alpha that keep mean 0 and variance 1."""
+
+    METHOD = "selu"
+
+
+class LogSigmoid(_Plain):
+    """log(sigmoid(x))."""
+
+    METHOD = "logsigmoid"
+
+
+class Softsign(_Plain):
+    """x / (1 + |x|)."""
+
+    METHOD = "softsign"
+
+
+class Hardsigmoid(_Plain):
+    """relu6(x + 3) / 6."""
+
+    METHOD = "hardsigmoid"
+
+
+class Hardtanh(Module):
+    """x held between two limits."""
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
+        self.min_val, self.max_val = min_val, max_val
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Tensor.hardtanh`."""
+        return x.hardtanh(self.min_val, self.max_val)
+
+
+class GLU(Module):
+    """The first half of an axis times the sigmoid of the second."""
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Tensor.glu`."""
+        return x.glu(self.dim)

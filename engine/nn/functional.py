@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any
 
 from engine.errors import InvalidGraph
+from engine.nn.normalization import instance_norm as instance_norm
 from engine.nn.normalization import track
 from engine.tensor import Tensor
 from engine.tensor.known import check_places
@@ -52,6 +53,9 @@ binary_cross_entropy_with_logits, dropout, scaled_dot_product_attention, group_n
     _function, ("binary_cross_entropy_with_logits", "dropout", "scaled_dot_product_attention", "group_norm")
 )
 rms_norm, layer_norm = map(_function, ("rms_norm", "layer_norm"))
+adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = map(
+    _function, ("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
+)
 
 
 def softmin(x: Tensor, dim: int = -1) -> Tensor:
@@ -116,12 +120,24 @@ def batch_norm(
     return x.batch_norm(running_mean, running_var, weight, bias, eps)
 
 
-def unfold(x: Tensor, kernel_size: int | Sequence[int], stride: int | Sequence[int] = 1) -> Tensor:
-    """(batch, channels, h, w) → (batch, channels · k · k, windows): each window of the last two axes as a column."""
-    sizes, steps = ((n, n) if isinstance(n, int) else tuple(n) for n in (kernel_size, stride))
-    seen = x.unfold(2, sizes[0], steps[0]).unfold(3, sizes[1], steps[1])
+Pair = int | Sequence[int]
+
+
+def unfold(x: Tensor, kernel_size: Pair, dilation: Pair = 1, padding: Pair = 0, stride: Pair = 1) -> Tensor:
+    """(batch, channels, h, w) → (batch, channels · k · k, windows): each window of the last two axes as a column.
+
+    The batch may be missing. InvalidGraph where no window fits.
+    """
+    given = (kernel_size, dilation, padding, stride)
+    sizes, apart, around, steps = ((n, n) if isinstance(n, int) else tuple(n) for n in given)
+    alone = x.ndim == 3
+    seen = (x.unsqueeze(0) if alone else x).pad((around[1], around[1], around[0], around[0]))
+    for axis in (0, 1):
+        reach = apart[axis] * (sizes[axis] - 1) + 1
+        seen = seen.unfold(2 + axis, reach, steps[axis])[..., :: apart[axis]]
     batch, channels, rows, columns = seen.shape[:4]
-    return seen.permute(0, 1, 4, 5, 2, 3).reshape(batch, channels * sizes[0] * sizes[1], rows * columns)
+    found = seen.permute(0, 1, 4, 5, 2, 3).reshape(batch, channels * sizes[0] * sizes[1], rows * columns)
+    return found.squeeze(0) if alone else found
 
 
 def pixel_shuffle(x: Tensor, upscale_factor: int) -> Tensor:

@@ -13,7 +13,7 @@ from math import cos, inf, pi
 from typing import Any
 
 from engine.errors import InvalidGraph
-from engine.nn.optimizers import Optimizer
+from engine.nn.optimizers import Group, Optimizer
 
 
 class LearningRate(ABC):
@@ -21,7 +21,7 @@ class LearningRate(ABC):
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
-        self.first = [group.first_rate for group in optimizer.param_groups]
+        self.first = [_first_rate(group) for group in optimizer.param_groups]
         self.last_epoch = 0
         self._set()
 
@@ -49,6 +49,12 @@ class LearningRate(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         vars(self).update(state)
+
+
+def _first_rate(group: Group) -> float:
+    if group.first_rate is None:
+        group.first_rate = group.lr
+    return group.first_rate
 
 
 class LambdaLR(LearningRate):

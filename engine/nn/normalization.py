@@ -6,6 +6,7 @@ Statistics of 16-bit floats are taken in float32, and the result is cast back.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -184,25 +185,86 @@ class GroupNorm(_Affine):
 
 
 class InstanceNorm(_Affine):
-    """(batch, channels, …): each channel of each example by its own mean and variance over the other axes."""
+    """(batch, channels, …): each channel of each example by its own mean and variance over the other axes.
+
+    With `track_running_stats` their means over the batch move running statistics in training by `momentum`, and those
+    are what is used after `eval()`. Batches are not counted, as they are not in PyTorch's.
+    """
+
+    NDIM: tuple[int, ...] = ()  # the numbers of axes that it takes; any from 3 on if there are none
 
     def __init__(
-        self, num_features: int, eps: float = 1e-5, affine: bool = False, dtype: DType = dt.float32
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        dtype: DType = dt.float32,
     ) -> None:
         super().__init__((num_features,), affine, affine, dtype)
-        self.num_features, self.eps = num_features, eps
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        shape = (num_features,) if track_running_stats else None
+        self.running_mean = Tensor.zeros(*shape, dtype=dtype).realize() if shape else None
+        self.running_var = Tensor.ones(*shape, dtype=dtype).realize() if shape else None
+        self.num_batches_tracked = Tensor(np.array(0, np.int64)) if shape else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of x's shape and dtype. InvalidGraph for other channels, and without an axis to average over."""
-        if x.ndim < 2 or x.shape[1] != self.num_features:
+        """Of x's shape and dtype; a batch may be missing. InvalidGraph for other channels or axes."""
+        alone = bool(self.NDIM) and x.ndim == self.NDIM[0]
+        channels = x.shape[0 if alone else 1] if x.ndim > 1 else 0
+        if channels != self.num_features or (self.NDIM and x.ndim not in self.NDIM):
             raise InvalidGraph(
                 f"is for {self.num_features} channels (axis 1), x has the shape {x.shape}",
                 type(self).__name__,
             )
-        return x.instance_norm(self.weight, self.bias, self.eps)
+        own = self.trains or self.running_mean is None
+        state = (self.running_mean, self.running_var, self.weight, self.bias)
+        found = instance_norm(x.unsqueeze(0) if alone else x, *state, own, self.momentum, self.eps)
+        return found.squeeze(0) if alone else found
 
 
-InstanceNorm1d = InstanceNorm2d = InstanceNorm3d = InstanceNorm
+class InstanceNorm1d(InstanceNorm):
+    """InstanceNorm of (batch, channels, n)."""
+
+    NDIM = (2, 3)
+
+
+class InstanceNorm2d(InstanceNorm):
+    """InstanceNorm of (batch, channels, h, w)."""
+
+    NDIM = (3, 4)
+
+
+class InstanceNorm3d(InstanceNorm):
+    """InstanceNorm of (batch, channels, d, h, w)."""
+
+    NDIM = (4, 5)
+
+
+def instance_norm(
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(batch, channels, …): each channel of each example by its own mean and variance over all further axes.
+
+    Without `use_input_stats` by the running ones; with it these move by the share `momentum`. InvalidGraph for an x
+    without further axes.
+    """
+    if not use_input_stats:
+        return x.batch_norm(running_mean, running_var, weight, bias, eps)
+    if running_mean is not None or running_var is not None:
+        batch, channels, *rest = x.shape
+        mean, variance = x.reshape(1, batch * channels, *rest).batch_statistics()
+        means, variances = (one.reshape(batch, channels).mean(0) for one in (mean, variance))
+        track(running_mean, running_var, means, variances, prod(rest), momentum)
+    return x.instance_norm(weight, bias, eps)
 
 
 def _shape(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:

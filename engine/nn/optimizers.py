@@ -29,8 +29,8 @@ class Group:
         for name, value in options.items():
             _check_option(name, value)
         self._options = dict(options)
-        self.first_rate = float(options["lr"])  # what schedulers start from
-        self.rate = number(self.first_rate, device)
+        self.first_rate: float | None = None  # what schedulers start from: the rate when the first was made
+        self.rate = number(float(options["lr"]), device)
 
     def __getitem__(self, name: str) -> Any:
         return self.params if name == "params" else self._options[name]

@@ -110,3 +110,38 @@ class AdaptiveAvgPool2d(_AdaptiveAvgPool):
     """The mean of so many parts of each of the last two axes."""
 
     AXES = 2
+
+
+class AdaptiveAvgPool3d(_AdaptiveAvgPool):
+    """The mean of so many parts of each of the last three axes."""
+
+    AXES = 3
+
+
+class _AdaptiveMaxPool(Module):
+    AXES = 0
+
+    def __init__(self, output_size: int | Sequence[int | None], return_indices: bool = False) -> None:
+        self.output_size, self.return_indices = output_size, return_indices
+
+    def forward(self, x: Tensor) -> Any:
+        """See `Tensor.adaptive_max_pool1d` and its like."""
+        return getattr(x, f"adaptive_max_pool{self.AXES}d")(self.output_size, self.return_indices)
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    """The greatest of so many parts of the last axis."""
+
+    AXES = 1
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    """The greatest of so many parts of each of the last two axes."""
+
+    AXES = 2
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    """The greatest of so many parts of each of the last three axes."""
+
+    AXES = 3

@@ -166,10 +166,23 @@ class Convolution(Value):
         padding: Number = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
+        divisor_override: int | None = None,
     ) -> Self:
-        """The mean of each window of the last 2 axes; windows side by side unless `stride` says."""
+        """The mean of each window of the last 2 axes; windows side by side unless `stride` says.
+
+        With `divisor_override` the sum over that.
+        """
         return self._new(
-            pooling.mean_pool(self._node, 2, kernel_size, stride, padding, ceil_mode, count_include_pad)
+            pooling.mean_pool(
+                self._node,
+                2,
+                kernel_size,
+                stride,
+                padding,
+                ceil_mode,
+                count_include_pad,
+                divisor_override,
+            )
         )
 
     def avg_pool3d(
@@ -179,10 +192,23 @@ class Convolution(Value):
         padding: Number = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
+        divisor_override: int | None = None,
     ) -> Self:
-        """The mean of each window of the last 3 axes; windows side by side unless `stride` says."""
+        """The mean of each window of the last 3 axes; windows side by side unless `stride` says.
+
+        With `divisor_override` the sum over that.
+        """
         return self._new(
-            pooling.mean_pool(self._node, 3, kernel_size, stride, padding, ceil_mode, count_include_pad)
+            pooling.mean_pool(
+                self._node,
+                3,
+                kernel_size,
+                stride,
+                padding,
+                ceil_mode,
+                count_include_pad,
+                divisor_override,
+            )
         )
 
     def adaptive_avg_pool1d(self, output_size: int | Sequence[int | None]) -> Self:
@@ -196,6 +222,28 @@ class Convolution(Value):
     def adaptive_avg_pool3d(self, output_size: int | Sequence[int | None]) -> Self:
         """The mean of so many parts of each of the last 3 axes, which overlap where they are not equal."""
         return self._new(pooling.adaptive_mean_pool(self._node, 3, output_size))
+
+    def _largest_parts(self, axes: int, output: Any, return_indices: bool) -> Any:
+        found, places = pooling.adaptive_max_pool(self._node, axes, output)
+        return (self._new(found), self._new(places)) if return_indices else self._new(found)
+
+    def adaptive_max_pool1d(
+        self, output_size: int | Sequence[int | None], return_indices: bool = False
+    ) -> Any:
+        """The greatest of so many parts of the last axis, and with `return_indices` its place."""
+        return self._largest_parts(1, output_size, return_indices)
+
+    def adaptive_max_pool2d(
+        self, output_size: int | Sequence[int | None], return_indices: bool = False
+    ) -> Any:
+        """The greatest of so many parts of each of the last 2 axes, and with `return_indices` its place."""
+        return self._largest_parts(2, output_size, return_indices)
+
+    def adaptive_max_pool3d(
+        self, output_size: int | Sequence[int | None], return_indices: bool = False
+    ) -> Any:
+        """The greatest of so many parts of each of the last 3 axes, and with `return_indices` its place."""
+        return self._largest_parts(3, output_size, return_indices)
 
     def interpolate(
         self,

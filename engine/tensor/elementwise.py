@@ -7,7 +7,7 @@ from typing import Self
 
 from engine import build
 from engine.dtype import float64
-from engine.functions import area, arithmetic, mathematics, powers
+from engine.functions import area, arithmetic, gamma, mathematics, powers
 from engine.shapes import shape_of
 from engine.tensor.value import Operand, Value
 
@@ -213,6 +213,14 @@ class Elementwise(Value):
     def erfc(self) -> Self:
         """1 - erf(x), right where that is small."""
         return self._new(mathematics.erfc(self._node))
+
+    def lgamma(self) -> Self:
+        """log |Γ(x)|: of a whole x from 1 on the logarithm of (x - 1)!"""
+        return self._new(gamma.log_gamma(self._node))
+
+    def digamma(self) -> Self:
+        """The derivative of `lgamma`."""
+        return self._new(gamma.digamma(self._node))
 
     def logit(self, eps: float | None = None) -> Self:
         """log(x / (1 - x)): what the sigmoid undoes; x is held `eps` away from 0 and 1."""

@@ -134,7 +134,11 @@ class Indexing(Value):
     @takes_dim
     def index_fill(self, axis: int, index: Operand, value: Operand) -> Self:
         """This tensor with one value at the places of an axis that a 1-d index names."""
-        return self._put_along(axis, index, value, "set", "index_fill")
+        at = self._new(self._index(index, axis_of(axis, self.ndim), "index_fill", True))
+        counted = at._with(
+            lambda a, n: arithmetic.where(arithmetic.less(a, 0), arithmetic.add(a, n), a), self.shape[axis]
+        )
+        return self._put_along(axis, counted, value, "set", "index_fill")
 
     @takes_dim
     def take_along_dim(self, indices: Operand, axis: int | None = None) -> Self:

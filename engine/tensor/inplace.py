@@ -100,6 +100,26 @@ class InPlace(Randomness):
         """The elements of another tensor, broadcast and cast."""
         return self.fill_(source)
 
+    def squeeze_(self, *axes: Any) -> Self:
+        """`squeeze`: this tensor, which is no leaf that requires gradients, is of that shape from now on."""
+        return self._reshaped("squeeze", *axes)
+
+    def unsqueeze_(self, axis: int) -> Self:
+        """`unsqueeze`: this tensor, which is no leaf that requires gradients, is of that shape from now on."""
+        return self._reshaped("unsqueeze", axis)
+
+    def t_(self) -> Self:
+        """`t`: this tensor, which is no leaf that requires gradients, is that from now on."""
+        return self._reshaped("t")
+
+    def transpose_(self, dim0: int, dim1: int) -> Self:
+        """`transpose`: this tensor, which is no leaf that requires gradients, is that from now on."""
+        return self._reshaped("transpose", dim0, dim1)
+
+    def _reshaped(self, name: str, *args: Any) -> Self:
+        self._put(getattr(self, name)(*args).node)
+        return self
+
     def normal_(self, mean: float = 0.0, std: float = 1.0, **options: Any) -> Self:
         """Normal random numbers."""
         made = {"device": self.device, **options}
@@ -120,5 +140,7 @@ class InPlace(Randomness):
     addcmul_, addcdiv_, masked_fill_ = map(_in_place, ("addcmul", "addcdiv", "masked_fill"))
     scatter_, scatter_add_, scatter_reduce_ = map(_in_place, ("scatter", "scatter_add", "scatter_reduce"))
     index_add_, index_copy_, index_fill_ = map(_in_place, ("index_add", "index_copy", "index_fill"))
+    index_put_, masked_scatter_, nan_to_num_ = map(_in_place, ("index_put", "masked_scatter", "nan_to_num"))
+    clamp_min_, clamp_max_, cumsum_, erf_ = map(_in_place, ("clamp_min", "clamp_max", "cumsum", "erf"))
     tril_, triu_, bernoulli_ = map(_in_place, ("tril", "triu", "bernoulli"))
     logical_and_, logical_or_, logical_not_ = map(_in_place, ("logical_and", "logical_or", "logical_not"))

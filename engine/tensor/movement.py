@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar
 
 from engine.arguments import Axes, axis_of, integers, numbers, pairs, takes_dim
 from engine.build import Scalar, broadcast_shape
+from engine.errors import InvalidGraph
 from engine.functions import movement, window
 from engine.tensor.value import Value
 
@@ -125,9 +126,25 @@ class Movement(Value):
         return self.repeat((1,) * (self.ndim - len(given)) + given)
 
     @takes_dim
-    def repeat_interleave(self, repeats: int, axis: int | None = None) -> Self:
-        """Each element repeated so often along an axis (of all elements in order without one)."""
-        return self._new(movement.repeat_each(self._node, repeats, axis))
+    def repeat_interleave(
+        self, repeats: int | Sequence[int] | Value, axis: int | None = None, output_size: int | None = None
+    ) -> Self:
+        """Each element repeated so often along an axis (of all elements in order without one).
+
+        Several numbers say it for each place of the axis; those that a tensor holds are computed now.
+        """
+        if not isinstance(repeats, Value | Sequence):
+            return self._new(movement.repeat_each(self._node, repeats, axis))
+        times = repeats.tolist() if isinstance(repeats, Value) else list(repeats)
+        times = times if isinstance(times, list) else [times]
+        x = self.flatten() if axis is None else self
+        place = 0 if axis is None else axis_of(axis, self.ndim)
+        times = times * x.shape[place] if len(times) == 1 else times
+        if len(times) != x.shape[place] or any(t < 0 for t in times):
+            raise InvalidGraph(f"{times} does not say how often for each of {x.shape[place]}", "repeats")
+        at = [number for number, count in enumerate(times) for _ in range(count)]
+        found: Self = x[(*[slice(None)] * place, at)]  # type: ignore[index]
+        return found
 
     # -- cutting and joining --------------------------------------------------------------------------------
 
@@ -136,7 +153,7 @@ class Movement(Value):
         tensors, place = _several(self, others, axis if dim is None else dim)
         return tensors[0]._new(movement.cat([tensors[0]._operand(x) for x in tensors], place))
 
-    concat = cat
+    concat = concatenate = cat
 
     def stack(self: One | Sequence[One], *others: Any, axis: int = 0, dim: int | None = None) -> One:
         """Joined along a new axis; called as `cat` is."""

@@ -6,7 +6,8 @@ from typing import Any, Self
 
 from engine.arguments import Axes, takes_dim, takes_unbiased
 from engine.dtype import DType
-from engine.functions import arithmetic, reduction, scan
+from engine.errors import InvalidGraph
+from engine.functions import arithmetic, log_scan, reduction, scan
 from engine.ops import Op
 from engine.tensor.chosen import Chosen
 from engine.tensor.value import Value
@@ -124,9 +125,21 @@ class Reduction(Value):
         return self._new(reduction.log_sum_exp(self._node, axis, keepdim))
 
     @takes_dim
-    def norm(self, p: float = 2, axis: Axes = None, keepdim: bool = False) -> Self:
-        """(Σ |x|ᵖ)^(1/p); p of ±inf is the greatest or least |x|, of 0 the number that are not 0. Floats only."""
+    def norm(self, p: float | str = 2, axis: Axes = None, keepdim: bool = False) -> Self:
+        """(Σ |x|ᵖ)^(1/p); p of ±inf is the greatest or least |x|, of 0 the number that are not 0. Floats only.
+
+        "fro" is 2. InvalidGraph for "nuc", which takes singular values.
+        """
+        if isinstance(p, str):
+            if p != "fro":
+                raise InvalidGraph(f"{p!r} is no number and not 'fro'", "norm: p")
+            p = 2
         return self._new(reduction.norm(self._node, p, axis, keepdim))
+
+    @takes_dim
+    def logcumsumexp(self, axis: int) -> Self:
+        """The running log Σ exp(x) along an axis, safe for large x."""
+        return self._new(log_scan.running_log_sum_exp(self._node, axis))
 
     @takes_dim
     def cumsum(self, axis: int = 0, dtype: DType | None = None) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import ceil, floor
 from typing import Any, Self
@@ -22,6 +22,15 @@ from engine.tensor.operators import Operators
 from engine.tensor.reduction import Reduction
 from engine.tensor.sorting import Sorting
 
+# How far on the way from the place before to the place behind, by the share of the way and the place.
+_BETWEEN: dict[str, Callable[[float, float], float]] = {
+    "linear": lambda share, at: share,
+    "lower": lambda share, at: 0.0,
+    "higher": lambda share, at: 1.0,
+    "midpoint": lambda share, at: 0.5 if share else 0.0,
+    "nearest": lambda share, at: float(round(at) - floor(at)),
+}
+
 
 class Statistics(Creation, Reduction, Casting, Elementwise, Operators, Movement, Indexing, Linear, Sorting):
     """Methods that are made of the others'."""
@@ -29,11 +38,16 @@ class Statistics(Creation, Reduction, Casting, Elementwise, Operators, Movement,
     __slots__ = ()
 
     @takes_dim
-    def quantile(self, q: Any, axis: int | None = None, keepdim: bool = False) -> Self:
-        """Below which a share `q` of an axis's elements lie (of all, without an axis), linear between two of them.
+    def quantile(
+        self, q: Any, axis: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+    ) -> Self:
+        """Below which a share `q` of an axis's elements lie (of all, without an axis).
 
-        Several shares give an axis in front. NaN where there is one. InvalidGraph for a share that is none.
+        `interpolation` between two of them: linear, lower, higher, midpoint or nearest. Several shares give an axis in
+        front. NaN where there is one. InvalidGraph for a share that is none.
         """
+        if interpolation not in _BETWEEN:
+            raise InvalidGraph(f"{interpolation!r} is not one of {', '.join(_BETWEEN)}", "interpolation")
         shares = q.tolist() if hasattr(q, "tolist") else q
         x = self.flatten() if axis is None else self
         place = 0 if axis is None else axis_of(axis, self.ndim)
@@ -44,7 +58,9 @@ class Statistics(Creation, Reduction, Casting, Elementwise, Operators, Movement,
                 raise InvalidGraph(f"{share} is not from 0 to 1", "quantile: q")
             at = share * (x.shape[place] - 1)
             low, high = (order.narrow(place, end, 1) for end in (floor(at), ceil(at)))
-            between = spoilt.where(float("nan"), low + (high - low) * (at - floor(at)))
+            between = spoilt.where(
+                float("nan"), low + (high - low) * _BETWEEN[interpolation](at - floor(at), at)
+            )
             if not keepdim:
                 return between.squeeze(place)
             return between if axis is not None else between.reshape((1,) * self.ndim)
