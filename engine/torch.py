@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from os import PathLike
+from types import SimpleNamespace
 from typing import Any
 
+from engine import data, dtypes, linalg, nn
 from engine import differentiating as autograd
-from engine import dtypes, linalg, nn
 from engine.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from engine.device import canonical, kinds
 from engine.dtype import DType
-from engine.errors import InvalidGraph
 from engine.generator import Generator, manual_seed
-from engine.nn import optim
+from engine.nn import archive, optim
 from engine.numbers import finfo, iinfo
 from engine.tensor import Tensor
 
@@ -43,7 +43,7 @@ __all__ = [
 
 inference_mode = no_grad
 Size, dtype, pi, inf, nan = tuple, DType, math.pi, math.inf, math.nan
-_BELOW = {
+_BELOW: dict[str, Any] = {
     "nn": nn,
     "nn.functional": nn.functional,
     "nn.init": nn.init,
@@ -52,7 +52,10 @@ _BELOW = {
     "optim.lr_scheduler": optim.lr_scheduler,
     "autograd": autograd,
     "linalg": linalg,
+    "utils": SimpleNamespace(data=data),
+    "utils.data": data,
 }
+utils: Any = _BELOW["utils"]
 sys.modules.update({f"{__name__}.{name}": module for name, module in _BELOW.items()})
 _DTYPES = {name: dtype for name, dtype in vars(dtypes).items() if isinstance(dtype, DType)}
 _DTYPES |= {"bool": dtypes.bool_, "half": dtypes.float16, "float": dtypes.float32, "double": dtypes.float64}
@@ -107,16 +110,17 @@ class cuda:  # noqa: N801: PyTorch's name
         """Nothing: what is asked for is computed when it is given."""
 
 
-def save(tensors: Mapping[str, Tensor], path: str | PathLike[str]) -> None:
-    """Tensors by name, such as a `state_dict()`, as a safetensors file. InvalidGraph for anything else."""
-    if not isinstance(tensors, Mapping):
-        raise InvalidGraph(f"{type(tensors).__name__}: save its state_dict(), tensors by name", "save")
-    nn.safe_save(tensors, path)
+def save(value: Any, path: str | PathLike[str]) -> None:
+    """Tensors within dicts, lists and tuples, beside numbers and text, as a safetensors file; see engine.nn.archive.
+
+    InvalidGraph for a module: save its state_dict().
+    """
+    archive.save(value, path)
 
 
-def load(path: str | PathLike[str], map_location: str | None = None) -> Mapping[str, Tensor]:
-    """The tensors of a safetensors file by name. InvalidGraph for another file: PyTorch's own run code when read."""
-    return nn.safe_load(path, map_location)
+def load(path: str | PathLike[str], map_location: str | None = None, weights_only: bool = True) -> Any:
+    """What `save` wrote. InvalidGraph for another file: PyTorch's own run code when read."""
+    return archive.load(path, None if map_location is None else canonical(map_location))
 
 
 def is_tensor(value: Any) -> bool:

@@ -47,7 +47,7 @@ class Module:
         return self.forward(*inputs, **options)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Every tensor of the state by its name, in the order of the attributes: the tensors themselves."""
+        """Every tensor of the state by its name, the tensors themselves: a module's own ones before its modules'."""
         return {name: found for name, found in _walk(self) if isinstance(found, Tensor)}
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
@@ -263,11 +263,19 @@ def _walk(root: Any, *, objects: bool = False) -> list[tuple[str, Module | Tenso
     return found
 
 
+def _rank(named: tuple[str, Any]) -> int:
+    """A module's own parameters come first, then its buffers, then what it is made of: PyTorch's order."""
+    return 2 if not isinstance(named[1], Tensor) else 1 - named[1].is_parameter
+
+
 def _children(value: Any) -> list[tuple[str, Any]] | None:
     """What a module, list, tuple or dict holds, by name; None of anything else."""
     if isinstance(value, Module):
         left_out = getattr(value, "_passing", ())
-        return [(k, child) for k, child in vars(value).items() if not k.startswith("_") and k not in left_out]
+        shown = [
+            (k, child) for k, child in vars(value).items() if not k.startswith("_") and k not in left_out
+        ]
+        return sorted(shown, key=_rank)
     if isinstance(value, list | tuple):
         return [(str(i), child) for i, child in enumerate(value)]
     if isinstance(value, dict):

@@ -1,11 +1,11 @@
 """The lazy tensor: operations only write the graph down; `realize`, `numpy` and `item` compute it.
 
 Conventions are PyTorch's: bool < int < float, a Python number lifts the category and never the width, sums of
-bool and integers are int64, int / int is float32; broadcasting and indexing are NumPy's. Methods that take an
-`axis` take PyTorch's `dim` as well. What differs from PyTorch: a tensor is a value, so that writing into one (`x[…] = y`, `assign`) changes no other and
-no view; `max`, `min` and `median` along an axis give values alone (`argmax` the places); places that a tensor of
-indices names are not checked: one that does not exist reads 0 and writes nothing; a number beside an array in x[…]
-counts as an array, as in NumPy.
+bool and integers are int64, int / int is float32; broadcasting is NumPy's. Methods that take an `axis` take PyTorch's
+`dim` as well. What differs from PyTorch: a tensor is a value, so that writing into one (`x[…] = y`, `x += y`, `assign`)
+changes no other and no view; `max`, `min` and `median` along an axis give values alone (`argmax` the places); places
+that a tensor of indices names are not checked if it has yet to be computed: one that does not exist reads 0 and writes
+nothing.
 
 One file per noun: each a class of thin methods over engine.functions, all of
 them joined in `Tensor`.

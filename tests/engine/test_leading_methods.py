@@ -51,6 +51,8 @@ ALONE = (
         "diff",
         "erfc",
         "fliplr",
+        "lgamma",
+        "digamma",
         "logit",
         "msort",
         "nanmean",
@@ -61,7 +63,7 @@ ALONE = (
 ALONG = (
     *("all", "any", "argmax", "argmin", "argsort", "count_nonzero", "cummax", "cummin", "cumprod", "cumsum"),
     *("flip", "log_softmax", "logsumexp", "max", "mean", "median", "min", "prod", "softmax", "sort", "std"),
-    *("sum", "unsqueeze", "var", "layernorm", "norm", "amax", "amin", "var_mean"),
+    *("sum", "unsqueeze", "var", "layernorm", "norm", "amax", "amin", "var_mean", "logcumsumexp"),
 )
 PAIRS = (
     *("atan2", "copysign", "fmod", "hypot", "l1_loss", "logaddexp", "logical_and", "logical_or"),
@@ -70,7 +72,19 @@ PAIRS = (
     *("add", "div", "divide", "eq", "floor_divide", "greater", "greater_equal", "gt", "less", "less_equal"),
     *("true_divide", "logaddexp2", "heaviside", "ldexp", "float_power"),
     *("arctan2", "dist", "fmax", "fmin", "huber_loss", "xlogy", "kron"),
-    *("lt", "multiply", "ne", "not_equal", "remainder", "sub", "subtract", "type_as", "view_as", "concat"),
+    *(
+        "lt",
+        "multiply",
+        "ne",
+        "not_equal",
+        "remainder",
+        "sub",
+        "subtract",
+        "type_as",
+        "view_as",
+        "concat",
+        "concatenate",
+    ),
 )
 BITS = (
     *("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift", "bitwise_not"),
@@ -217,11 +231,22 @@ CALLS: dict[str, Function] = {
     "conv2d": lambda x: image(x).conv2d(KERNEL2),
     "conv3d": lambda x: image(x)[:, None].conv3d(KERNEL3[:, :1]),
     "conv_transpose2d": lambda x: image(x).conv_transpose2d(KERNEL2.permute(1, 0, 2, 3)),
-    "pools": lambda x: (image(x).max_pool2d(2), image(x).avg_pool2d(2), image(x).adaptive_avg_pool2d(1)),
+    "pools": lambda x: (
+        image(x).max_pool2d(2),
+        image(x).avg_pool2d(2),
+        image(x).adaptive_avg_pool2d(1),
+        image(x).adaptive_max_pool2d(2),
+    ),
     "other pools": lambda x: (
-        *(x[:, None].max_pool1d(2), x[:, None].avg_pool1d(2), x[:, None].adaptive_avg_pool1d(3)),
+        *(
+            x[:, None].max_pool1d(2),
+            x[:, None].avg_pool1d(2),
+            x[:, None].adaptive_avg_pool1d(3),
+            x[:, None].adaptive_max_pool1d(4),
+        ),
         *(image(x)[:, None].max_pool3d(2), image(x)[:, None].avg_pool3d(2)),
         image(x)[:, None].adaptive_avg_pool3d(1),
+        image(x)[:, None].adaptive_max_pool3d(1),
     ),
     "other transposed convolutions": lambda x: (
         x[:, :, None].conv_transpose1d(KERNEL1.T[:, :, None]),
@@ -260,6 +285,7 @@ REFUSED = {
         "flip 0",
         "cat",
         "concat",
+        "concatenate",
         "unbind",
         "drawn behind",
         "roll rows",

@@ -22,6 +22,7 @@ class Model(nn.Module):
 def test_state_is_named_by_the_way_to_it() -> None:
     model = Model()
     assert list(model.state_dict()) == [
+        "scale",
         "layers.0.weight",
         "layers.0.bias",
         "layers.1.0.weight",
@@ -30,7 +31,6 @@ def test_state_is_named_by_the_way_to_it() -> None:
         "norms.last.running_mean",
         "norms.last.running_var",
         "norms.last.num_batches_tracked",
-        "scale",
     ]
     named = dict(model.named_parameters())
     assert [name for name in model.state_dict() if name not in named] == [
