@@ -271,6 +271,7 @@ def accounts(session: Session, leases: Sequence[Held], now: float) -> Mapping[st
         share = slots.get(lease.device_id, 1) if lease.exclusive else lease.slots
         account.held_gpus += len(lease.gpu_ids)
         account.held_slots += share
+        account.promised_gpu_s += len(lease.gpu_ids) * max(0.0, lease.end - now)
         account.used_gpu_s += added(len(lease.gpu_ids), now - lease.granted_at)
         account.used_slot_s += added(share, now - lease.granted_at)
     for quota in session.scalars(select(Quota)):

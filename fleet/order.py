@@ -67,6 +67,7 @@ class Account:
     """What a tenant holds and has held, and how much it may. Seconds are of GPUs, and of CPU slots.
 
     `used_gpu_s`, `used_slot_s`: what it has held, decayed. `gpu_s_left`: of this period; None is without a limit.
+    `promised_gpu_s`: what its jobs that run may hold yet, by their timeouts.
     """
 
     tenant: str
@@ -77,16 +78,26 @@ class Account:
     used_slot_s: float = 0.0
     held_gpus: int = 0
     held_slots: int = 0
+    promised_gpu_s: float = 0.0
 
-    def refusal(self, needs: Needs) -> str:
-        """Which quota keeps a job from starting now; empty when none does."""
-        if not needs.gpus and not needs.whole_node:
+    def refusal(self, gpus: int, timeout_s: float) -> str:
+        """Which quota keeps a job that would hold so many GPUs from starting now; empty when none does.
+
+        GPU-seconds are counted by timeouts, and given back as jobs end: so no period's are ever exceeded.
+        """
+        if not gpus:
             return ""
-        wanted = needs.gpus * needs.ranks
-        if self.max_gpus is not None and self.held_gpus + wanted > self.max_gpus:
+        if self.max_gpus is not None and self.held_gpus + gpus > self.max_gpus:
             return f"quota: tenant {self.tenant} holds {self.held_gpus} of {self.max_gpus} GPUs"
-        if self.gpu_s_left is not None and self.gpu_s_left <= 0:
+        if self.gpu_s_left is None:
+            return ""
+        if self.gpu_s_left <= 0:
             return f"quota: tenant {self.tenant} has used up its GPU-seconds of this period"
+        if self.promised_gpu_s + gpus * timeout_s > self.gpu_s_left:
+            return (
+                f"quota: tenant {self.tenant} has {_hours(self.gpu_s_left)} GPU-hours left of this period; what runs "
+                f"may take {_hours(self.promised_gpu_s)} of them by its timeouts, and this job {_hours(gpus * timeout_s)}"
+            )
         return ""
 
 
@@ -107,9 +118,10 @@ class Book:
             self.opened[tenant] = Account(**vars(known))
         return self.opened[tenant]
 
-    def charge(self, tenant: str, gpus: int, slots: int) -> None:
-        """The tenant holds so much more from now on."""
+    def charge(self, tenant: str, gpus: int, slots: int, timeout_s: float) -> None:
+        """The tenant holds so much more from now on, for so long at most."""
         account = self.account(tenant)
+        account.promised_gpu_s += gpus * timeout_s if gpus else 0.0
         account.held_gpus += gpus
         account.held_slots += slots
 
@@ -125,6 +137,10 @@ class Book:
         fair = self.account(tenant).weight / weights if weights else 1.0
         ratio = self.share(tenant) / max(fair, 1e-9)
         return SHARE_POINTS * ratio / (1 + ratio)
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.4g}"
 
 
 def _part(used_s: float, held: int, total: int) -> float:

@@ -164,20 +164,43 @@ def run(
 def _place_one(job: Waiting, floor: Pass) -> Placement | Delay:
     if job.not_before > floor.now:
         return Delay(job.id, job.generation, job.reason or "waits before it is tried again")
-    if quota := floor.book.account(job.tenant).refusal(job.needs):
-        return Delay(job.id, job.generation, quota)
     fitting, misfitting = _fitting(job.needs, floor)
     if len(fitting) < job.needs.ranks:
         return Delay(job.id, job.generation, _too_few(job.needs, fitting, misfitting))
+    allowed, quota = within_quota(job, fitting, floor)
+    if quota:
+        return Delay(job.id, job.generation, quota)
     key, ends = (job.needs, job.tenant), floor.now + job.timeout_s
     if not (job.avoid or job.avoid_gpus) and key in floor.refused and floor.refused[key][0] <= ends:
         return Delay(job.id, job.generation, floor.refused[key][1])  # the like of it was refused just now
-    stay = Stay(job.needs, job.tenant, floor.now, ends, _avoided(job, fitting))
-    preferred = _preferred(job, fitting)
+    preferred, stay = choices(job, allowed, floor.now)
     free = able(preferred, stay)
     if len(free) >= job.needs.ranks:
         return _placed(job, free, stay, floor)
     return _delayed(job, preferred, len(free), stay, floor)
+
+
+def within_quota(job: Waiting, fitting: list[Spot], floor: Pass) -> tuple[list[Spot], str]:
+    """The spots on which the job would not exceed what its tenant may have, and which quota keeps it if too few are.
+
+    How many GPUs a whole node costs is known only of each node.
+    """
+    account, needs = floor.book.account(job.tenant), job.needs
+    if not needs.whole_node or (account.max_gpus is None and account.gpu_s_left is None):
+        quota = account.refusal(needs.gpus * needs.ranks, job.timeout_s)
+        return ([] if quota else fitting), quota
+    costs = {spot.node.id: needs.ranks * len(suitable(needs, spot.node)) for spot in fitting}
+    allowed = [spot for spot in fitting if not account.refusal(costs[spot.node.id], job.timeout_s)]
+    if len(allowed) >= needs.ranks:
+        return allowed, ""
+    least = sorted(costs.values())[needs.ranks - 1]
+    return [], f"{account.refusal(least, job.timeout_s)}, and it would hold {least} or more"
+
+
+def choices(job: Waiting, fitting: list[Spot], now: float) -> tuple[list[Spot], Stay]:
+    """Where the job may go if it begins now, and how it would stay there: not where it failed, if others are left."""
+    avoided = _avoided(job, fitting)
+    return _preferred(job, fitting), Stay(job.needs, job.tenant, now, now + job.timeout_s, avoided)
 
 
 def _fitting(needs: Needs, floor: Pass) -> Fitting:
@@ -232,7 +255,7 @@ def _placed(job: Waiting, free: Sequence[Spot], stay: Stay, floor: Pass) -> Plac
     seats = (first, *others)
     gpus = sum(len(seat.gpu_ids) for seat in seats)
     slots = sum(_slots(spot, seat) for spot, seat in zip(chosen, seats, strict=True))
-    floor.book.charge(job.tenant, gpus, slots)
+    floor.book.charge(job.tenant, gpus, slots, job.timeout_s)
     return Placement(
         job.id,
         job.generation,

@@ -103,6 +103,8 @@ _LIFTED: dict[str, dict[str, Any]] = {
     "target": {"target_id": None},
     "slots": {"slots": 1},
     "gpus": {"gpus": 0},
+    "whole_node": {"whole_node": False},
+    "exclusive": {"alone": ""},
     "gpu_vendor": {"gpu_vendor": None},
     "gpu_driver": {"gpu_driver": None},
     "gpu_arch": {"gpu_arch": None},

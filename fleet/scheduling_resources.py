@@ -24,6 +24,9 @@ class WhyRemedy(Resource):
     lift: list[str]
     nodes: list[str]
     at_once: bool = Field(description="it would start now; else it would wait, but could run there")
+    timeout_s: float | None = Field(
+        default=None, description="the longest timeout with which it would, when that is one of them"
+    )
 
 
 class Guesses(Resource):

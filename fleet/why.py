@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
-from fleet.occupancy import Spot, Stay
+from fleet.occupancy import Spot, Stay, able
 from fleet.order import Account, Waiting
-from fleet.placement import Pass, Running, run
-from fleet.requirements import LIFTABLE, Needs, NodeView, misfits
+from fleet.placement import Pass, Running, choices, run, within_quota
+from fleet.requirements import LIFTABLE, NodeView, misfits
 
 _ASKED_LAST = frozenset({"gpus", "ranks", "slots"})  # what a job can hardly do without
 _MOST_LIFTED = 3  # requirements at once, before all that a node fails are
+_TIMEOUT = "timeout_s"
+_SHORTEST_S = 1.0  # a timeout that anything could have
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Remedy:
-    """Without these requirements the job would start at once on these nodes (`at_once`), or could at least run there."""
+    """Without these requirements the job would start at once on these nodes (`at_once`), or could at least run there.
+
+    `timeout_s`: the longest timeout with which it would, when that is one of them.
+    """
 
     lift: tuple[str, ...]
     nodes: tuple[str, ...]
     at_once: bool
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,35 +66,50 @@ def explain(
     """Why `job`, which is among `jobs` or not yet, does not start in the pass over them."""
     others = [each for each in jobs if each.id != job.id]
     floor = run([*others, job], nodes, now, accounts, running, until=job.id)
-    quota = floor.book.account(job.tenant).refusal(job.needs)
-    groups = _groups(job.needs, job, floor)
-    free = _open(job.needs, job, floor)
-    remedies = () if len(free) >= job.needs.ranks and not quota else tuple(_remedies(job, floor, quota))
-    return Why(groups, remedies, floor.looked_at, quota, len(free) >= job.needs.ranks and not quota)
+    fitting = _fitting(job, floor)
+    quota = within_quota(job, fitting, floor)[1] if len(fitting) >= job.needs.ranks else ""
+    starts = _starts(job, floor)
+    remedies = () if starts else tuple(_remedies(job, floor, quota))
+    return Why(_groups(job, floor), remedies, floor.looked_at, quota, bool(starts))
 
 
-def _stay(needs: Needs, job: Waiting, floor: Pass) -> Stay:
-    return Stay(needs, job.tenant, floor.now, floor.now + job.timeout_s)
+def _fitting(job: Waiting, floor: Pass) -> list[Spot]:
+    return [spot for spot in floor.spots if not misfits(job.needs, spot.node)]
 
 
-def _open(needs: Needs, job: Waiting, floor: Pass) -> list[Spot]:
-    """Where the job could begin now."""
-    stay = _stay(needs, job, floor)
-    return [spot for spot in floor.spots if not misfits(needs, spot.node) and not spot.refusal(stay)]
+def _open(job: Waiting, fitting: list[Spot], floor: Pass) -> list[Spot]:
+    """Where the job could begin now, if it may; nothing where that is too few."""
+    preferred, stay = choices(job, fitting, floor.now)
+    free = able(preferred, stay)
+    return free if len(free) >= job.needs.ranks else []
 
 
-def _groups(needs: Needs, job: Waiting, floor: Pass) -> tuple[Group, ...]:
+def _starts(job: Waiting, floor: Pass) -> list[Spot]:
+    """Where the job would begin now; nothing where something keeps it."""
+    if job.not_before > floor.now:
+        return []
+    allowed, quota = within_quota(job, _fitting(job, floor), floor)
+    return [] if quota else _open(job, allowed, floor)
+
+
+def _groups(job: Waiting, floor: Pass) -> tuple[Group, ...]:
     found: dict[tuple[str, str, bool], list[str]] = defaultdict(list)
-    stay = _stay(needs, job, floor)
+    needs, fitting = job.needs, _fitting(job, floor)
+    preferred, stay = choices(job, fitting, floor.now)
+    tried_elsewhere = {spot.node.id for spot in preferred}
     for spot in floor.spots:
         lacking = misfits(needs, spot.node)
         for each in lacking:
             found[each.requirement, each.problem, True].append(spot.node.name)
-        if not lacking and (refusal := spot.refusal(stay)):
+        if not lacking and spot.node.id not in tried_elsewhere:
+            found["avoided", "failed it before, and there are others", False].append(spot.node.name)
+        elif not lacking and (refusal := spot.refusal(stay)):
             found[_busy(spot, stay), refusal, False].append(spot.node.name)
-    able = sum(not misfits(needs, spot.node) for spot in floor.spots)
-    if able < needs.ranks > 1:
-        found["ranks", f"a gang of {needs.ranks} nodes, and only {able} could ever be one of them", True] = []
+    if len(fitting) < needs.ranks > 1:
+        short = f"a gang of {needs.ranks} nodes, and only {len(fitting)} could ever be one of them"
+        found["ranks", short, True] = []
+    if job.not_before > floor.now:
+        found["retry", f"is tried again in {job.not_before - floor.now:.0f} s", False] = []
     ranked = sorted(found.items(), key=lambda pair: (pair[0][2], -len(pair[1]), pair[0]))
     return tuple(Group(name, problem, tuple(names), lasting) for (name, problem, lasting), names in ranked)
 
@@ -103,35 +124,55 @@ def _busy(spot: Spot, stay: Stay) -> str:
 # -------------------------------------------------------------------------------------------- remedies
 
 
+def _without(job: Waiting, lift: Iterable[str]) -> Waiting:
+    """The same job without these requirements."""
+    for name in lift:
+        if name == _TIMEOUT:
+            job = replace(job, timeout_s=_SHORTEST_S)
+        else:
+            job = replace(job, needs=job.needs.lifted(name))
+    return job
+
+
 def _remedies(job: Waiting, floor: Pass, quota: str) -> Iterable[Remedy]:
     """The fewest requirements without which it starts now; else those without which it could run at all."""
-    asked = [name for name in LIFTABLE if job.needs.lifted(name) != job.needs]
+    asked = [name for name in (*LIFTABLE, _TIMEOUT) if _without(job, [name]) != job]
     if quota:
-        without_gpus = "gpus" in asked and not floor.book.account(job.tenant).refusal(
-            job.needs.lifted("gpus")
-        )
-        yield Remedy(("quota",), (), at_once=len(_open(job.needs, job, floor)) >= job.needs.ranks)
-        if not without_gpus:
-            return
+        yield Remedy(("quota",), (), at_once=bool(_open(job, _fitting(job, floor), floor)))
     for count in range(1, min(_MOST_LIFTED, len(asked)) + 1):
         found = [_lifted(job, lift, floor) for lift in combinations(asked, count)]
-        at_once = [each for each in found if each is not None and each.at_once]
+        at_once = [each for each in found if each is not None]
         if at_once:
             yield from sorted(
                 at_once, key=lambda each: (not _ASKED_LAST.isdisjoint(each.lift), -len(each.nodes))
             )
             return
-    yield from _rest(job, floor)
+    if not quota:
+        yield from _rest(job, floor)
 
 
 def _lifted(job: Waiting, lift: Sequence[str], floor: Pass) -> Remedy | None:
-    needs = job.needs
-    for name in lift:
-        needs = needs.lifted(name)
-    free = _open(needs, job, floor)
-    if len(free) < needs.ranks or floor.book.account(job.tenant).refusal(needs):
+    """What lifting these would do, if it would have the job start now."""
+    lighter = _without(job, lift)
+    free = _starts(lighter, floor)
+    if not free:
         return None
-    return Remedy(tuple(lift), tuple(spot.node.name for spot in free), at_once=True)
+    longest = _longest_s(lighter, job.timeout_s, floor) if _TIMEOUT in lift else None
+    return Remedy(tuple(lift), tuple(spot.node.name for spot in free), at_once=True, timeout_s=longest)
+
+
+def _longest_s(job: Waiting, timeout_s: float, floor: Pass) -> float:
+    """The longest timeout with which the job would start now: until something that is planned, or what a quota leaves."""
+    begins = {keep.start for spot in floor.spots for keep in spot.keeps}
+    begins |= {window.start for spot in floor.spots for window in spot.node.windows}
+    account, gpus = floor.book.account(job.tenant), job.needs.gpus * job.needs.ranks
+    if account.gpu_s_left is not None and gpus:
+        begins.add(floor.now + (account.gpu_s_left - account.promised_gpu_s) // gpus)
+    for end in sorted((each for each in begins if each < floor.now + timeout_s), reverse=True):
+        longest = float(int(end - floor.now))
+        if longest >= _SHORTEST_S and _starts(replace(job, timeout_s=longest), floor):
+            return longest
+    return _SHORTEST_S
 
 
 def _rest(job: Waiting, floor: Pass) -> Iterable[Remedy]:

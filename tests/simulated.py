@@ -36,6 +36,11 @@ class Lease:
     end: float
     bound: float
 
+    @property
+    def gpus(self) -> int:
+        """How many it holds."""
+        return sum(len(seat.gpu_ids) for seat in self.seats)
+
 
 @dataclass
 class World:
@@ -52,6 +57,7 @@ class World:
     ended: dict[int, float] = field(default_factory=dict)
     promised: dict[int, float] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
+    held_gpu_s: dict[str, float] = field(default_factory=dict)
     at: float = 0.0
     seen: list[NodeView] = field(default_factory=list)
     place: dict[int, int] = field(default_factory=dict)
@@ -93,7 +99,14 @@ class World:
         self.leases[job.id] = Lease(job, placement.seats, now, now + takes, now + job.timeout_s)
         self._hold(job.tenant, placement.seats, 1)
 
+    def gpu_s(self, tenant: str) -> float:
+        """GPU-seconds that a tenant has held in truth."""
+        live = (each for each in self.leases.values() if each.job.tenant == tenant)
+        return self.held_gpu_s.get(tenant, 0.0) + sum(each.gpus * (self.at - each.start) for each in live)
+
     def _leave(self, lease: Lease) -> None:
+        tenant, held_s = lease.job.tenant, min(lease.end, self.at) - lease.start
+        self.held_gpu_s[tenant] = self.held_gpu_s.get(tenant, 0.0) + lease.gpus * held_s
         del self.leases[lease.job.id]
         self._hold(lease.job.tenant, lease.seats, -1)
 
@@ -112,6 +125,12 @@ class World:
             account.used_slot_s = decayed(account.used_slot_s, passed) + added(account.held_slots, passed)
 
     def _accounts(self) -> dict[str, Account]:
+        for name, account in self.accounts.items():
+            limit = self.limits[name].gpu_s_left if name in self.limits else None
+            if limit is not None:
+                mine = [lease for lease in self.leases.values() if lease.job.tenant == name]
+                account.promised_gpu_s = sum(each.gpus * max(0.0, each.bound - self.at) for each in mine)
+                account.gpu_s_left = limit - self.gpu_s(name)
         return {**self.limits, **self.accounts}
 
     def _running(self, lease: Lease) -> Running:

@@ -14,7 +14,7 @@ from fleet.cli.durations import positive
 from fleet.cli.printing import show
 from fleet.cli.tables import facts, grid
 from fleet.cli.text import printable
-from fleet.scheduling_resources import TenantQuota, Usage, Why
+from fleet.scheduling_resources import TenantQuota, Usage, Why, WhyRemedy
 
 tenants_app = typer.Typer(no_args_is_help=True, help="Tenants: what they may have, and what they have.")
 _SHOWN = 6  # names of nodes in one row
@@ -48,11 +48,16 @@ def _why(found: Why) -> RenderableType:
     remedies = grid("without", "it would", "on")
     for remedy in found.remedies:
         would = Text("start now", style="green") if remedy.at_once else Text("wait there", style="yellow")
-        remedies.add_row(printable(", ".join(remedy.lift)), would, _names(remedy.nodes))
+        remedies.add_row(_lifted(remedy), would, _names(remedy.nodes))
     parts: list[RenderableType] = [facts(pairs)]
     parts += ["", groups] if found.groups else []
     parts += ["", remedies] if found.remedies else []
     return Group(*parts)
+
+
+def _lifted(remedy: WhyRemedy) -> str:
+    shown = printable(", ".join(remedy.lift))
+    return shown if remedy.timeout_s is None else f"{shown} (at most {text.seconds(remedy.timeout_s)})"
 
 
 def _when(found: Why) -> str:

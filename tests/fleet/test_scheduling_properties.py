@@ -13,8 +13,8 @@ from fleet.agents.protocol import JobKind
 from fleet.occupancy import Seat
 from fleet.order import HIGHEST, LOWEST, SHARE_POINTS, Account, Waiting, bound_s, score
 from fleet.placement import Decisions, Running, decide, place
-from fleet.requirements import Needs, NodeView, Window, misfits
-from fleet.why import explain
+from fleet.requirements import TRUSTS, Needs, NodeView, Window, misfits
+from fleet.why import Why, explain
 from tests.fleet.floors import box
 from tests.simulated import World
 
@@ -30,15 +30,19 @@ def fleets(draw: st.DrawFn, most: int = 5) -> list[NodeView]:
     """Some nodes with and without GPUs, of a few kinds."""
     found = []
     for number in range(1, draw(st.integers(1, most)) + 1):
+        arch = draw(st.sampled_from(["sm_90", "gfx1100"]))
         node = box(
             number,
             gpus=draw(st.sampled_from([0, 1, 2, 4])),
             slots=draw(st.sampled_from([2, 8])),
-            arch=draw(st.sampled_from(["sm_90", "gfx1100"])),
+            arch=arch,
+            vendor="nvidia" if arch == "sm_90" else "amd",
+            driver=draw(st.sampled_from(["nvidia", "nvidia", "vfio"])),
             memory_bytes=draw(st.sampled_from([16, 80])) << 30,
         )
-        zone = draw(st.sampled_from(["a", "b"]))
-        found.append(replace(node, labels=frozenset({f"zone={zone}"}), rack=f"r{number % 2}"))
+        labels = {f"zone={draw(st.sampled_from(['a', 'b']))}"} | draw(st.sampled_from([set(), {"old=1"}]))
+        trust = draw(st.sampled_from(["sealed", "sealed", "shared", "tainted"]))
+        found.append(replace(node, labels=frozenset(labels), rack=f"r{number % 2}", trust=trust))
     return found
 
 
@@ -47,11 +51,17 @@ def wants(draw: st.DrawFn, kinds: tuple[JobKind, ...] = (JobKind.NOOP, JobKind.K
     """What a job asks for."""
     gpus = draw(st.sampled_from([0, 0, 1, 1, 2, 4]))
     picky: dict[str, Any] = {}
-    if gpus:
-        picky["gpu_arch"] = draw(st.sampled_from([None, None, "sm_90", "gfx"]))
+    whole = draw(st.sampled_from([False, False, False, True]))
+    if gpus or whole:
+        picky["gpu_arch"] = draw(st.sampled_from([None, None, None, "sm_90", "gfx"]))
         picky["gpu_memory_bytes"] = draw(st.sampled_from([0, 0, 40 << 30]))
+        picky["gpu_vendor"] = draw(st.sampled_from([None, None, None, "nvidia", "amd"]))
+        picky["gpu_driver"] = draw(st.sampled_from([None, None, None, "vfio"]))
     return Needs(
         draw(st.sampled_from(kinds)) if not gpus else JobKind.NOOP,
+        whole_node=whole,
+        anti_labels=draw(st.sampled_from([(), (), (), ("old",), ("zone=b",)])),
+        trust=draw(st.sampled_from([None, None, None, "sealed", "shared"])),
         slots=draw(st.sampled_from([1, 1, 2, 4])),
         gpus=gpus,
         labels=draw(st.sampled_from([(), (), ("zone=a",)])),
@@ -108,8 +118,15 @@ def suits(seat: Seat, needs: Needs, nodes: list[NodeView]) -> bool:
     node = next(each for each in nodes if each.id == seat.node_id)
     cards = [gpu for gpu in node.gpus if gpu.id in seat.gpu_ids]
     right = all(gpu.arch.startswith(needs.gpu_arch or "") for gpu in cards)
-    roomy = all(gpu.memory_bytes >= needs.gpu_memory_bytes for gpu in cards)
-    return not misfits(needs, node) and len(cards) == needs.gpus and right and roomy
+    right &= all(gpu.vendor == needs.gpu_vendor for gpu in cards if needs.gpu_vendor)
+    right &= all(gpu.driver == needs.gpu_driver for gpu in cards if needs.gpu_driver)
+    right &= all(gpu.memory_bytes >= needs.gpu_memory_bytes for gpu in cards)
+    right &= len(cards) >= needs.gpus if needs.whole_node else len(cards) == needs.gpus
+    right &= seat.exclusive or not (needs.whole_node or needs.alone)
+    keys = {label.partition("=")[0] for label in node.labels}
+    right &= node.labels >= set(needs.labels) and not (node.labels | keys) & set(needs.anti_labels)
+    right &= TRUSTS.index(node.trust) <= TRUSTS.index(needs.trust or "tainted")
+    return right and needs.rack in (None, node.rack)
 
 
 @quick
@@ -132,22 +149,26 @@ def test_gangs_are_whole_and_have_what_they_asked_for(nodes: list[NodeView], que
 
 
 @quick
-@given(fleets(), queues(), st.integers(0, 6), st.integers(0, 6))
-def test_quotas_are_held(nodes: list[NodeView], queue: list[Waiting], of_a: int, of_b: int) -> None:
+@given(fleets(), queues(), st.integers(0, 6), st.integers(0, 6), st.sampled_from([0.0, 0.5, 2.0, 8.0]))
+def test_quotas_are_held(
+    nodes: list[NodeView], queue: list[Waiting], of_a: int, of_b: int, hours: float
+) -> None:
     limits = {
         "a": Account("a", max_gpus=of_a),
         "b": Account("b", max_gpus=of_b),
-        "c": Account("c", gpu_s_left=0.0),
+        "c": Account("c", gpu_s_left=hours * 3600.0),
     }
     world = run_some(nodes, queue, limits)
-    for now in (NOW + 30.0, NOW + 700.0):
+    now = NOW + 30.0
+    while now < NOW + 20_000.0:
         world.tick(now)
         held = Counter[str]()
         for lease in world.leases.values():
-            held[lease.job.tenant] += sum(len(seat.gpu_ids) for seat in lease.seats)
+            held[lease.job.tenant] += lease.gpus
         assert held["a"] <= of_a
         assert held["b"] <= of_b
-        assert held["c"] == 0
+        assert world.gpu_s("c") <= hours * 3600.0
+        now = min(world.next_end(), now + 3600.0)
 
 
 @quick
@@ -241,19 +262,86 @@ def test_why_names_a_requirement_without_which_the_job_starts(
     why = explain(job, queue, nodes, NOW)
     placed, _ = place([*queue, job], nodes, NOW)
     assert why.would_start == (99 in {each.job_id for each in placed})
+    check_remedies(why, job, queue, nodes)
+    idle = explain(job, [], nodes, NOW)
+    assert idle.would_start or any(remedy.at_once for remedy in idle.remedies), idle
+
+
+@quick
+@given(fleets(), wants(kinds=(JobKind.NOOP,)), queues(most=12), st.sets(st.integers(0, 600), max_size=8))
+def test_why_is_right_on_a_fleet_that_is_busy_and_of_jobs_that_have_failed(
+    nodes: list[NodeView], needs: Needs, queue: list[Waiting], failed_on: set[int]
+) -> None:
+    world = run_some(nodes, queue)
+    job = Waiting(
+        99,
+        1,
+        needs,
+        asked_at=NOW,
+        queued_at=NOW,
+        tenant="a",
+        timeout_s=3600.0,
+        avoid=frozenset(failed_on & {1, 2}),
+        avoid_gpus=frozenset(failed_on),
+    )
+    now = NOW + 30.0
+    seen, others = world.views(now), list(world.waiting.values())
+    why = explain(job, others, seen, now)
+    placed, _ = place([*others, job], seen, now)
+    assert why.would_start == (99 in {each.job_id for each in placed})
+    check_remedies(why, job, others, seen, now)
+
+
+def check_remedies(
+    why: Why, job: Waiting, queue: list[Waiting], nodes: list[NodeView], now: float = NOW
+) -> None:
+    """Without what each remedy names, the planner places the job."""
     if why.would_start:
         assert why.remedies == ()
         return
     assert why.groups
     for remedy in why.remedies:
         if remedy.at_once:
-            lifted = needs
+            lifted = job.needs
             for name in remedy.lift:
-                lifted = lifted.lifted(name)
-            again = explain(replace(job, needs=lifted), queue, nodes, NOW)
-            assert again.would_start, (remedy, again)
-    idle = explain(job, [], nodes, NOW)
-    assert idle.would_start or any(remedy.at_once for remedy in idle.remedies), idle
+                lifted = lifted if name == "timeout_s" else lifted.lifted(name)
+            lighter = replace(job, needs=lifted, timeout_s=remedy.timeout_s or job.timeout_s)
+            placed, _ = place([*queue, lighter], nodes, now)
+            assert job.id in {each.job_id for each in placed}, remedy
+
+
+def test_why_names_a_shorter_timeout_where_that_would_do() -> None:
+    kept = replace(box(1, gpus=1), windows=(Window(NOW + 1800.0, NOW + 9000.0),))
+    job = Waiting(1, 1, Needs(JobKind.NOOP, gpus=1), tenant="a", timeout_s=3600.0)
+    (remedy,) = explain(job, [], [kept], NOW).remedies
+    assert (remedy.lift, remedy.timeout_s) == (("timeout_s",), 1800.0)
+    spent = {"a": Account("a", gpu_s_left=1000.0, promised_gpu_s=400.0)}
+    why = explain(job, [], [box(1, gpus=1)], NOW, spent)
+    assert why.quota.endswith("and this job 1")
+    assert [(each.lift, each.timeout_s) for each in why.remedies] == [
+        (("quota",), None),
+        (("timeout_s",), 600.0),
+        (("gpus",), None),
+    ]
+
+
+def test_why_names_that_a_job_wants_to_be_alone() -> None:
+    node = box(1, gpus=2)
+    cpu = replace(node.devices[0], shared_held=1, ends=((NOW + 9e4, 1),))
+    busy = replace(node, devices=(cpu, *node.devices[1:]))
+    for name, wanted in {"exclusive": {"alone": "node"}, "whole_node": {"whole_node": True}}.items():
+        job = Waiting(1, 1, Needs(JobKind.NOOP, gpus=1, **wanted), timeout_s=60.0)  # type: ignore[arg-type]
+        assert (name,) in [each.lift for each in explain(job, [], [busy], NOW).remedies]
+
+
+def test_a_whole_node_counts_by_the_gpus_that_it_has() -> None:
+    job = Waiting(1, 1, Needs(JobKind.NOOP, whole_node=True), tenant="a", timeout_s=60.0)
+    few = {"a": Account("a", max_gpus=2)}
+    placed, (delay,) = place([job], [box(1, gpus=4)], NOW, few)
+    assert placed == []
+    assert delay.reason == "quota: tenant a holds 0 of 2 GPUs, and it would hold 4 or more"
+    (small,), _ = place([job], [box(1, gpus=4), box(2, gpus=2)], NOW, few)
+    assert small.node_id == 2
 
 
 def test_why_names_the_quota_when_that_is_what_keeps_it() -> None:
