@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,78 +15,12 @@ from fleet.placement import Decisions, Running, decide, place
 from fleet.requirements import TRUSTS, Needs, NodeView, Window, misfits
 from fleet.why import Why, explain
 from tests.fleet.floors import box
+from tests.fleet.made_up import NOW, fleets, queues, wants
 from tests.simulated import World
 
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
-NOW = 1_000_000.0
-TIMEOUTS = (60.0, 600.0, 3600.0)
-
-
-@st.composite
-def fleets(draw: st.DrawFn, most: int = 5) -> list[NodeView]:
-    """Some nodes with and without GPUs, of a few kinds."""
-    found = []
-    for number in range(1, draw(st.integers(1, most)) + 1):
-        arch = draw(st.sampled_from(["sm_90", "gfx1100"]))
-        node = box(
-            number,
-            gpus=draw(st.sampled_from([0, 1, 2, 4])),
-            slots=draw(st.sampled_from([2, 8])),
-            arch=arch,
-            vendor="nvidia" if arch == "sm_90" else "amd",
-            driver=draw(st.sampled_from(["nvidia", "nvidia", "vfio"])),
-            memory_bytes=draw(st.sampled_from([16, 80])) << 30,
-        )
-        labels = {f"zone={draw(st.sampled_from(['a', 'b']))}"} | draw(st.sampled_from([set(), {"old=1"}]))
-        trust = draw(st.sampled_from(["sealed", "sealed", "shared", "tainted"]))
-        found.append(replace(node, labels=frozenset(labels), rack=f"r{number % 2}", trust=trust))
-    return found
-
-
-@st.composite
-def wants(draw: st.DrawFn, kinds: tuple[JobKind, ...] = (JobKind.NOOP, JobKind.KERNEL)) -> Needs:
-    """What a job asks for."""
-    gpus = draw(st.sampled_from([0, 0, 1, 1, 2, 4]))
-    picky: dict[str, Any] = {}
-    whole = draw(st.sampled_from([False, False, False, True]))
-    if gpus or whole:
-        picky["gpu_arch"] = draw(st.sampled_from([None, None, None, "sm_90", "gfx"]))
-        picky["gpu_memory_bytes"] = draw(st.sampled_from([0, 0, 40 << 30]))
-        picky["gpu_vendor"] = draw(st.sampled_from([None, None, None, "nvidia", "amd"]))
-        picky["gpu_driver"] = draw(st.sampled_from([None, None, None, "vfio"]))
-    return Needs(
-        draw(st.sampled_from(kinds)) if not gpus else JobKind.NOOP,
-        whole_node=whole,
-        anti_labels=draw(st.sampled_from([(), (), (), ("old",), ("zone=b",)])),
-        trust=draw(st.sampled_from([None, None, None, "sealed", "shared"])),
-        slots=draw(st.sampled_from([1, 1, 2, 4])),
-        gpus=gpus,
-        labels=draw(st.sampled_from([(), (), ("zone=a",)])),
-        rack=draw(st.sampled_from([None, None, None, "r1"])),
-        alone=draw(st.sampled_from(["", "", "", "node"])),
-        ranks=draw(st.sampled_from([1, 1, 1, 2, 3])),
-        **picky,
-    )
-
-
-@st.composite
-def queues(draw: st.DrawFn, tenants: tuple[str, ...] = ("a", "b", "c"), most: int = 14) -> list[Waiting]:
-    """Jobs that wait, of several tenants."""
-    return [
-        Waiting(
-            id=number,
-            generation=1,
-            needs=draw(wants()),
-            priority=draw(st.sampled_from([0, 0, 0, 5, -20])),
-            asked_at=NOW - draw(st.integers(10, 10_000)),
-            queued_at=NOW - 10.0,
-            tenant=draw(st.sampled_from(tenants)),
-            timeout_s=draw(st.sampled_from(TIMEOUTS)),
-        )
-        for number in range(1, draw(st.integers(1, most)) + 1)
-    ]
 
 
 def run_some(nodes: list[NodeView], queue: list[Waiting], limits: dict[str, Account] | None = None) -> World:
@@ -122,7 +55,7 @@ def suits(seat: Seat, needs: Needs, nodes: list[NodeView]) -> bool:
     right &= all(gpu.driver == needs.gpu_driver for gpu in cards if needs.gpu_driver)
     right &= all(gpu.memory_bytes >= needs.gpu_memory_bytes for gpu in cards)
     right &= len(cards) >= needs.gpus if needs.whole_node else len(cards) == needs.gpus
-    right &= seat.exclusive or not (needs.whole_node or needs.alone)
+    right &= seat.exclusive or not (needs.whole_node or needs.alone == "node")
     keys = {label.partition("=")[0] for label in node.labels}
     right &= node.labels >= set(needs.labels) and not (node.labels | keys) & set(needs.anti_labels)
     right &= TRUSTS.index(node.trust) <= TRUSTS.index(needs.trust or "tainted")
