@@ -1,14 +1,15 @@
 """Load the heads of the queue, as frozen values: of each class the first few jobs, never every row.
 
-A class is a tenant, a priority and a requirement: its jobs wait for the same thing, the oldest first. Of the classes
-those come first whose oldest job would be looked at first.
+A class is a tenant, a priority and a requirement: its jobs wait for the same thing, the oldest first. Where there are
+more classes than are looked at, each tenant's first come first, and the rest in turn: so nobody's wishes, however many
+and however impossible, keep another's jobs from being looked at.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, load_only
@@ -21,7 +22,8 @@ from fleet.order import AGEING_S, Overdue, Waiting
 from fleet.requirements import Needs
 
 HEADS = 256  # of each class, at most
-CLASSES = 256  # looked at in one tick
+CLASSES = 256  # looked at in one tick …
+IN_TURN = 64  # … of which so many are others each second, when there are more
 TOTAL = 8192  # jobs looked at in one tick, about
 # Of a queued job only what its placement depends on is read: specs are large.
 _PLACED_BY = load_only(
@@ -47,20 +49,50 @@ _PLACED_BY = load_only(
 )
 
 
+@dataclass(frozen=True)
+class Class:
+    """Queued jobs that wait for the same thing, and the oldest of them."""
+
+    tenant: str
+    priority: int
+    requirement: str
+    oldest_at: float
+    oldest_id: int
+
+    @property
+    def stands(self) -> tuple[float, int]:
+        """Sorts by the oldest job's score, but for what all have in common: the lowest goes first."""
+        return self.oldest_at / AGEING_S - self.priority, self.oldest_id
+
+
+def looked_at(classes: Sequence[Class], now: float) -> Sequence[Class]:
+    """`CLASSES` of them at most: each tenant's best, then each one's second best, …; of the rest others each second."""
+    if len(classes) <= CLASSES:
+        return sorted(classes, key=lambda each: each.stands)
+    places: Counter[str] = Counter()
+    ranked = []
+    for each in sorted(classes, key=lambda each: each.stands):
+        ranked.append((places[each.tenant], each.stands, each))
+        places[each.tenant] += 1
+    in_order = [each for _, _, each in sorted(ranked, key=lambda found: found[:2])]
+    first, rest = in_order[: CLASSES - IN_TURN], in_order[CLASSES - IN_TURN :]
+    begin = int(now) * IN_TURN % len(rest)
+    return first + (rest + rest)[begin : begin + IN_TURN]
+
+
 def waiting(session: Session, now: float) -> tuple[Waiting, ...]:
     """The heads of every class."""
     ready = (Job.state == JobState.QUEUED) & (Job.not_before <= now)
-    stands = Job.priority - func.min(Job.created_at) / AGEING_S  # the score but for what all have in common
     kinds = (Job.tenant, Job.priority, Job.requirement)
-    found = session.execute(
-        select(*kinds).where(ready).group_by(*kinds).order_by(stands.desc(), func.min(Job.id)).limit(CLASSES)
-    ).all()
+    all_kinds = select(*kinds, func.min(Job.created_at), func.min(Job.id)).where(ready).group_by(*kinds)
+    found = looked_at([Class(*row) for row in session.execute(all_kinds)], now)
     heads: list[tuple[Job, float]] = []
     asked_at = func.coalesce(Search.created_at, Job.created_at)
     asked = select(Job, asked_at).outerjoin(Search, Search.id == Job.search_id).options(_PLACED_BY)
     limit = min(HEADS, max(16, TOTAL // max(1, len(found))))
-    for tenant, priority, requirement in found:
-        same = (Job.tenant == tenant) & (Job.priority == priority) & (Job.requirement == requirement)
+    for each in found:
+        same = (Job.tenant == each.tenant) & (Job.priority == each.priority)
+        same &= Job.requirement == each.requirement
         heads += session.execute(asked.where(ready, same).order_by(Job.id).limit(limit)).all()
     tried = [job.id for job, _ in heads if job.retries]
     nodes = _avoid(session, tried) if tried else {}

@@ -83,7 +83,7 @@ def _needs(dice: Random, kinds: Sequence[JobKind]) -> Needs:
         trust=_rarely(dice, None, "sealed", "shared"),
         rack=_rarely(dice, None, "r1"),
         alone=_rarely(dice, "", "node", "gpu" if gpus else "node"),
-        ranks=_rarely(dice, 1, 2, 3),
+        ranks=dice.choice([1, 1, 1, 1, 2, 3]),
         **picky,
     )
 

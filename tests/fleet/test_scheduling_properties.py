@@ -72,17 +72,19 @@ def test_no_gpu_and_no_slot_is_given_twice(nodes: list[NodeView], queue: list[Wa
 
 
 @quick
-@given(fleets(), queues())
+@given(fleets(), queues(least=6))
 def test_gangs_are_whole_and_have_what_they_asked_for(nodes: list[NodeView], queue: list[Waiting]) -> None:
-    by_id = {job.id: job for job in queue}
-    for placement in run_some(nodes, queue).tick(NOW + 30.0).placements:
-        needs = by_id[placement.job_id].needs
-        assert len({seat.node_id for seat in placement.seats}) == needs.ranks == len(placement.seats)
-        assert all(suits(seat, needs, nodes) for seat in placement.seats)
+    world = run_some(nodes, queue)
+    for now in (NOW + 30.0, NOW + 700.0, NOW + 3700.0):
+        world.tick(now)
+        for lease in world.leases.values():
+            needs = lease.job.needs
+            assert len({seat.node_id for seat in lease.seats}) == needs.ranks == len(lease.seats)
+            assert all(suits(seat, needs, nodes) for seat in lease.seats)
 
 
 @quick
-@given(fleets(), queues(), st.integers(0, 6), st.integers(0, 6), st.sampled_from([0.0, 0.5, 2.0, 8.0]))
+@given(fleets(), queues(least=8, most=30), st.integers(0, 6), st.integers(0, 6), st.floats(0.0, 3.0))
 def test_quotas_are_held(
     nodes: list[NodeView], queue: list[Waiting], of_a: int, of_b: int, hours: float
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from fleet import db, jobs, nodes, queue, reconcile, rounds, snapshot
+from fleet import batches, db, jobs, nodes, queue, reconcile, rounds, snapshot
 from fleet.advance import Start
 from fleet.agents.protocol import KernelSpec, NoopSpec
 from fleet.artifacts import Kept
@@ -13,8 +13,9 @@ from fleet.models import Node
 from fleet.plan import plan
 from fleet.principals import Principal
 from fleet.settings import Timings
+from fleet.wishes import Requirements
 from tests.fleet.acting import GEMM, TARGET_ID, Agent
-from tests.fleet.stepping import Submit
+from tests.fleet.stepping import Fleet, Submit
 
 
 def test_a_node_is_shown_with_its_axes_apart(
@@ -91,3 +92,30 @@ def test_a_searchs_job_is_shown_as_old_as_its_search(
         ("noop", now + 1, now + 1),
         ("expand", now, now + 9),
     }
+
+
+def test_where_there_are_too_many_classes_each_tenant_has_its_first_and_the_rest_their_turn() -> None:
+    many = [queue.Class("flood", 100, f"wish {each}", 0.0, each) for each in range(1000)]
+    late = queue.Class("small", -100, "a GPU", 9000.0, 5000)
+    seen = [queue.looked_at([*many, late], float(second)) for second in range(30)]
+    assert {len(set(each)) for each in seen} == {queue.CLASSES}
+    assert all(late in each for each in seen)
+    assert {each for one in seen for each in one} == {late, *many}
+    assert set.intersection(*map(set, seen)) >= set(many[: queue.CLASSES - queue.IN_TURN - 1])
+
+
+def test_what_cannot_be_had_by_however_many_keeps_no_job_from_starting(
+    fleet: Fleet, admin: Principal
+) -> None:
+    with fleet.sessions.begin() as session:
+        asked = [
+            jobs.asked(NoopSpec(), requirements=Requirements(labels={"n": str(each)}))
+            for each in range(queue.CLASSES + 50)
+        ]
+        batches.submit(session, asked, principal=admin, now=fleet.now)
+        last = jobs.submit(session, NoopSpec(), principal=admin, now=fleet.now + 0.01).id
+    for _ in range(4):
+        fleet.now += 1.0
+        fleet.step()
+    with db.reading(fleet.sessions) as reader:
+        assert jobs.get(reader, last).state == "succeeded"
