@@ -14,7 +14,8 @@ from fleet import events, idempotency, jobs, quotas
 from fleet.agents.protocol import AnySpec
 from fleet.blocking import ArrayView, Make
 from fleet.errors import InvalidSpec, NotFound, StaleWrite
-from fleet.lifecycle import JOB
+from fleet.firing import fire_all
+from fleet.lifecycle import JOB, JobEvent, JobState
 from fleet.models import Job, JobArray
 from fleet.principals import Principal
 
@@ -104,7 +105,10 @@ def cancel(session: Session, array_id: int, principal: Principal, now: float) ->
     array = owned(session, array_id, principal.tenant)
     if array.cancelled_at is None:
         array.cancelled_at = now
-        live = select(Job).where(Job.array_id == array_id, Job.state.not_in([*_FINAL, "cancelling"]))
+        mine = Job.array_id == array_id
+        for waits in (JobState.QUEUED, JobState.BLOCKED):  # thousands, perhaps
+            fire_all(session, mine, waits, JobEvent.CANCEL, now, finished_at=now, reason="")
+        live = select(Job).where(mine, Job.state.not_in([*_FINAL, JobState.CANCELLING]))
         for job in session.scalars(live.order_by(Job.id)).all():
             jobs.stop(session, job, now)
         events.audit(session, principal, "array.cancel", f"array:{array_id}", {}, now)
