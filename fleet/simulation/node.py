@@ -33,6 +33,7 @@ CONFLICT = 409
 CPU_RATE, GPU_RATE = 4e9, 4e3
 BROKEN = (FaultKind.ECC, FaultKind.REMAP)
 SLOWING = (FaultKind.THERMAL, FaultKind.POWER_BRAKE, FaultKind.LIMIT)
+KERNEL_DRIVERS = {"nvidia": "nvidia", "amd": "amdgpu"}
 _log = logging.getLogger(__name__)
 
 
@@ -146,6 +147,7 @@ class SimulatedNode:
                 arch=gpu.arch,
                 memory_bytes=gpu.memory_bytes,
                 vendor=gpu.vendor,
+                driver=KERNEL_DRIVERS.get(gpu.vendor, ""),
             )
             for number in range(self.box.gpus)
         ]

@@ -160,6 +160,8 @@ def _of_gang(gang: Gang) -> dict[str, str]:
         "WORLD_SIZE": str(gang.ranks),
         "MASTER_ADDR": host.strip("[]"),
         "MASTER_PORT": port,
+        "TINYFLEET_RANK": str(gang.rank),
+        "TINYFLEET_RANKS": str(gang.ranks),
         "TINYFLEET_RENDEZVOUS": gang.rendezvous,
         "TINYFLEET_PEERS": ",".join(peer.address for peer in gang.peers),
     }
