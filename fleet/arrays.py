@@ -10,9 +10,9 @@ from pydantic import TypeAdapter
 from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.orm import Session
 
-from fleet import events, idempotency, jobs, quotas
+from fleet import dependencies, events, idempotency, jobs, quotas
 from fleet.agents.protocol import AnySpec
-from fleet.blocking import ArrayView, Make
+from fleet.blocking import ArrayView, Drop, Make
 from fleet.errors import InvalidSpec, NotFound, StaleWrite
 from fleet.firing import fire_all
 from fleet.lifecycle import JOB, JobEvent, JobState
@@ -51,10 +51,12 @@ def submit(
         raise InvalidSpec("parallel", f"{parallel} must be from 1 to {MOST_PARALLEL}")
     template = {"spec": asked.spec.model_dump(mode="json", by_alias=True), **asked.columns}
     body = {"template": template, "size": size, "parallel": parallel}
+    body |= {"after": asked.after} if asked.after else {}
     earlier = idempotency.earlier(session, principal, "array", idempotency_key, body)
     if earlier is not None:
         return owned(session, earlier, principal.tenant)
     jobs.check(session, asked, principal.tenant)
+    dependencies.check(session, asked.after, principal.tenant)
     quotas.admit(session, principal.tenant, size)
     array = JobArray(
         tenant=principal.tenant,
@@ -62,6 +64,7 @@ def submit(
         template=template,
         size=size,
         parallel=parallel,
+        waits_for={kind: list(ids) for kind, ids in asked.after.items()} or None,
         created_by=str(principal),
         created_at=now,
     )
@@ -129,8 +132,27 @@ def views(session: Session) -> tuple[ArrayView, ...]:
     )
     unfinished = dict(session.execute(live.group_by(Job.array_id)).all())
     return tuple(
-        ArrayView(row.id, row.size, row.made, row.parallel, unfinished.get(row.id, 0)) for row in rows
+        ArrayView(
+            row.id,
+            row.size,
+            row.made,
+            row.parallel,
+            unfinished.get(row.id, 0),
+            dependencies.of_array(session, row.waits_for),
+        )
+        for row in rows
     )
+
+
+def drop(session: Session, drop: Drop, now: float) -> None:
+    """Make none of an array's jobs, for what it waits for will not be; StaleWrite when it was cancelled meanwhile."""
+    as_seen = (JobArray.id == drop.array_id) & (JobArray.made == 0) & JobArray.cancelled_at.is_(None)
+    gone = session.execute(
+        update(JobArray).where(as_seen).values(cancelled_at=now, error=drop.error).returning(JobArray.id)
+    )
+    if gone.scalar() is None:
+        raise StaleWrite("array", drop.array_id, "it changed after it was looked at")
+    events.append(session, "array.failed", f"array:{drop.array_id}", {"error": drop.error}, now)
 
 
 def apply(session: Session, make: Make, now: float) -> None:

@@ -168,6 +168,8 @@ class Client(
         after: Sequence[int] | None = None,
         after_ok: Sequence[int] | None = None,
         after_any: Sequence[int] | None = None,
+        after_ok_arrays: Sequence[int] | None = None,
+        after_any_arrays: Sequence[int] | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
         """Queue a job, `node` by id or name; after others have begun, succeeded or ended. The same idempotency key with the same request gives the same job."""
@@ -177,6 +179,7 @@ class Client(
         )
         limits = _given(name=name, timeout_s=timeout_s, max_retries=max_retries, retry_on=retry_on)
         limits |= _given(queue_timeout_s=queue_timeout_s, after=after, after_ok=after_ok, after_any=after_any)
+        limits |= _given(after_ok_arrays=after_ok_arrays, after_any_arrays=after_any_arrays)
         body = {"spec": document(spec), **placement, **limits}
         return self._post(Job, "/v1/jobs", body, idempotency_key or new_key())
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from fleet import forecast, holdings, queue, run_times
 from fleet.lifecycle import JobState
-from fleet.models import Dependency, Job, Search
+from fleet.models import ArrayDependency, Dependency, Job, Search
 from fleet.order import Waiting, book, in_order
 from fleet.placement import run
 from fleet.settings import Timings
@@ -24,6 +24,7 @@ class Explanation:
 
     why: Why | None
     waits_for: tuple[int, ...]
+    waits_for_arrays: tuple[int, ...]
     queued: int
     planned_at: float | None
     expected_at: float | None
@@ -38,9 +39,9 @@ def of(session: Session, job: Job, now: float, timings: Timings, up_since: float
     likely = run_times.known(session, [run_times.of(job)]).get(run_times.of(job))
     likely_s = likely.mean_s if likely is not None else None
     if job.state == JobState.BLOCKED:
-        return Explanation(None, _waits_for(session, job), queued, None, None, likely_s, guesses)
+        return Explanation(None, *_waits_for(session, job), queued, None, None, likely_s, guesses)
     if job.state != JobState.QUEUED:
-        return Explanation(None, (), queued, None, None, likely_s, guesses)
+        return Explanation(None, (), (), queued, None, None, likely_s, guesses)
     leases = holdings.held(session)
     nodes = holdings.nodes(session, now, timings, up_since, leases)
     accounts = holdings.accounts(session, leases, now)
@@ -53,7 +54,7 @@ def of(session: Session, job: Job, now: float, timings: Timings, up_since: float
     planned = {each.job_id: each.starts_at for each in made.delays}
     order = in_order([*others, asked], book(accounts, nodes, waiting).penalty, now)
     expected = forecast.starts(order, nodes, running, now, FORWARD)
-    return Explanation(why, (), queued, planned.get(job.id), expected.get(job.id), likely_s, guesses)
+    return Explanation(why, (), (), queued, planned.get(job.id), expected.get(job.id), likely_s, guesses)
 
 
 def _waiting(session: Session, job: Job, waiting: list[Waiting], likely: run_times.Known | None) -> Waiting:
@@ -65,6 +66,8 @@ def _waiting(session: Session, job: Job, waiting: list[Waiting], likely: run_tim
     return queue.view(job, search.created_at if search is not None else job.created_at, ran=likely)
 
 
-def _waits_for(session: Session, job: Job) -> tuple[int, ...]:
-    query = select(Dependency.on_job_id).where(Dependency.job_id == job.id).order_by(Dependency.on_job_id)
-    return tuple(session.scalars(query))
+def _waits_for(session: Session, job: Job) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Jobs, and arrays."""
+    on_jobs = select(Dependency.on_job_id).where(Dependency.job_id == job.id)
+    on_arrays = select(ArrayDependency.on_array_id).where(ArrayDependency.job_id == job.id)
+    return tuple(sorted(session.scalars(on_jobs))), tuple(sorted(session.scalars(on_arrays)))

@@ -46,7 +46,12 @@ def fire(
 
 
 def fire_all(
-    session: Session, which: ColumnElement[bool], before: JobState, event: JobEvent, now: float, **changes: Any
+    session: Session,
+    which: ColumnElement[bool],
+    before: JobState,
+    event: JobEvent,
+    now: float,
+    **changes: Any,
 ) -> int:
     """Advance all jobs that are in the state `before` and that `which` holds of, in one statement; returns how many.
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, aliased
 
 from fleet.lifecycle import JOB, SEARCH
 from fleet.models import (
+    ArrayDependency,
     Attempt,
     Cron,
     CronPoint,
@@ -151,6 +152,7 @@ def _remove_jobs(session: Session, chosen: Sequence[int]) -> tuple[int, int]:
     session.execute(delete(Attempt).where(Attempt.id.in_(attempts)))
     either = or_(Dependency.job_id.in_(chosen), Dependency.on_job_id.in_(chosen))
     session.execute(delete(Dependency).where(either))
+    session.execute(delete(ArrayDependency).where(ArrayDependency.job_id.in_(chosen)))
     session.execute(delete(Job).where(Job.id.in_(chosen)))
     return len(chosen), logs
 

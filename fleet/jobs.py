@@ -66,6 +66,8 @@ def asked(
     after: Sequence[int] = (),
     after_ok: Sequence[int] = (),
     after_any: Sequence[int] = (),
+    after_ok_arrays: Sequence[int] = (),
+    after_any_arrays: Sequence[int] = (),
 ) -> Asked:
     """A request in one piece, unchecked; see `submit`."""
     columns: dict[str, Any] = {
@@ -83,6 +85,7 @@ def asked(
     if isinstance(spec, CommandSpec):
         columns["requires"] = commands.requires(spec, columns["requires"])
     waits = {"after": list(after), "after_ok": list(after_ok), "after_any": list(after_any)}
+    waits |= {"after_ok_arrays": list(after_ok_arrays), "after_any_arrays": list(after_any_arrays)}
     return Asked(spec, columns, {kind: sorted(set(ids)) for kind, ids in waits.items() if ids})
 
 

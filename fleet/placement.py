@@ -165,11 +165,11 @@ def _place_one(job: Waiting, floor: Pass) -> Placement | Delay:
     if job.not_before > floor.now:
         return Delay(job.id, job.generation, job.reason or "waits before it is tried again")
     fitting, misfitting = _fitting(job.needs, floor)
-    if len(fitting) < job.needs.ranks:
-        return Delay(job.id, job.generation, _too_few(job.needs, fitting, misfitting))
     allowed, quota = within_quota(job, fitting, floor)
     if quota:
         return Delay(job.id, job.generation, quota)
+    if len(allowed) < job.needs.ranks:
+        return Delay(job.id, job.generation, _too_few(job.needs, fitting, misfitting))
     key, ends = (job.needs, job.tenant), floor.now + job.timeout_s
     if not (job.avoid or job.avoid_gpus) and key in floor.refused and floor.refused[key][0] <= ends:
         return Delay(job.id, job.generation, floor.refused[key][1])  # the like of it was refused just now
@@ -191,7 +191,7 @@ def within_quota(job: Waiting, fitting: list[Spot], floor: Pass) -> tuple[list[S
         return ([] if quota else fitting), quota
     costs = {spot.node.id: needs.ranks * len(suitable(needs, spot.node)) for spot in fitting}
     allowed = [spot for spot in fitting if not account.refusal(costs[spot.node.id], job.timeout_s)]
-    if len(allowed) >= needs.ranks:
+    if len(allowed) >= needs.ranks or len(fitting) < needs.ranks:
         return allowed, ""
     least = sorted(costs.values())[needs.ranks - 1]
     return [], f"{account.refusal(least, job.timeout_s)}, and it would hold {least} or more"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from fleet import blocking, forecast
 from fleet.advance import SearchView, Start, Step, advance
 from fleet.agents.protocol import Outcome
-from fleet.blocking import ArrayView, Blocked, Make, Unblock
+from fleet.blocking import ArrayView, Blocked, Drop, Make, Unblock
 from fleet.confirming import ClaimView, ConfirmingStep, confirming
 from fleet.lifecycle import AttemptState, NodeState, SearchState
 from fleet.order import Account, Overdue, Waiting
@@ -111,6 +111,7 @@ class Plan:
     overdue: tuple[Overdue, ...] = ()
     unblocked: tuple[Unblock, ...] = ()
     made: tuple[Make, ...] = ()
+    dropped: tuple[Drop, ...] = ()
 
     @property
     def frees_or_makes_work(self) -> bool:
@@ -136,6 +137,7 @@ def plan(snapshot: Snapshot, now: float) -> Plan:
         overdue=snapshot.overdue,
         unblocked=blocking.unblocked(snapshot.blocked),
         made=blocking.made(snapshot.arrays),
+        dropped=blocking.dropped(snapshot.arrays),
     )
 
 

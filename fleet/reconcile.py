@@ -117,6 +117,7 @@ def _actions(decided: Plan, blobs: Blobs, now: float) -> Iterator[Action]:
     yield from (partial(confirmations.apply, step=each, now=now) for each in decided.confirmations)
     yield from (partial(dependencies.apply, unblock=each, now=now) for each in decided.unblocked)
     yield from (partial(arrays.apply, make=each, now=now) for each in decided.made)
+    yield from (partial(arrays.drop, drop=each, now=now) for each in decided.dropped)
     yield from (partial(_give_up, late=each, now=now) for each in decided.overdue)
     yield from (partial(_preempt, preemption=each, now=now) for each in decided.preemptions)
     yield from (partial(leases.grant, placement=each, now=now) for each in decided.placements)

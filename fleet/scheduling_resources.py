@@ -49,6 +49,7 @@ class Why(Resource):
     queued: int = Field(description="jobs that wait, of all tenants")
     quota: str = Field(default="", description="the quota that keeps it, if one does")
     waits_for: list[int] = Field(default_factory=list, description="jobs that have to end first")
+    waits_for_arrays: list[int] = Field(default_factory=list, description="arrays that have to end first")
     would_start: bool = Field(default=False, description="nothing keeps it: it starts with the next look")
     groups: list[WhyGroup] = Field(default_factory=list)
     remedies: list[WhyRemedy] = Field(default_factory=list)
@@ -140,6 +141,10 @@ class Array(Resource):
     unmade: int = Field(description="how many have yet to be queued")
     created_at: Timestamp
     cancelled_at: Timestamp | None = None
+    waits_for: dict[str, list[int]] = Field(
+        default_factory=dict, description="jobs and arrays that it waits for, as it was asked for"
+    )
+    error: str = Field(default="", description="why none of its jobs will be queued")
 
     @property
     def finished(self) -> bool:

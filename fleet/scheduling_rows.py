@@ -100,10 +100,21 @@ class Dependency(Table):
     __table_args__ = (one_of("kind", After),)
 
 
+class ArrayDependency(Table):
+    """A job waits for an array."""
+
+    __tablename__ = "array_dependencies"
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    on_array_id: Mapped[int] = mapped_column(ForeignKey("job_arrays.id"), primary_key=True)
+    kind: Mapped[str]
+    __table_args__ = (one_of("kind", After),)
+
+
 class JobArray(Table):
     """Many jobs that differ in their index only. Their rows are made a few at a time: `made` of `size` so far.
 
-    `template` are the arguments of each; `parallel`: at most so many unfinished ones at a time.
+    `template` are the arguments of each; `parallel`: at most so many unfinished ones at a time. `waits_for`: ids of
+    jobs and arrays by what is wanted of them, as a request gives them; `error`: why none of its jobs will be made.
     """
 
     __tablename__ = "job_arrays"
@@ -117,6 +128,8 @@ class JobArray(Table):
     created_by: Mapped[str]
     created_at: Mapped[float]
     cancelled_at: Mapped[float | None]
+    waits_for: Mapped[dict[str, Any] | None]
+    error: Mapped[str | None]
     __table_args__ = (
         CheckConstraint("made >= 0 AND made <= size", name="made_within_size"),
         partial_index("ix_job_arrays_unmade", "id", where="made < size"),

@@ -67,7 +67,7 @@ def explain(
     others = [each for each in jobs if each.id != job.id]
     floor = run([*others, job], nodes, now, accounts, running, until=job.id)
     fitting = _fitting(job, floor)
-    quota = within_quota(job, fitting, floor)[1] if len(fitting) >= job.needs.ranks else ""
+    quota = within_quota(job, fitting, floor)[1]
     starts = _starts(job, floor)
     remedies = () if starts else tuple(_remedies(job, floor, quota))
     return Why(_groups(job, floor), remedies, floor.looked_at, quota, bool(starts))

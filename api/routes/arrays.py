@@ -10,7 +10,7 @@ from api.auth import Reader, Writer
 from api.body import StrictRoute
 from api.deps import IdempotencyKey, Reading, Writing
 from api.pages import PageDep, RowId, next_cursor
-from api.routes.jobs import JobRequest, options
+from api.routes.jobs import WaitingRequest, options
 from api.routing import Router
 from api.schemas import problems
 from fleet import arrays, jobs
@@ -24,7 +24,7 @@ router = Router(
 )
 
 
-class ArrayRequest(JobRequest):
+class ArrayRequest(WaitingRequest):
     """What each of the jobs is, and how many there are."""
 
     size: StrictInt = Field(ge=1, le=arrays.MOST, description="their indices are 0 to size - 1")
@@ -82,6 +82,8 @@ def _resources(session: Session, rows: Sequence[JobArray]) -> list[Array]:
             unmade=counts[row.id].unmade,
             created_at=row.created_at,
             cancelled_at=row.cancelled_at,
+            waits_for=row.waits_for or {},
+            error=row.error or "",
         )
         for row in rows
     ]

@@ -63,6 +63,12 @@ class WaitingRequest(JobRequest):
     after_ok: JobIds = Field(default_factory=list, max_length=64, description="jobs that must succeed first")
     after_any: JobIds = Field(default_factory=list, max_length=64, description="jobs that must end first")
     after: JobIds = Field(default_factory=list, max_length=64, description="jobs that must begin first")
+    after_ok_arrays: JobIds = Field(
+        default_factory=list, max_length=64, description="arrays all of whose jobs must succeed first"
+    )
+    after_any_arrays: JobIds = Field(
+        default_factory=list, max_length=64, description="arrays whose jobs must all end first"
+    )
 
 
 @router.post("", status_code=201, summary="Submit a job", responses=problems(409, 413, 415))

@@ -55,6 +55,7 @@ def why_job(principal: Reader, session: Reading, parts: PartsDep, job_id: RowId)
         reason=job.reason,
         queued=found.queued,
         waits_for=list(found.waits_for),
+        waits_for_arrays=list(found.waits_for_arrays),
         planned_at=found.planned_at,
         expected_at=found.expected_at,
         likely_s=found.likely_s,

@@ -13,7 +13,19 @@ from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, connected
 from fleet.cli.durations import positive
 from fleet.cli.kernel_arguments import Key, read_spec
 from fleet.cli.printing import show, show_page
-from fleet.cli.requirements import Gpus, Preemptible, Ranks, Require, RetryOn, requirements
+from fleet.cli.requirements import (
+    AfterAny,
+    AfterAnyArray,
+    AfterOk,
+    AfterOkArray,
+    AfterStart,
+    Gpus,
+    Preemptible,
+    Ranks,
+    Require,
+    RetryOn,
+    requirements,
+)
 from fleet.cli.tables import grid
 from fleet.cli.text import printable
 from fleet.scheduling_resources import Array
@@ -39,6 +51,17 @@ def submit_array(
     ranks: Ranks = None,
     preemptible: Preemptible = False,
     retry_on: RetryOn = None,
+    after: AfterStart = None,
+    after_ok: AfterOk = None,
+    after_any: AfterAny = None,
+    after_ok_array: AfterOkArray = None,
+    after_any_array: AfterAnyArray = None,
+    queue_timeout_s: Annotated[
+        float | None,
+        typer.Option(
+            "--queue-timeout", parser=positive, metavar="SECONDS", help="A job fails that has waited so long."
+        ),
+    ] = None,
     key: Key = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -58,6 +81,12 @@ def submit_array(
             requirements=requirements(require or [], gpus, ranks) or None,
             preemptible=preemptible or None,
             retry_on=retry_on,
+            after=after,
+            after_ok=after_ok,
+            after_any=after_any,
+            after_ok_arrays=after_ok_array,
+            after_any_arrays=after_any_array,
+            queue_timeout_s=queue_timeout_s,
         )
     show(
         found, Text(f"array {found.id} of {found.size} jobs; see: tinyfleet arrays show {found.id}"), as_json
@@ -99,9 +128,17 @@ def cancel_array(
 
 
 def _table(rows: list[Array]) -> Table:
-    table = grid(">id", "name", ">jobs", ">at a time", ">to come", "states")
+    table = grid(">id", "name", ">jobs", ">at a time", ">to come", "states", "waits for")
     for row in rows:
         states = ", ".join(f"{count} {state}" for state, count in sorted(row.states.items()))
         counts = (str(row.size), str(row.parallel), str(row.unmade))
-        table.add_row(str(row.id), printable(row.name or ""), *counts, printable(states))
+        waits = row.error or _waits(row)
+        table.add_row(str(row.id), printable(row.name or ""), *counts, printable(states), printable(waits))
     return table
+
+
+def _waits(row: Array) -> str:
+    """What it waits, or has waited, for."""
+    found = [(name, ids) for name, ids in row.waits_for.items() if row.unmade == row.size]
+    nouns = (("arrays" if name.endswith("_arrays") else "jobs", ids) for name, ids in found)
+    return ", ".join(f"{noun} {', '.join(map(str, ids))}" for noun, ids in nouns)

@@ -29,7 +29,9 @@ from fleet.cli.nodes import find_node
 from fleet.cli.printing import exit_by_state, patiently, show, show_page
 from fleet.cli.requirements import (
     AfterAny,
+    AfterAnyArray,
     AfterOk,
+    AfterOkArray,
     AfterStart,
     Gpus,
     Preemptible,
@@ -89,6 +91,8 @@ def submit_job(
     after: AfterStart = None,
     after_ok: AfterOk = None,
     after_any: AfterAny = None,
+    after_ok_array: AfterOkArray = None,
+    after_any_array: AfterAnyArray = None,
     queue_timeout_s: Annotated[
         float | None,
         typer.Option(
@@ -127,6 +131,8 @@ def submit_job(
             after=after,
             after_ok=after_ok,
             after_any=after_any,
+            after_ok_arrays=after_ok_array,
+            after_any_arrays=after_any_array,
             idempotency_key=key,
         )
         if waited := wait or wait_timeout is not None:

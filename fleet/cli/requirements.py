@@ -43,6 +43,12 @@ AfterOk = Annotated[
 AfterAny = Annotated[
     list[int] | None, typer.Option(min=1, metavar="JOB", help="Only when that job has ended, somehow.")
 ]
+AfterOkArray = Annotated[
+    list[int] | None, typer.Option(min=1, metavar="ARRAY", help="Only when all of its jobs have succeeded.")
+]
+AfterAnyArray = Annotated[
+    list[int] | None, typer.Option(min=1, metavar="ARRAY", help="Only when all of its jobs have ended.")
+]
 AfterStart = Annotated[
     list[int] | None, typer.Option("--after", min=1, metavar="JOB", help="Only when that job has begun.")
 ]

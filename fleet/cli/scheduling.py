@@ -35,7 +35,7 @@ def why(
 def _why(found: Why) -> RenderableType:
     pairs: list[tuple[str, RenderableType | None]] = [
         ("job", f"{found.job_id} is {found.state}"),
-        ("waits for", ", ".join(f"job {each}" for each in found.waits_for)),
+        ("waits for", ", ".join(_others(found))),
         ("because", found.quota or found.reason),
         ("in line", f"{found.ahead} before it, {found.queued} wait in all" if found.groups else ""),
         ("starts", "with the next look" if found.would_start else _when(found)),
@@ -53,6 +53,11 @@ def _why(found: Why) -> RenderableType:
     parts += ["", groups] if found.groups else []
     parts += ["", remedies] if found.remedies else []
     return Group(*parts)
+
+
+def _others(found: Why) -> list[str]:
+    jobs = [f"job {each}" for each in found.waits_for]
+    return jobs + [f"array {each}" for each in found.waits_for_arrays]
 
 
 def _lifted(remedy: WhyRemedy) -> str:

@@ -169,6 +169,81 @@ def test_a_cancelled_array_makes_no_more(fleet: Fleet, admin: Principal) -> None
     assert sum(found.states.values()) <= 4
 
 
+def array_of(fleet: Fleet, admin: Principal, size: int = 2, spec: NoopSpec = NOOP, **wanted: Any) -> int:
+    with fleet.sessions.begin() as session:
+        return arrays.submit(session, jobs.asked(spec, **wanted), size, principal=admin, now=fleet.now).id
+
+
+def states(fleet: Fleet, array_id: int) -> dict[str, int]:
+    with db.reading(fleet.sessions) as reader:
+        row = arrays.owned(reader, array_id, "default")
+        found = arrays.counts(reader, [row])[array_id]
+    return {**found.states, **({"unmade": found.unmade} if found.unmade else {})}
+
+
+def test_arrays_wait_for_jobs_and_arrays_and_jobs_for_arrays(fleet: Fleet, admin: Principal) -> None:
+    first = submit(fleet, admin)
+    second = array_of(fleet, admin, after_ok=[first])
+    third = array_of(fleet, admin, after_ok_arrays=[second], after_any=[first])
+    last = submit(fleet, admin, after_ok_arrays=[third], after_any_arrays=[second], after=[first])
+    assert look(fleet, last).reason == f"waits for job {first} and array {second}, {third}"
+    assert (states(fleet, second), states(fleet, third)) == ({"unmade": 2}, {"unmade": 2})
+    fleet.tick()
+    assert states(fleet, second) == {"unmade": 2}
+    order = []
+    for _ in range(20):
+        fleet.step()
+        order.append((states(fleet, second), states(fleet, third), look(fleet, last).state))
+    done = {"succeeded": 2}
+    assert order[-1] == (done, done, "succeeded")
+    assert all(before == done for before, after, _ in order if after != {"unmade": 2})
+    assert all(before == done for _, before, after in order if after != "blocked")
+
+
+def test_what_waits_for_the_success_of_an_array_fails_with_one_of_its_jobs(
+    fleet: Fleet, admin: Principal
+) -> None:
+    broken = array_of(fleet, admin, max_retries=0)
+    never = array_of(fleet, admin, after_ok_arrays=[broken])
+    neither = submit(fleet, admin, after_ok_arrays=[broken])
+    anyhow = submit(fleet, admin, after_any_arrays=[broken])
+    later = submit(fleet, admin, after_ok_arrays=[never])
+    fleet.run_until("noop")
+    (agent,) = fleet.agents
+    agent.exit(next(iter(agent.running)), Outcome.FAILED, error="no")
+    agent.sync(fleet.now)
+    assert look(fleet, neither).state == "blocked", "its other job still runs"
+    for _ in range(6):
+        fleet.step()
+    why = f"array {broken}, after whose success it was to run, is failed"
+    assert (look(fleet, neither).state, look(fleet, neither).error) == ("failed", why)
+    assert look(fleet, anyhow).state == "succeeded"
+    assert look(fleet, later).state == "failed"
+    with db.reading(fleet.sessions) as reader:
+        row = arrays.owned(reader, never, "default")
+        assert (row.error, row.made, row.cancelled_at is not None) == (why, 0, True)
+    with pytest.raises(InvalidSpec, match=f"array {broken} is failed"):
+        submit(fleet, admin, after_ok_arrays=[broken])
+    with pytest.raises(InvalidSpec, match="there is no array 999"):
+        array_of(fleet, admin, after_any_arrays=[999])
+
+
+def test_an_array_whose_failed_job_was_retried_has_succeeded(fleet: Fleet, admin: Principal) -> None:
+    array = array_of(fleet, admin)
+    fleet.run_until("noop")
+    (agent,) = fleet.agents
+    agent.exit(next(iter(agent.running)), Outcome.FAILED, error="no")
+    agent.sync(fleet.now)
+    with db.reading(fleet.sessions) as reader:
+        failed = reader.scalars(select(Job.id).where(Job.array_id == array, Job.state == "failed")).one()
+    with fleet.sessions.begin() as session:
+        batches.retry(session, failed, admin, fleet.now)
+    waits = submit(fleet, admin, after_ok_arrays=[array])
+    for _ in range(6):
+        fleet.step()
+    assert look(fleet, waits).state == "succeeded"
+
+
 # --------------------------------------------------------------------------------------------- batches
 
 

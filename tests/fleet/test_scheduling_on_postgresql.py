@@ -58,6 +58,11 @@ def test_what_is_scheduled_on_sqlite_is_on_postgresql(
         after = jobs.submit(session, NoopSpec(), principal=admin, now=now, after_ok=[gang.id])
         late = jobs.submit(session, NoopSpec(), principal=admin, now=now, requirements=Requirements(gpus=9))
         array = arrays.submit(session, jobs.asked(NoopSpec()), 5, principal=admin, now=now, parallel=2)
+        many = jobs.asked(NoopSpec(), after_ok_arrays=[array.id], after_any=[gang.id])
+        second = arrays.submit(session, many, 2, principal=admin, now=now)
+        last = jobs.submit(session, NoopSpec(), principal=admin, now=now, after_ok_arrays=[second.id])
+        dropped = arrays.submit(session, jobs.asked(NoopSpec()), 50, principal=admin, now=now)
+        arrays.cancel(session, dropped.id, admin, now)
         windows.add(
             session,
             kind="maintenance",
@@ -69,14 +74,16 @@ def test_what_is_scheduled_on_sqlite_is_on_postgresql(
             principal=admin,
             now=now,
         )
-    for _ in range(8):
+    for _ in range(12):
         fleet.step()
     with db.reading(postgres) as reader:
         assert [jobs.get(reader, each.id).state for each in (gang, after)] == ["succeeded", "succeeded"]
         assert arrays.counts(reader, [array])[array.id].states == {"succeeded": 5}
+        assert arrays.counts(reader, [second])[second.id].states == {"succeeded": 2}
+        assert jobs.get(reader, last.id).state == "succeeded"
         why = explanations.of(reader, jobs.get(reader, late.id), fleet.now, Timings(), 0.0).why
         assert why is not None
         assert why.quota.startswith("quota: tenant default")
         held = usage.held(reader, now // 86_400 * 86_400, fleet.now)
         assert {row.node_id for row in held} == {agent.node_id for agent in fleet.agents}
-        assert sum(row.attempts for row in held) == 2 + 1 + 5
+        assert sum(row.attempts for row in held) == 2 + 1 + 5 + 2 + 1
