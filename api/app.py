@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -61,9 +61,11 @@ from api.waits import Waits
 from fleet import acceptance, cron_ticks, gpu_ticks, reconcile, secrets_kept, update_ticks
 from fleet.blobs import Blobs
 from fleet.db import engine_for, now, reading, session_factory, upgrade, writing
+from fleet.errors import DatabaseUnavailable
 from fleet.expositions import MAX_PACKED_BYTES
 from fleet.garbage import Collector
 from fleet.instruments import Instruments
+from fleet.leadership import Leadership
 from fleet.loop import Loop
 from fleet.metrics import Tally
 from fleet.telemetry import telemetry_for
@@ -120,12 +122,17 @@ def assemble(settings: Settings) -> Parts:
         tally = Tally(session)
 
     said = telemetry_for(settings.fleet.database_url, read, write)
+    leadership = Leadership(write, alone=engine.dialect.name == "sqlite")
     chain = AuditChain(settings.fleet, read, write)
 
     logins = Logins(settings.fleet.ssh_authority_file, read, write)
 
     def tick() -> Iterable[int]:
         uses.write()
+        if (
+            not leadership.held()
+        ):  # of several servers on one database another one decides; this one wakes its agents
+            return reconcile.behind(sessions)
         logins.tick()
         chain.seal()
         update_ticks.tick(
@@ -134,12 +141,13 @@ def assemble(settings: Settings) -> Parts:
         gpu_ticks.tick(read, write)  # before: what is at fault takes no work
         acceptance.tick(read, write, said.latest)
         cron_ticks.tick(sessions, files)  # before: what it submits is placed in the same tick
-        return reconcile.tick(sessions, files, timings=timings, up_since=up_since).hints
+        found = reconcile.tick(sessions, files, timings=timings, up_since=up_since, check=leadership.check)
+        return found.hints
 
     keys = partial(secrets_kept.keys, settings.fleet.secret_keys_file, os.environ)
     collector = Collector(read, write, files, settings.fleet.retention)
-    collecting = Loop(collector.tick, settings.fleet.retention.every_s, "collector")
-    sending = Loop(Sender(read, write, keys).tick, SENDING_S, "webhooks")
+    collecting = Loop(_led(leadership, collector.tick), settings.fleet.retention.every_s, "collector")
+    sending = Loop(_led(leadership, Sender(read, write, keys).tick), SENDING_S, "webhooks")
     controllers = Controllers(tick, read, waits, timings.tick_s, beside=(sending, collecting))
     rates = Buckets(settings.rates.principal_per_s, settings.rates.principal_burst)
     downloads = Buckets(settings.rates.download_per_s, settings.rates.download_burst)
@@ -154,11 +162,22 @@ def assemble(settings: Settings) -> Parts:
         downloads,
         controllers,
         up_since,
-        engine.dispose,
+        partial(_close, leadership, engine.dispose),
         said,
         Instruments(),
         tally,
     )
+
+
+def _led(leadership: Leadership, tick: Callable[[], object]) -> Callable[[], object]:
+    """The tick, where this server decides."""
+    return lambda: tick() if leadership.held() else None
+
+
+def _close(leadership: Leadership, dispose: Callable[[], None]) -> None:
+    with suppress(DatabaseUnavailable):
+        leadership.release()
+    dispose()
 
 
 def create_app(parts: Parts, run_controllers: bool = True) -> FastAPI:

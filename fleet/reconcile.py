@@ -59,21 +59,23 @@ def tick(
     now: float | None = None,
     timings: Timings | None = None,
     up_since: float = 0.0,
+    check: Action | None = None,
 ) -> TickResult:
     """Look and act until nothing is left to do, a few times at most. `now`: the database's clock unless given.
 
-    `up_since`: when this control plane started, by that clock; no silence counts from earlier.
+    `up_since`: when this control plane started, by that clock; no silence counts from earlier. `check` is called in each
+    transaction before anything is written: the StaleWrite of one that no longer decides ends the tick.
     """
     timings = timings or Timings()
     applied = dropped = 0
     for _ in range(PASSES):
         at, decided = _look(sessions, blobs, now, timings, up_since)
         actions = list(_actions(decided, blobs, at))
-        done = _apply(sessions, actions)
+        done = _apply(sessions, actions, check)
         applied, dropped = applied + done, dropped + len(actions) - done
         if not decided.frees_or_makes_work:
             break
-    return TickResult(_behind(sessions), applied, dropped)
+    return TickResult(behind(sessions), applied, dropped)
 
 
 def _look(
@@ -85,15 +87,17 @@ def _look(
     return at, plan(seen, at)
 
 
-def _apply(sessions: sessionmaker[Session], actions: list[Action]) -> int:
+def _apply(sessions: sessionmaker[Session], actions: list[Action], check: Action | None) -> int:
     starts = range(0, len(actions), BATCH)
-    return sum(_write(sessions, actions[start : start + BATCH]) for start in starts)
+    return sum(_write(sessions, actions[start : start + BATCH], check) for start in starts)
 
 
-def _write(sessions: sessionmaker[Session], actions: list[Action]) -> int:
+def _write(sessions: sessionmaker[Session], actions: list[Action], check: Action | None) -> int:
     """Write a batch in one transaction; returns how many were not dropped."""
     done = 0
     with sessions.begin() as session:
+        if check is not None:
+            check(session)
         for action in actions:
             try:
                 with session.begin_nested():
@@ -171,7 +175,8 @@ def _delay(session: Session, delay: Delay) -> None:
     amend(session, "job", job, {"reason": delay.reason, "planned": list(delay.nodes) or None, **told})
 
 
-def _behind(sessions: sessionmaker[Session]) -> frozenset[int]:
+def behind(sessions: sessionmaker[Session]) -> frozenset[int]:
+    """The nodes whose agents have not applied their newest desired set."""
     with db.reading(sessions) as reader:
-        behind = Node.applied_generation < Node.desired_generation
-        return frozenset(reader.scalars(select(Node.id).where(behind, Node.state != NodeState.RETIRED)))
+        late = Node.applied_generation < Node.desired_generation
+        return frozenset(reader.scalars(select(Node.id).where(late, Node.state != NodeState.RETIRED)))

@@ -19,6 +19,15 @@ class After(StrEnum):
     STARTED = "after"  # it has begun to run
 
 
+class Leader(Table):
+    """Which server decides, until then (epoch seconds by the database's clock)."""
+
+    __tablename__ = "leaders"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    until: Mapped[float]
+
+
 class NodeLabels(Table):
     """What an operator put on a node for jobs to ask for: key to value."""
 

@@ -1,4 +1,4 @@
-"""Arrays wait for jobs and for arrays, and jobs wait for arrays."""
+"""Arrays wait for jobs and for arrays, and jobs wait for arrays; of several servers one decides."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ def upgrade() -> None:
     with op.batch_alter_table("job_arrays") as table:
         table.add_column(sa.Column("waits_for", sa.JSON(none_as_null=True), nullable=True))
         table.add_column(sa.Column("error", sa.String(), nullable=True))
+    op.create_table(
+        "leaders",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("holder", sa.String(), nullable=False),
+        sa.Column("until", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_leaders")),
+    )
     op.create_table(
         "array_dependencies",
         sa.Column("job_id", WIDE, nullable=False),
