@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "2026_11_26_0845"
-down_revision = "2026_11_26_0530"
+down_revision = "2026_11_26_0840"
 
 WIDE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
