@@ -12,8 +12,8 @@ from fleet.blocking import Blocked, Needed, Unblock
 from fleet.errors import InvalidSpec, StaleWrite
 from fleet.firing import fire
 from fleet.lifecycle import JOB, JobEvent, JobState
-from fleet.models import ArrayDependency, Dependency, Job, JobArray
-from fleet.scheduling_rows import After
+from fleet.models import Dependency, Job, JobArray
+from fleet.scheduling_rows import After, ArrayDependency
 
 AT_ONCE = 512
 _FINAL = [str(state) for state in JOB.final]

@@ -9,9 +9,10 @@ from sqlalchemy.orm import Session
 
 from fleet import forecast, holdings, queue, run_times
 from fleet.lifecycle import JobState
-from fleet.models import ArrayDependency, Dependency, Job, Search
+from fleet.models import Dependency, Job, Search
 from fleet.order import Waiting, book, in_order
 from fleet.placement import run
+from fleet.scheduling_rows import ArrayDependency
 from fleet.settings import Timings
 from fleet.why import Why, explain
 

@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session, aliased
 
 from fleet.lifecycle import JOB, SEARCH
 from fleet.models import (
-    ArrayDependency,
     Attempt,
     Cron,
     CronPoint,
@@ -24,6 +23,7 @@ from fleet.models import (
     Event,
     IdempotencyKey,
     Job,
+    JobArray,
     Lease,
     LeaseGpu,
     LogChunk,
@@ -34,6 +34,7 @@ from fleet.models import (
     Webhook,
 )
 from fleet.retention import Bounds
+from fleet.scheduling_rows import ArrayDependency
 from fleet.webhook_plan import DELIVERY
 
 KEPT_RUNS = 200  # of each cron, however old: its history and baselines
@@ -125,10 +126,21 @@ def _remove_logs(session: Session, chosen: Sequence[int]) -> tuple[int, int]:
 
 
 def _old_jobs(bounds: Bounds) -> ColumnElement[bool]:
-    """Those that have ended, that no job waits for, and that no live search or run goes by."""
+    """Those that have ended, that no job or array waits for, and that no live search or run goes by."""
     waiting = aliased(Job)
     awaited = exists().where(
         Dependency.on_job_id == Job.id, waiting.id == Dependency.job_id, waiting.state.not_in(JOB.final)
+    )
+    waits = ArrayDependency.job_id == waiting.id
+    of_awaited = exists().where(
+        waits, ArrayDependency.on_array_id == Job.array_id, waiting.state.not_in(JOB.final)
+    )
+    # what an array waits for is in its row: while one waits, its tenant's jobs stay
+    held = exists().where(
+        JobArray.tenant == Job.tenant,
+        JobArray.waits_for.is_not(None),
+        JobArray.made == 0,
+        JobArray.cancelled_at.is_(None),
     )
     searched = exists().where(Search.id == Job.search_id, Search.state.not_in(SEARCH.final))
     run = exists().where(CronRun.job_id == Job.id, CronRun.state.in_(("waiting", "running")))
@@ -137,6 +149,8 @@ def _old_jobs(bounds: Bounds) -> ColumnElement[bool]:
         Job.state.in_(JOB.final),
         func.coalesce(Job.finished_at, Job.state_at) < bounds.history,
         ~awaited,
+        ~of_awaited,
+        ~held,
         ~searched,
         ~run,
         ~confirming,

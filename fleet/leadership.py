@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from fleet import db
 from fleet.errors import StaleWrite
-from fleet.models import Leader
+from fleet.scheduling_rows import Leader
 
 LEASE_S = 15.0
 MARGIN_S = 3.0  # before its end it counts as over

@@ -35,10 +35,8 @@ from fleet.gpu_rows import NodeCordon as NodeCordon
 from fleet.lifecycle import ATTEMPT, JOB, NODE, SEARCH
 from fleet.place_rows import Place as Place
 from fleet.place_rows import Rack as Rack
-from fleet.scheduling_rows import ArrayDependency as ArrayDependency
 from fleet.scheduling_rows import Dependency as Dependency
 from fleet.scheduling_rows import JobArray as JobArray
-from fleet.scheduling_rows import Leader as Leader
 from fleet.scheduling_rows import LeaseGpu as LeaseGpu
 from fleet.scheduling_rows import NodeLabels as NodeLabels
 from fleet.scheduling_rows import NodeWindow as NodeWindow

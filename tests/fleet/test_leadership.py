@@ -14,8 +14,9 @@ from fleet.agents.protocol import NoopSpec
 from fleet.blobs import Blobs
 from fleet.errors import StaleWrite
 from fleet.leadership import LEASE_S, MARGIN_S, RENEWED_AFTER_S, Leadership
-from fleet.models import Leader, Node
+from fleet.models import Node
 from fleet.principals import Principal
+from fleet.scheduling_rows import Leader
 from tests.postgresql import database, server
 
 

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from fleet import audit, crons, db, events, histories, jobs, references
+from fleet import arrays, audit, crons, db, events, histories, jobs, references
 from fleet import blobs as blob_rows
 from fleet.agents.protocol import NoopSpec, Outcome, blob_address
 from fleet.blobs import Blobs
@@ -29,6 +29,7 @@ from fleet.models import (
     Event,
     IdempotencyKey,
     Job,
+    JobArray,
     Lease,
     LogChunk,
     Table,
@@ -296,7 +297,7 @@ def test_the_audit_stays_and_its_chain_is_verified(store: Store, fleet: Clockwor
 KNOWN = {
     "blob_holders.address",  # goes with its blob, by the database
     "attempts.job_id", "leases.attempt_id", "lease_gpus.lease_id", "log_chunks.attempt_id", "dependencies.job_id",
-    "dependencies.on_job_id", "jobs.search_id", "rounds.search_id", "tuned_kernels.search_id", "quarantine.search_id",
+    "array_dependencies.job_id", "dependencies.on_job_id", "jobs.search_id", "rounds.search_id", "tuned_kernels.search_id", "quarantine.search_id",
     "cron_runs.cron_id", "cron_points.cron_id", "cron_points.run_id", "deliveries.webhook_id",
 }  # fmt: skip
 COLLECTED = {"jobs", "attempts", "leases", "searches", "crons", "cron_runs", "webhooks", "events", "blobs"}
@@ -310,6 +311,44 @@ def test_everything_that_refers_to_what_is_collected_is_known() -> None:
         if key.column.table.name in COLLECTED
     }
     assert found == KNOWN
+
+
+def test_the_jobs_of_an_array_stay_while_a_job_or_an_array_waits_for_it(
+    store: Store, fleet: Clockwork, admin: Principal
+) -> None:
+    def asked(**after: Any) -> int:
+        wanted = jobs.asked(NoopSpec(), **after)
+        return int(
+            store.act(lambda session: arrays.submit(session, wanted, 2, principal=admin, now=store.now).id)
+        )
+
+    first = asked()
+    waits = partial(jobs.submit, spec=NoopSpec(), principal=admin, now=store.now)
+    job = store.act(lambda session: waits(session, after_ok_arrays=[first])).id
+    second = asked(after_ok_arrays=[first])
+    with store.sessions.begin() as session:  # its jobs have ended, long ago, and nobody has looked since
+        rows = [
+            jobs.row(
+                NoopSpec(),
+                tenant="default",
+                created_by="x",
+                now=1.0,
+                timeout_s=1.0,
+                array_id=first,
+                array_index=each,
+            )
+            for each in range(2)
+        ]
+        jobs.insert_all(session, rows, 1.0)
+        for row in rows:
+            row.state, row.finished_at = "succeeded", 2.0
+        session.get_one(JobArray, first).made = 2
+    later = store.now + 200 * DAY_S
+    assert store.collector.collect(later).rows["jobs"] == 0
+    store.act(lambda session: jobs.cancel(session, job, admin, store.now))
+    assert store.collector.collect(store.now).rows["jobs"] == 0, "an array waits yet"
+    store.act(lambda session: arrays.cancel(session, second, admin, store.now))
+    assert store.collector.collect(store.now).rows["jobs"] == 2
 
 
 def test_what_something_unknown_refers_to_stays_and_the_rest_goes_on(store: Store, fleet: Clockwork) -> None:
