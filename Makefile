@@ -75,7 +75,7 @@ $(PEERS)/.made: pyproject.toml
 	@touch $@
 
 peers: $(PEERS)/.made
-	@$(PEERS)/bin/python -m pytest -q --noconftest -p no:cacheprovider tests/peers/calls.py tests/peers/gradients.py tests/peers/conventions.py tests/peers/moving.py tests/peers/training.py
+	@$(PEERS)/bin/python -m pytest -q --noconftest -p no:cacheprovider tests/peers/calls.py tests/peers/gradients.py tests/peers/conventions.py tests/peers/moving.py tests/peers/training.py tests/peers/moved_scripts.py
 	@$(PEERS)/bin/python -m tests.peers.meaning
 	@$(PEERS)/bin/python -m tests.peers.models
 

@@ -212,7 +212,9 @@ def load(own: Mapping[str, Tensor], state: Mapping[str, Any], strict: bool) -> K
     problems += _differences(keys) if strict else []
     if problems:
         raise InvalidGraph("; ".join(problems), "load_state_dict")
-    for name in own.keys() & state.keys():
+    for name in (
+        name for name in own if name in state
+    ):  # in order: of two names of one tensor the last stays
         own[name].assign(_tensor(state[name], own[name].device).cast(own[name].dtype))
     return keys
 

@@ -47,6 +47,15 @@ def test_a_shared_parameter_is_one_parameter_of_two_names() -> None:
     assert len(model.parameters()) == 1
 
 
+def test_of_two_values_for_a_shared_tensor_the_last_in_order_is_loaded() -> None:
+    for _ in range(4):
+        model = nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(6)))
+        for layer in model[1:]:
+            layer.weight = model[0].weight
+        model.load_state_dict({f"{n}.weight": np.float32([[n]]) for n in reversed(range(6))})
+        assert model[0].weight.item() == 5
+
+
 def test_loaded_state_is_cast_and_leaves_stay_leaves() -> None:
     layer = nn.Linear(2, 1)
     layer.load_state_dict({"weight": np.array([[1.0, 2.0]]), "bias": Tensor([3.0], dtype=dt.bfloat16)})

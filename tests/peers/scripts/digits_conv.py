@@ -14,7 +14,7 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, 8, kernel_size=3, padding=1)
-        self.conv2 = nn.Conv2d(8, 16, 3, 1)
+        self.conv2 = nn.Conv2d(8, 16, 3, 1, bias=False)
         self.norm = nn.BatchNorm2d(16)
         self.dropout = nn.Dropout2d(0.0)
         self.fc1 = nn.Linear(16 * 3 * 3, 32)
@@ -52,7 +52,7 @@ def main(prepare):
     train = TensorDataset(images[:512], labels[:512])
     test = TensorDataset(images[1500:], labels[1500:])
     model = prepare(Net()).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=5e-2, momentum=0.9)
     scheduler = StepLR(optimizer, step_size=1, gamma=0.7)
     found = []
     for _epoch in range(2):
