@@ -163,14 +163,14 @@ GPU_BOARD = Board(
                 one(
                     "PCIe received",
                     "timeseries",
-                    f"rate(fleet_gpu_pcie_rx_bytes_total{{{GPUS}}}[{RATE}])",
+                    f"fleet_gpu_pcie_rx_bytes_per_second{{{GPUS}}}",
                     "gpu{{gpu}}",
                     "Bps",
                 ),
                 one(
                     "PCIe sent",
                     "timeseries",
-                    f"rate(fleet_gpu_pcie_tx_bytes_total{{{GPUS}}}[{RATE}])",
+                    f"fleet_gpu_pcie_tx_bytes_per_second{{{GPUS}}}",
                     "gpu{{gpu}}",
                     "Bps",
                 ),

@@ -72,8 +72,8 @@ GPU = _families(
     gpu_recovery_action: What the driver asks for: 0 nothing, 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset.
     gpu_xid_errors_total: Errors by XID since the telemetry started.
     gpu_xid_last_timestamp_seconds: When this XID was last seen.
-    gpu_pcie_rx_bytes_total: Bytes received over PCIe.
-    gpu_pcie_tx_bytes_total: Bytes sent over PCIe.
+    gpu_pcie_rx_bytes_per_second: Bytes received over PCIe, packets' headers included, by GPM since the last look or over 20 ms.
+    gpu_pcie_tx_bytes_per_second: Bytes sent over PCIe, counted in the same way.
     gpu_pcie_replays_total: PCIe packets that had to be sent again.
     gpu_pcie_link_width: Lanes in use; fewer when idle mean nothing.
     gpu_pcie_link_width_max: Lanes that card and slot could use.

@@ -10,6 +10,7 @@ from fleet.simulation.faults import FaultKind
 from fleet.simulation.hardware import THROTTLES, SimulatedBox, SimulatedDrive, SimulatedGpu
 
 WINDOW = "10s"
+_PCIE_BYTES_PER_SECOND = 9e9  # of a GPU that is wholly busy
 SEVERITIES = ("correctable", "nonfatal", "fatal")
 COLLECTORS = ("nvml", "smartctl", "ipmi", "pcie", "kmsg", "host")
 CPU_MODES = {"user": 0.3, "system": 0.05, "idle": 0.64, "iowait": 0.01}
@@ -131,8 +132,8 @@ class Exposed:
         if gpu.lost:
             return
         degraded = self._box.faults.has(FaultKind.LINK, gpu.number)
-        readings.add("fleet_gpu_pcie_rx_bytes_total", own, int(gpu.received_bytes))
-        readings.add("fleet_gpu_pcie_tx_bytes_total", own, int(gpu.received_bytes * 0.4))
+        readings.add("fleet_gpu_pcie_rx_bytes_per_second", own, gpu.work * _PCIE_BYTES_PER_SECOND)
+        readings.add("fleet_gpu_pcie_tx_bytes_per_second", own, gpu.work * 0.4 * _PCIE_BYTES_PER_SECOND)
         readings.add("fleet_gpu_pcie_replays_total", own, int(gpu.aer / 2))
         readings.add("fleet_gpu_pcie_link_width", own, 8 if degraded else 16)
         readings.add("fleet_gpu_pcie_link_width_max", own, 16)

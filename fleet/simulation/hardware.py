@@ -36,7 +36,6 @@ class SimulatedGpu:
     energy_joules: float = 0.0
     throttled: frozenset[str] = frozenset()
     throttle_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(THROTTLES, 0.0))
-    received_bytes: float = 0.0
     link_bytes: float = 0.0
     uncorrected: float = 0.0
     aer: float = 0.0
@@ -65,7 +64,6 @@ class SimulatedGpu:
         goal = AMBIENT + (60.0 if "hw_thermal" in self.throttled else 45.0) * self.power_watts / limit
         self.temperature += (goal - self.temperature) * (1.0 - math.exp(-elapsed_s / 40.0))
         self.energy_joules += self.power_watts * elapsed_s
-        self.received_bytes += self.work * 9e9 * elapsed_s
         self.link_bytes += self.work * 2e9 * elapsed_s
 
     def reset(self) -> None:

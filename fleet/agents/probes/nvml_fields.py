@@ -8,11 +8,9 @@ from fleet.agents.probes.nvml import Device, Session
 from fleet.agents.samples import Readings, Sample, joined
 
 _ALL_LINKS = 0xFFFFFFFF
-# Field ids of nvml.h; the counters of PCIe are real counters, where nvmlDeviceGetPcieThroughput blocks for 20 ms.
+# Field ids of nvml.h. PCIe's bytes (197, 198) are not among them: they have 32 bits, and begin anew every 76 ms at 56 GB/s.
 FIELDS = {
     "memory temperature": (82, 0),
-    "rx": (198, 0),
-    "tx": (197, 0),
     "replays": (94, 0),
     "throttle power_cap": (74, 0),
     "throttle sync_boost": (76, 0),
@@ -36,6 +34,7 @@ SLOW = (
     "throttle power_brake",
 )  # 370 µs each on an H200, as much as all others: once a minute
 _SLOW_EVERY = 6
+_THROUGHPUT = {"tx": 0, "rx": 1}  # over 20 ms, for which the call blocks: only where GPM cannot say more
 _CALLS = {
     "width": "nvmlDeviceGetCurrPcieLinkWidth",
     "width_max": "nvmlDeviceGetMaxPcieLinkWidth",
@@ -54,6 +53,7 @@ class NvmlFields:
         self._known: dict[str, list[str]] = {}
         self._slow: dict[str, dict[str, float | None]] = {}
         self._rounds: dict[str, int] = {}
+        self._gpm: dict[str, bool] = {}
 
     def parts(self) -> Sequence[str]:
         """The GPUs. Raises Unavailable."""
@@ -79,9 +79,18 @@ class NvmlFields:
                 if facts.get(f"ecc {kind} {scope}") is None:
                     count = session.ask("nvmlDeviceGetTotalEccErrors", device.handle, number, counter)
                     facts[f"ecc {kind} {scope}"] = count
+        if not self._has_gpm(part, device):
+            for name, direction in _THROUGHPUT.items():
+                facts[name] = session.ask("nvmlDeviceGetPcieThroughput", device.handle, direction)
         processes = session.ask("nvmlDeviceGetComputeRunningProcesses", device.handle)
         facts["processes"] = None if processes is None else len(processes)
         return samples(device, facts)
+
+    def _has_gpm(self, part: str, device: Device) -> bool:
+        if part not in self._gpm:
+            found = self._session.ask("nvmlGpmQueryDeviceSupport", device.handle)
+            self._gpm[part] = bool(found is not None and found.isSupportedDevice)
+        return self._gpm[part]
 
 
 def samples(device: Device, facts: Mapping[str, float | None]) -> list[Sample]:
@@ -89,8 +98,8 @@ def samples(device: Device, facts: Mapping[str, float | None]) -> list[Sample]:
     readings, own, get = Readings(), device.labels, facts.get
     degrees = get("memory temperature")
     readings.add("fleet_gpu_temperature_celsius", joined(own, sensor="memory"), degrees or None)
-    readings.add("fleet_gpu_pcie_rx_bytes_total", own, get("rx"))
-    readings.add("fleet_gpu_pcie_tx_bytes_total", own, get("tx"))
+    for direction in _THROUGHPUT:
+        readings.add(f"fleet_gpu_pcie_{direction}_bytes_per_second", own, get(direction), 1024)
     readings.add("fleet_gpu_pcie_replays_total", own, get("replays"))
     for name in _CALLS:
         readings.add(f"fleet_gpu_pcie_link_{name}", own, get(name) or None)

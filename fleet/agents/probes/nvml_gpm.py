@@ -9,8 +9,11 @@ from typing import Any
 from fleet.agents.probes.nvml import Device, Session
 from fleet.agents.samples import Readings, Sample
 
-# Ids of nvml.h, in percent.
+# Ids of nvml.h: in percent, and in MiB a second.
 METRICS = {"sm_active": 2, "sm_occupancy": 3, "tensor_active": 5, "memory_bandwidth": 10}
+RATES = {"pcie_tx": 20, "pcie_rx": 21}
+_ALL = METRICS | RATES
+_MIB = 1 << 20
 
 
 class NvmlGpm:
@@ -48,21 +51,25 @@ class NvmlGpm:
     def _values(self, part: str, before: Any, now: Any) -> dict[str, float | None]:
         request = self._request.get(part) or self._session.library.c_nvmlGpmMetricsGet_t()
         self._request[part] = request
-        request.version, request.numMetrics = 1, len(METRICS)
+        request.version, request.numMetrics = 1, len(_ALL)
         request.sample1, request.sample2 = before, now
-        for place, number in enumerate(METRICS.values()):
+        for place, number in enumerate(_ALL.values()):
             request.metrics[place].metricId = number
         if self._session.ask("nvmlGpmMetricsGet", request) is None:
             return {}
-        answers = zip(METRICS, request.metrics, strict=False)
+        answers = zip(_ALL, request.metrics, strict=False)
         return {name: None if each.nvmlReturn else float(each.value) for name, each in answers}
 
 
 def samples(device: Device, supported: bool, values: Mapping[str, float | None]) -> list[Sample]:
-    """Samples of percentages. Pure."""
+    """Samples of percentages and rates. Pure."""
     readings = Readings()
     readings.add("fleet_gpu_gpm_supported", device.labels, int(supported))
-    for name, percent in values.items():
-        if percent is not None and math.isfinite(percent) and percent >= 0:
-            readings.add(f"fleet_gpu_{name}_ratio", device.labels, min(percent, 100.0), 0.01)
+    for name, value in values.items():
+        if value is None or not math.isfinite(value) or value < 0:
+            continue
+        if name in RATES:
+            readings.add(f"fleet_gpu_{name}_bytes_per_second", device.labels, value, _MIB)
+        else:
+            readings.add(f"fleet_gpu_{name}_ratio", device.labels, min(value, 100.0), 0.01)
     return readings.samples

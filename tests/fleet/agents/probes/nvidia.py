@@ -26,6 +26,8 @@ GEFORCE = {
     "width_max": 16,
     "generation": 3,
     "field94": 12,
+    "throughput0": 400,
+    "throughput1": 9_000,
     "field74": 2_500_000_000,
 }
 # Utilization says 31 % where hardly any multiprocessor worked: as measured on an H200.
@@ -36,10 +38,10 @@ H200 = {name: number for name, number in GEFORCE.items() if name != "fan"} | {
     "gpm3": 0,
     "gpm5": 0,
     "gpm10": 890,
+    "gpm20": 32_058,
+    "gpm21": 536_869,
     "reasons": 4 | 64,
     "field82": 66,
-    "field198": 123_456_789,
-    "field197": 987_654_321,
     "field142": 1,
     "field143": 0,
     "field144": 0,
@@ -62,8 +64,6 @@ H200_COSTS = {
     "cost_link": 29,
     "cost_processes": 30,
     "cost_field94": 99,
-    "cost_field197": 98,
-    "cost_field198": 116,
     "cost_field270": 390,
     "cost_field271": 379,
 }

@@ -89,6 +89,7 @@ int nvmlDeviceGetMemoryInfo(Gpu *gpu, Memory *out) { int failed = number(gpu, "u
 int nvmlDeviceGetTemperature(Gpu *gpu, int sensor, unsigned *out) { long long hang; (void)sensor; while (get(gpu, "hang", &hang) && hang) usleep(20000); return number(gpu, "temperature", out, 4); }
 int nvmlDeviceGetFanSpeed(Gpu *gpu, unsigned *out) { cost(gpu, "fan"); return number(gpu, "fan", out, 4); }
 int nvmlDeviceGetCurrentClocksEventReasons(Gpu *gpu, unsigned long long *out) { return number(gpu, "reasons", out, 8); }
+int nvmlDeviceGetPcieThroughput(Gpu *gpu, int direction, unsigned *out) { char key[24]; snprintf(key, 24, "throughput%d", direction); return number(gpu, key, out, 4); }
 int nvmlDeviceGetClockInfo(Gpu *gpu, int domain, unsigned *out) { char key[24]; snprintf(key, 24, "clock%d", domain); return number(gpu, key, out, 4); }
 int nvmlDeviceGetCurrPcieLinkWidth(Gpu *gpu, unsigned *out) { cost(gpu, "link"); return number(gpu, "width", out, 4); }
 int nvmlDeviceGetMaxPcieLinkWidth(Gpu *gpu, unsigned *out) { cost(gpu, "link"); return number(gpu, "width_max", out, 4); }

@@ -83,8 +83,11 @@ def test_a_geforce_lacks_much_and_none_of_it_is_zero(driver: Driver) -> None:
             "pcie_link_width",
             "pcie_link_width_max",
         ),
+        *("pcie_tx_bytes_per_second", "pcie_rx_bytes_per_second"),
         *("pcie_link_generation", "pcie_link_generation_max"),
     }
+    assert value(fields, "gpu_pcie_rx_bytes_per_second") == 9_000 * 1024
+    assert value(fields, "gpu_pcie_tx_bytes_per_second") == 400 * 1024
     assert 'serial=""' in sample(found, "gpu_info").labels
     assert [(each.name, each.value) for each in gpm] == [("fleet_gpu_gpm_supported", 0)]
 
@@ -98,6 +101,8 @@ def test_gpm_tells_a_busy_gpu_from_one_that_only_looks_so(driver: Driver) -> Non
     assert value(found, "gpu_sm_active_ratio") == pytest.approx(0.001)
     assert value(found, "gpu_tensor_active_ratio") == 0, "measured, and nothing"
     assert value(found, "gpu_memory_bandwidth_ratio") == pytest.approx(0.89)
+    assert value(found, "gpu_pcie_rx_bytes_per_second") == pytest.approx(53_686.9 * 2**20)
+    assert value(found, "gpu_pcie_tx_bytes_per_second") == pytest.approx(3_205.8 * 2**20)
     assert names(probe.read("0")) == names(found)
 
 
@@ -106,6 +111,7 @@ def test_slow_values_come_in_one_call_and_only_those_that_are_there(driver: Driv
     probe = NvmlFields(session)
     probe.parts()
     found = probe.read("0")
+    assert not any("bytes_per_second" in each.name for each in found), "GPM has it, of all the time"
     assert value(found, "gpu_temperature_celsius", sensor="memory") == 66
     assert value(found, "gpu_throttle_seconds_total", reason="power_cap") == 2.5
     assert value(found, "gpu_throttle_seconds_total", reason="hw_thermal") == 1
