@@ -78,8 +78,10 @@ class Box:
     @staticmethod
     def of(work: Path) -> Box | None:
         """That of the attempt that works in this folder, if it has one."""
+        if not (work.parent / IMAGE).is_symlink():
+            return None  # and it may not read what the node says of its containers
         engine = Engine.load(work.parent.parent.parent)
-        return Box(work.parent, engine) if engine is not None and (work.parent / IMAGE).is_symlink() else None
+        return None if engine is None else Box(work.parent, engine)
 
     @property
     def _work(self) -> Path:
