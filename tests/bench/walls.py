@@ -108,6 +108,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.walls", description=__doc__)
     parser.add_argument("--rounds", type=int, default=40)
     rounds = parser.parse_args().rounds
+    # Zygotes look for `timed` where Python looks, not where they were started.
+    os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
     with ExitStack() as held:
         ways: dict[str, Callable[[], tuple[float, float]]] = {}
         for name, walls in ROWS.items():

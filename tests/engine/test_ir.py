@@ -45,8 +45,9 @@ def test_a_node_cannot_be_changed() -> None:
 
 
 def test_nodes_nobody_holds_are_forgotten() -> None:
+    gc.collect()
     before = len(UOp._interned)
-    chain = X
+    chain = add(const(0.123456, dt.float32), Y)  # that nobody else holds
     for _ in range(100):
         chain = add(chain, Y)
     assert len(UOp._interned) >= before + 100
