@@ -80,7 +80,7 @@ def enable_grad() -> Iterator[None]:
         _following.reset(token)
 
 
-class set_grad_enabled:  # noqa: N801: PyTorch's name
+class set_grad_enabled:
     """From here on results need gradients or not; as a context, within it."""
 
     def __init__(self, mode: bool) -> None:

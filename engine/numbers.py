@@ -13,7 +13,7 @@ from engine.errors import InvalidGraph
 
 
 @dataclass(frozen=True, init=False)
-class finfo:  # noqa: N801: PyTorch's name
+class finfo:
     """Of a float dtype: its limits, the least normal number, and the distance from 1 to the next number."""
 
     dtype: str
@@ -39,7 +39,7 @@ class finfo:  # noqa: N801: PyTorch's name
 
 
 @dataclass(frozen=True, init=False)
-class iinfo:  # noqa: N801: PyTorch's name
+class iinfo:
     """Of an integer dtype: its limits."""
 
     dtype: str

@@ -88,7 +88,7 @@ def get_default_dtype() -> DType:
     return dtypes.float32
 
 
-class cuda:  # noqa: N801: PyTorch's name
+class cuda:
     """What a script asks before it picks a device."""
 
     @staticmethod

@@ -30,7 +30,7 @@ class BurninView:
 class GpuView:
     """A GPU on the ladder, or one that is about to be. `fault`: what is found at it now; `held`: by a lease.
 
-    `generation` is 0 without a row. `resets`: its agent knows what a reset is; `online`: its node is.
+    `generation` is 0 without a row. `resets`: its agent knows what a reset is.
     """
 
     id: int

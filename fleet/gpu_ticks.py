@@ -20,7 +20,7 @@ from fleet.firing import amend
 from fleet.gpu_steps import Blame, Burn, BurninView, Fail, GpuView, Pass, Reset, Step, steps
 from fleet.lifecycle import NodeState
 from fleet.lifecycle_gpus import GpuEvent, GpuState
-from fleet.models import Device, Event, GpuLadder, Job, LeaseGpu, Node
+from fleet.models import Device, Event, GpuLadder, Job, LeaseGpu, Node, NodeCordon
 
 log = logging.getLogger(__name__)
 OpenSession = Callable[[], AbstractContextManager[Session]]
@@ -141,8 +141,8 @@ def health(session: Session, now: float) -> Sequence[NodeHealth]:
     ]
 
 
-def _flapped(rows: Iterable[object]) -> bool:
-    return any(getattr(row, "kind", "") == CordonKind.FLAPPING for row in rows)
+def _flapped(rows: Iterable[NodeCordon]) -> bool:
+    return any(row.kind == CordonKind.FLAPPING for row in rows)
 
 
 def flaps(session: Session, node_id: int, now: float) -> tuple[float, ...]:

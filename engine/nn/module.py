@@ -15,7 +15,7 @@ from engine.errors import InvalidGraph
 from engine.tensor import Tensor
 
 
-def Parameter(data: Any, requires_grad: bool = True) -> Tensor:  # noqa: N802: PyTorch's name
+def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
     """A tensor of its own, with the values of `data`, that an optimizer may step."""
     found = data.detach() if isinstance(data, Tensor) else Tensor(data)
     found.requires_grad, found._parameter = requires_grad, True

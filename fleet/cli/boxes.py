@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fleet.box_resources import Acceptance, Box, BoxModel
-from fleet.cli.connection import EXIT_FAILED, After, AsJson, Limit, TokenFile, Url, Usage, connected
+from fleet.cli.connection import EXIT_FAILED, After, AsJson, Limit, TokenFile, Url, Usage, connected, the_one
 from fleet.cli.nodes import NodeName, find_node
 from fleet.cli.printing import show, show_page
 from fleet.cli.tables import facts, grid, state
@@ -200,10 +200,7 @@ def show_box(
 
 
 def _find(client: Client, serial: str) -> Box:
-    found = client.boxes(serial=serial).items
-    if not found:
-        raise Usage(f"there is no box {printable(serial)!r} in the stock; see: tinyfleet stock list")
-    return found[0]
+    return the_one(client.boxes(serial=serial).items, f"box {serial!r} in the stock", "stock list")
 
 
 @stock_app.command("add")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
 import typer
@@ -23,6 +23,8 @@ from fleet.cli.text import printable
 from fleet.client import ApiError, Client, Unreachable
 from fleet.loopback import exposes, is_loopback
 from fleet.mistakes import Usage as Usage
+
+Named = TypeVar("Named")
 
 PIPED_WIDTH = 240  # columns of a table that goes to a file or a pipe, where cut text would be lost
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -176,6 +178,13 @@ def explain(error: ApiError) -> list[str]:
     fields = [f"{entry.get('field')}: {entry.get('message')}" for entry in error.problem.get("errors") or []]
     head = f"{title} ({error.status})"
     return [head, *fields] if fields else [f"{head}: {detail}" if detail else head]
+
+
+def the_one(found: Sequence[Named], what: str, listing: str) -> Named:
+    """What was found by a name that only one has. Raises Usage, which names the command that lists them, for nothing."""
+    if not found:
+        raise Usage(f"there is no {printable(what)}; see: tinyfleet {listing}")
+    return found[0]
 
 
 def fail(*lines: str, code: int) -> typer.Exit:

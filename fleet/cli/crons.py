@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.cli import text
-from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, Usage, connected, stderr
+from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, Usage, connected, stderr, the_one
 from fleet.cli.durations import positive
 from fleet.cli.kernel_arguments import read_json
 from fleet.cli.nodes import find_node
@@ -122,10 +122,7 @@ def find_cron(client: Client, name: str) -> Cron:
     """The cron of that name or id. Raises Usage when there is none."""
     if name.isdigit():
         return client.cron(int(name))
-    found = client.crons(name=name).items
-    if not found:
-        raise Usage(f"there is no cron {printable(name)!r}; see: tinyfleet crons list")
-    return found[0]
+    return the_one(client.crons(name=name).items, f"cron {name!r}", "crons list")
 
 
 @app.command("change")

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from fleet.cli import text
-from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, Usage, connected, stderr
+from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, Usage, connected, stderr, the_one
 from fleet.cli.printing import show, show_page
 from fleet.cli.tables import grid, state
 from fleet.cli.text import printable
@@ -83,10 +83,7 @@ def find_webhook(client: Client, name: str) -> Webhook:
     """The webhook of that name or id. Raises Usage when there is none."""
     if name.isdigit():
         return client.webhook(int(name))
-    found = client.webhooks(name=name).items
-    if not found:
-        raise Usage(f"there is no webhook {printable(name)!r}; see: tinyfleet webhooks list")
-    return found[0]
+    return the_one(client.webhooks(name=name).items, f"webhook {name!r}", "webhooks list")
 
 
 @app.command("list")
