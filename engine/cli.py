@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
-from errno import EACCES
+from errno import EACCES, EDQUOT, EFBIG, EIO, ENOSPC, EROFS
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,6 +40,8 @@ from engine.toolchain import Compiler, detect
 app = typer.Typer(no_args_is_help=True, help="The compiler engine: search, run and compare kernels.")
 
 TIMED = "CPU"  # the one device whose candidates can be compiled and timed by themselves
+# Why a file cannot be written any further: not the engine's fault.
+NO_ROOM = frozenset({ENOSPC, EDQUOT, EROFS, EFBIG, EIO, EACCES})
 Wanted = tuple[str, Schedule | Literal["numpy"]]
 
 
@@ -197,7 +199,7 @@ def search_command(
     with _reported():
         kernel, target = _kernel(name, shape, dtype), _timed_on(compiler)
         kept = _store(store)
-        with _progress(budget, quiet=as_json) as progress:
+        with _room_in(kept), _progress(budget, quiet=as_json) as progress:
             result = search(kernel, target, store=kept, flags=chosen, progress=_advance(progress))
         wanted: list[Wanted] = [("none", ()), ("model", pick(kernel, target, threads))]
         if result.best is not None:
@@ -205,7 +207,8 @@ def search_command(
         wanted.append((NUMPY, NUMPY))
         rows = []
         if time_s:
-            rows = compare(kernel, wanted, target, store=kept, threads=threads, seed=seed, time_s=time_s)
+            with _room_in(kept):
+                rows = compare(kernel, wanted, target, store=kept, threads=threads, seed=seed, time_s=time_s)
         _print_search(kernel, result, rows, kept, as_json)
         if result.best is None:
             raise typer.Exit(1)
@@ -234,7 +237,8 @@ def run_command(
         kept = _store(store)
         names = dict.fromkeys([schedule, *(others or [])])
         wanted = [(_row_name(text), _schedule(text, kernel, target, threads, kept)) for text in names]
-        rows = compare(kernel, wanted, target, store=kept, threads=threads, seed=seed, time_s=time_s)
+        with _room_in(kept):
+            rows = compare(kernel, wanted, target, store=kept, threads=threads, seed=seed, time_s=time_s)
         if as_json:
             typer.echo(json.dumps([_row_json(row) for row in rows]))
         else:
@@ -346,6 +350,20 @@ def _store(place: Path | None) -> Store:
 
 
 @contextmanager
+def _room_in(store: Store) -> Iterator[None]:
+    """A disk that becomes full, or read-only, as one line and exit status 1, naming the option."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        reason = f"nothing more can be kept in {store.directory}: {error.strerror}"
+        fix = "what was found so far is there: make room and search again, or name another folder"
+        typer.echo(f"error: --store: {reason}; {fix}", err=True)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
 def _reported() -> Iterator[None]:
     """Engine errors as one line and an exit status: 2 for what the caller asked, 1 for the rest."""
     try:
@@ -395,7 +413,8 @@ def _print_search(kernel: Kernel, result: SearchResult, rows: list[Row], store: 
     if rows:
         _print_rows(console, kernel, rows)
     measured = len(result.measured)
-    summary = f"{measured} candidates in {len(result.rounds)} rounds, {result.elapsed_s:.1f} s"
+    counts = f"{_counted(measured, 'candidate')} in {_counted(len(result.rounds), 'round')}"
+    summary = f"{counts}, {result.elapsed_s:.1f} s"
     console.print(f"{summary} (stopped: {result.stopped})")
     if result.best is None:
         console.print("no candidate was right: see the quarantine in the store")
@@ -404,6 +423,10 @@ def _print_search(kernel: Kernel, result: SearchResult, rows: list[Row], store: 
     console.print(f"source:   {store.directory / 'sources' / f'{result.best.source_hash}.c'}", soft_wrap=True)
     for path in store.objects.glob(f"{result.best.object_hash}.*"):
         console.print(f"object:   {path}", soft_wrap=True)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _search_json(result: SearchResult, rows: list[Row]) -> dict[str, Any]:

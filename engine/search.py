@@ -198,7 +198,10 @@ class _Beam:
                 expansion = self._expand()
             if not expansion.candidates:
                 return "nothing new"
-            self._round(expansion, self.until())
+            if not self._round(expansion, self.until()):
+                return (
+                    "budget"  # each would have ended too late: that says nothing about what there is to gain
+                )
             self._check_one()
             after = self._best_s()
             gained = after is not None and (before is None or after < GAIN * before)
@@ -269,14 +272,17 @@ class _Beam:
         """Who races however slow it was alone."""
         return {self.incumbent, self.known.hash if self.known else None}
 
-    def _round(self, expansion: Expansion, until: float) -> None:
+    def _round(self, expansion: Expansion, until: float) -> int:
+        """Measure what is new; how many that were."""
         number = len(self.rounds)
         found = measure_on(
             self.bench, expansion.candidates, self._best_s(), until, self._reporting("", number)
         )
-        self.measured |= {m.hash: m for m in found if m.outcome is not Outcome.SKIPPED}
-        counts = (expansion.generated, expansion.illegal, expansion.duplicate, len(found))
+        measured = {m.hash: m for m in found if m.outcome is not Outcome.SKIPPED}
+        self.measured |= measured
+        counts = (expansion.generated, expansion.illegal, expansion.duplicate, len(measured))
         self.rounds.append(Round(number, *counts, self._best_s(), self.elapsed()))
+        return len(measured)
 
     def _ranked(self) -> list[Measured]:
         right = [m for m in self.measured.values() if m.outcome is Outcome.OK]

@@ -18,6 +18,7 @@ from engine.compare import Row
 from engine.options import OPTIONS
 from engine.outcome import Outcome
 from engine.programs import program
+from engine.serialize import kernel_hash
 from engine.toolchain import detect
 
 ROOT = Path(__file__).parents[2]
@@ -173,6 +174,18 @@ def test_a_store_that_cannot_be_is_refused_naming_the_option(verb: str) -> None:
     result = invoke(verb, "copy", "8", "--store", "/dev/null/x")
     assert result.exit_code == 2
     assert "--store: nothing can be kept in /dev/null/x: Not a directory" in result.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["search", "run"])
+def test_a_store_that_takes_no_more_is_said_in_a_line_naming_the_option(verb: str, tmp_path: Path) -> None:
+    (tmp_path / "journal").mkdir()
+    journal = tmp_path / "journal" / f"{kernel_hash(program('gemm', [8, 8, 8]))}.jsonl"
+    journal.symlink_to("/proc/version")  # can be read; a write fails
+    result = invoke(verb, "gemm", "8,8,8", "--store", str(tmp_path), "--time", "0.01")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert f"error: --store: nothing more can be kept in {tmp_path}: " in result.output
 
 
 def test_a_table_fits_80_columns_and_reasons_stand_below_it_whole() -> None:

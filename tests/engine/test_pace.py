@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 
 import pytest
 
 from engine.bench import FULL
+from engine.building import COMPILE
 from engine.flags import Flags
 from engine.outcome import Outcome
 from engine.pace import REMEMBERED, Pace
@@ -90,3 +92,17 @@ def test_a_search_on_a_slow_machine_does_what_it_must_to_have_a_winner(tmp_path:
     assert len(pace.taken[FULL]) == 1
     compiled = [step for step in steps if step.phase == "compile"]
     assert len(compiled) <= detect().cores
+
+
+@pytest.mark.slow
+def test_a_round_for_which_there_is_no_time_does_not_say_that_nothing_was_gained(tmp_path: Path) -> None:
+    pace = Pace(Clock(0.001), {COMPILE: deque([1e6], maxlen=REMEMBERED)})  # a machine that stood still once
+    found = search(
+        program("gemm", [64, 64, 64]),
+        detect(),
+        store=Store(tmp_path),
+        flags=Flags(40.0, patience=1),
+        pace=pace,
+    )
+    assert found.stopped == "budget"
+    assert sum(entry.measured for entry in found.rounds) == len(found.measured) <= detect().cores
