@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from fleet import access, access_keys, crons, events, jobs, permissions, searches, tenants, webhooks
@@ -43,17 +43,18 @@ def remove(session: Session, name: str, principal: Principal, now: float) -> Rem
     if not tokens and not keys:
         raise NotFound("person", name)
     ended = sum(tenants.end(session, token, now) for token in tokens)
-    makers = {f"{token.kind}:{token.name}" for token in tokens}
-    makers.add(f"user:{name}")
+    makers: dict[str, set[str]] = {principal.tenant: {f"user:{name}"}}
+    for token in tokens:
+        makers.setdefault(token.tenant, set()).add(f"{token.kind}:{token.name}")
     removal = Removal(
         name,
         keys=len(keys),
         grants=_end_logins(session, principal, name, keys, now),
         tokens=ended,
-        searches=_cancel_searches(session, principal.tenant, makers, now),
-        jobs=_cancel_jobs(session, principal.tenant, makers, now),
-        crons=crons.disown(session, principal.tenant, makers, now),
-        webhooks=webhooks.disown(session, principal.tenant, makers, now),
+        searches=sum(_cancel_searches(session, *of, now) for of in makers.items()),
+        jobs=sum(_cancel_jobs(session, *of, now) for of in makers.items()),
+        crons=sum(crons.disown(session, *of, now) for of in makers.items()),
+        webhooks=sum(webhooks.disown(session, *of, now) for of in makers.items()),
     )
     counts = {each: count for each, count in vars(removal).items() if each != "name"}
     events.audit(session, principal, "person.remove", f"person:{name}", counts, now)
@@ -61,13 +62,16 @@ def remove(session: Session, name: str, principal: Principal, now: float) -> Rem
 
 
 def _tokens(session: Session, tenant: str, name: str) -> list[Token]:
-    """The person's tokens and all that descend from them; who knew a secret at its minting knows it still."""
+    """The person's tokens and all that descend from them; who knew a secret at its minting knows it still. Somebody of the
+    same name in another tenant is somebody else."""
     own = (Token.tenant == tenant) & (Token.kind == "user") & (Token.name == name)
     found = list(session.scalars(select(Token).where(own)))
     seen, fresh = {token.id for token in found}, found
     while fresh:
-        makers = {f"{token.kind}:{token.name}" for token in fresh}
-        minted = select(Token).where(Token.created_by.in_(makers), Token.id.not_in(seen))
+        makers = {(token.tenant, f"{token.kind}:{token.name}") for token in fresh}
+        minted = select(Token).where(
+            or_(*(tenants.minted_by(*each) for each in makers)), Token.id.not_in(seen)
+        )
         fresh = [token for token in session.scalars(minted) if token.kind != "node"]
         found += fresh
         seen |= {token.id for token in fresh}

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
-from sqlalchemy import CursorResult, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, or_, select, update
 from sqlalchemy.orm import Session
 
 from fleet import events, permissions
@@ -139,10 +139,21 @@ def mint(
         raise NotPermitted(f"your token cannot mint one that reaches further than itself: it lacks {beyond}")
     if asked is None and by.scopes is not None:
         asked = by.scopes  # what the role may gain later is not given away either
-    token, secret = _insert(session, kind, name, role, now, ttl_s, str(by), home, asked)
+    token, secret = _insert(session, kind, name, role, now, ttl_s, _maker(by, home), home, asked)
     data = {"name": name, "role": role, "tenant": home, "scopes": token.scopes}
     events.audit(session, by, "token.mint", f"token:{token.id}", data, now)
     return token, secret
+
+
+def _maker(by: Principal, home: str) -> str:
+    """Who made a token of the tenant `home`: a name is somebody's in a tenant, and somebody else's in the next."""
+    return str(by) if home == by.tenant else f"{by.tenant}/{by}"
+
+
+def minted_by(tenant: str, who: str) -> ColumnElement[bool]:
+    """Tokens that `who` (kind:name) of a tenant has minted, for it or for others."""
+    here = (Token.tenant == tenant) & (Token.created_by == who)
+    return here | (Token.created_by == f"{tenant}/{who}")
 
 
 def _within(by: Principal, now: float, ttl_s: float | None) -> float | None:
@@ -170,7 +181,7 @@ def mint_join(
     if place is not None:
         permissions.require(by, permissions.Permission.OPERATE)
     ttl_s = _within(by, now, ttl_s) or ttl_s
-    token, secret = _insert(session, "join", "join", "join", now, ttl_s, str(by))
+    token, secret = _insert(session, "join", "join", "join", now, ttl_s, _maker(by, DEFAULT_TENANT))
     token.pool = pool
     token.site, token.rack = place or (None, None)
     session.flush()

@@ -177,6 +177,33 @@ def test_a_person_is_removed_everywhere_by_one_act(http: TestClient, client: Cli
     assert (again.tokens, again.jobs, again.searches) == (0, 0, 0)
 
 
+def test_removing_a_person_leaves_who_has_that_name_in_another_tenant(
+    http: TestClient, client: Client, stranger: Bearer
+) -> None:
+    """Else an administrator of one tenant could end another's tokens: make somebody of that name, and remove them."""
+
+    def bearer(reply: httpx.Response) -> Bearer:
+        assert reply.status_code == 201, reply.text
+        return {"Authorization": f"Bearer {reply.json()['secret']}"}
+
+    def mint(by: Bearer, **asked: str) -> Bearer:
+        return bearer(http.post("/v1/tokens", json=asked, headers=by))
+
+    ann = {"Authorization": f"Bearer {client.mint_token('ann', role='admin').secret}"}
+    bob = mint(ann, name="bob")
+    there = mint(ann, name="boss", role="admin", tenant="other")
+    other_ann = mint(there, name="ann", role="admin")
+    other_bob = mint(other_ann, name="bob")
+    assert http.delete("/v1/people/ann", headers=there).json()["tokens"] == 2
+    assert [http.get("/v1/whoami", headers=each).status_code for each in (ann, bob, there)] == [200] * 3
+    assert [http.get("/v1/whoami", headers=each).status_code for each in (other_ann, other_bob)] == [401] * 2
+    work = http.post("/v1/jobs", json=NOOP, headers=there).json()["id"]
+    removed = client.remove_person("ann")
+    assert (removed.tokens, removed.jobs) == (3, 1)  # with whom they let in elsewhere
+    assert [http.get("/v1/whoami", headers=each).status_code for each in (ann, bob, there)] == [401] * 3
+    assert http.get(f"/v1/jobs/{work}", headers=stranger).json()["state"] == "cancelled"
+
+
 def test_nobody_removes_themselves_or_who_is_not_there(http: TestClient, client: Client) -> None:
     headers = {"Authorization": f"Bearer {client.mint_token('ann', role='admin').secret}"}
     assert http.delete("/v1/people/ann", headers=headers).status_code == 422
