@@ -25,7 +25,15 @@ from pathlib import Path
 from typing import Any
 
 from fleet.agents.durable import write_bytes
-from fleet.agents.root_access_files import Layout, by_account, drop_in, key_lines, principal_lines
+from fleet.agents.root_access_files import (
+    Layout,
+    by_account,
+    drop_in,
+    grants_in,
+    key_lines,
+    keys_in,
+    principal_lines,
+)
 from fleet.agents.root_accounts import AccountProblem, Accounts, Places
 from fleet.agents.root_logins import LARGEST, Login, Logins, Standing
 from fleet.agents.root_sshd import NotInForce, Sshd, SshdProblem
@@ -34,6 +42,7 @@ from fleet.agents.root_verbs import Fields, Refusal, Root, Verb
 _KEYGEN_S = 20.0
 _WATCHED_S = 60.0  # a closed account is looked at each time for so long, then now and then
 _RARELY = 30
+_SOON, _LATE = 5, 300  # looks until what could not be done is tried again: the first time, and in the end
 _log = logging.getLogger(__name__)
 
 
@@ -92,6 +101,8 @@ class AccessRoot:
         self._facts: Standing | None = None
         self._closed_at: dict[str, float] = {}
         self._looks = 0
+        self._again = _SOON  # looks until then, when there is a problem
+        self._pause = _SOON
         self._version = (0, 0)
         with contextlib.suppress(SshdProblem, OSError):
             self._version = where.sshd.version()
@@ -101,6 +112,7 @@ class AccessRoot:
         with self._guard:
             self._spec = spec
             self._keep(spec)
+            self._pause = self._again = _SOON
             self._render()
             self._generation, self._facts = generation, None
             return self._report()
@@ -109,9 +121,22 @@ class AccessRoot:
         """End what has expired since the last time, and what has come back to life; then say how it stands."""
         with self._guard:
             now = self._clock()
-            if any(until <= now for until in self._in_force.values()) or self._revived():
+            over = any(until <= now for until in self._in_force.values())
+            if over or self._revived() or self._is_to_be_tried_again():
                 self._render()
             return self._report()
+
+    def _is_to_be_tried_again(self) -> bool:
+        """What could not be done, a file that somebody had locked or an sshd that somebody has mended since, is tried
+        again soon, then less and less often."""
+        if not self._problems:
+            self._pause = self._again = _SOON
+            return False
+        self._again -= 1
+        if self._again > 0:
+            return False
+        self._pause = self._again = min(2 * self._pause, _LATE)
+        return True
 
     def _revived(self) -> bool:
         """Closed accounts with a process or a cron job again: looked for often at first, then rarely."""
@@ -155,27 +180,54 @@ class AccessRoot:
         """The key goes first, then the account, then the sessions: nobody comes in between."""
         ours = self._accounts.ours()
         for name in [each for each in names if each in ours]:
+            self._set_aside(name)
             for folder in (self._layout.keys, self._layout.principals):
                 (folder / name).unlink(missing_ok=True)
-            if not self._accounts.is_open(name) and not self._accounts.has_leftovers(name, ours[name]):
-                continue
             try:
-                killed = self._accounts.close(name, ours[name])
-                self._closed_at[name] = self._clock()
-                _log.info("%s is closed; %d of its processes were ended", name, killed)
+                if self._accounts.is_open(name) or self._accounts.has_leftovers(name, ours[name]):
+                    killed = self._accounts.close(name, ours[name])
+                    self._closed_at[name] = self._clock()
+                    _log.info("%s is closed; %d of its processes were ended", name, killed)
+                self._forget(name)
             except AccountProblem as problem:
                 self._problems.append(str(problem))
+
+    def _set_aside(self, name: str) -> None:
+        """Remember what an account was open for, until it is known that nothing of that is left."""
+        taken = {path.name for path in self._aside(name)}
+        number = next(n for n in range(len(taken) + 1) if f"{name}.{n}" not in taken)
+        try:
+            self._layout.closing.mkdir(mode=0o755, exist_ok=True)
+            os.link(self._layout.keys / name, self._layout.closing / f"{name}.{number}")
+        except FileNotFoundError:
+            return  # nobody was let in
+        except OSError as problem:
+            self._problems.append(f"{self._layout.closing}: {problem.strerror}")  # the key goes all the same
+
+    def _aside(self, name: str = "*") -> list[Path]:
+        return sorted(self._layout.closing.glob(f"{name}.*"))
+
+    def _forget(self, name: str) -> None:
+        for path in self._aside(name):
+            path.unlink()
+
+    def _not_gone(self) -> set[int]:
+        """Grants whose keys are out and that may have a session still: the fleet must not be told that they are gone."""
+        return {each for path in self._aside() for each in grants_in(path.read_text(encoding="utf-8"))}
 
     def _open_all(self, wanted: Mapping[str, list[Login]]) -> dict[str, list[Login]]:
         opened = {}
         for name, grants in wanted.items():
             try:
                 if len({grant.uid for grant in grants}) > 1:
-                    raise AccountProblem(f"{name} is wanted with two uids")
+                    self._problems.append(f"{name} is wanted with two uids")
+                    continue
                 self._accounts.open(name, grants[0].uid, max(grant.until for grant in grants))
                 opened[name] = grants
             except AccountProblem as problem:
                 self._problems.append(str(problem))
+                if self._accounts.ours().get(name) == grants[0].uid and self._accounts.is_open(name):
+                    opened[name] = grants  # open as it is; it is tried again
         return opened
 
     def _usable(self) -> Logins:
@@ -183,17 +235,18 @@ class AccessRoot:
         return self._spec if self._layout.revoked.exists() else replace(self._spec, revoked=None)
 
     def _write_files(self, opened: Mapping[str, list[Login]]) -> None:
-        for folder in (self._layout.folder, self._layout.keys, self._layout.principals):
+        layout = self._layout
+        for folder in (layout.folder, layout.keys, layout.principals, layout.closing):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o755)  # whatever the umask: sshd reads the keys as the one who logs in
         for name, grants in opened.items():
-            before = _keys_in(self._layout.keys / name)
-            self._write(self._layout.keys / name, key_lines(grants, self._version))
-            self._write(self._layout.principals / name, principal_lines(grants, self._version))
-            if before - {grant.key for grant in grants}:
-                # Somebody who keeps one key and loses another: which of them opened a session is not known.
-                self._accounts.end_sessions(name, grants[0].uid)
-        for folder in (self._layout.keys, self._layout.principals):
+            if _keys_of(layout.keys / name) - {grant.key for grant in grants}:
+                self._set_aside(name)
+            self._write(layout.keys / name, key_lines(grants, self._version))
+            self._write(layout.principals / name, principal_lines(grants, self._version))
+            if self._aside(name):
+                self._end_sessions(name, grants[0].uid)
+        for folder in (layout.keys, layout.principals):
             for path in folder.iterdir():
                 if path.name not in opened:
                     path.unlink()
@@ -202,6 +255,14 @@ class AccessRoot:
         if self._spec.host_certificate:
             self._write(self._layout.host_certificate, self._spec.host_certificate + "\n")
         self._write_revoked()
+
+    def _end_sessions(self, name: str, uid: int) -> None:
+        """Somebody keeps one key and loses another: which of them opened a session is not known."""
+        try:
+            self._accounts.end_sessions(name, uid)
+            self._forget(name)
+        except AccountProblem as problem:
+            self._problems.append(str(problem))
 
     def _write_revoked(self) -> None:
         """A list that cannot be read would lock everybody out: the one before stays then."""
@@ -253,7 +314,7 @@ class AccessRoot:
         return replace(
             self._facts,
             generation=self._generation,
-            grants=sorted(self._in_force),
+            grants=sorted({*self._in_force, *self._not_gone()}),
             problem="; ".join(problems)[:2000],
         )
 
@@ -269,13 +330,12 @@ class AccessRoot:
             return Standing(address=self._where.address, problem=str(problem)[:2000])
 
 
-def _keys_in(path: Path) -> set[str]:
+def _keys_of(path: Path) -> set[str]:
     """The keys that an account's file names, each TYPE BASE64."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        return keys_in(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return set()
-    return {" ".join(line.split(" ")[-3:-1]) for line in lines}
 
 
 def is_possible(where: Where) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ class Layout:
     def principals(self) -> Path:
         """A file for each account with the certificates that it is let in with."""
         return self.folder / "principals"
+
+    @property
+    def closing(self) -> Path:
+        """What opened accounts that could not be closed yet: ACCOUNT.NUMBER, each an account's keys as they were."""
+        return self.folder / "closing"
 
     @property
     def user_ca(self) -> Path:
@@ -63,6 +69,16 @@ def key_lines(grants: Iterable[Login], version: tuple[int, int]) -> str:
     return "".join(
         f"{_options(grant, version)} {grant.key} tinyfleet-{grant.principal}\n" for grant in grants
     )
+
+
+def grants_in(text: str) -> set[int]:
+    """The ids of the grants that an account's keys are of."""
+    return {int(each) for each in re.findall(r" tinyfleet-grant-([0-9]+)$", text, re.MULTILINE)}
+
+
+def keys_in(text: str) -> set[str]:
+    """The keys that an account's keys are, each TYPE BASE64."""
+    return {" ".join(line.split(" ")[-3:-1]) for line in text.splitlines()}
 
 
 def principal_lines(grants: Iterable[Login], version: tuple[int, int]) -> str:

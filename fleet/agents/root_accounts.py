@@ -23,7 +23,7 @@ from fleet.agents.root_logins import ACCOUNT_PREFIX, FIRST_UID, GROUP, LAST_UID
 from fleet.agents.walls.slots import processes_of, sweep
 
 _DAY_S = 86_400.0
-_TOOL_S = 30.0
+_TOOL_S, _LOGIND_S = 30.0, 5.0
 _QUIET_LOOKS, _LOOKS, _LOOK_S = 4, 100, 0.03
 _NO_SHELL = "/usr/sbin/nologin"
 _SSHD_TITLE = re.compile(rb"sshd(?:-session)?: ([^ @\[]+)[ @\[]")
@@ -136,14 +136,22 @@ class Accounts:
 
     def close(self, name: str, uid: int) -> int:
         """Lock the account and end all that is its own: processes, cron, at, linger. Returns how many processes were
-        killed. The home stays. Raises AccountProblem when something lives on."""
+        killed. The home stays. Raises AccountProblem when something lives on, or the account could not be locked: a
+        full disk, or somebody who edits /etc/passwd, keeps no session alive."""
         if not _is_ours(name, uid):
             raise AccountProblem(f"{name} (uid {uid}) is no contributor's account: left alone")
+        killed = self._strike(name, uid)  # locking may take a while
+        unlocked: AccountProblem | None = None
         if self.is_open(name):
-            _run("usermod", "--lock", "--expiredate", "1", "--shell", _NO_SHELL, name)
+            try:
+                _run("usermod", "--lock", "--expiredate", "1", "--shell", _NO_SHELL, name)
+            except AccountProblem as problem:
+                unlocked = problem
         self._forget_schedules(name, uid)
-        killed = self._kill(name, uid)
+        killed += self._kill(name, uid)
         self._forget_schedules(name, uid)  # what was killed last may have written one more
+        if unlocked is not None:
+            raise unlocked
         return killed
 
     def has_leftovers(self, name: str, uid: int) -> bool:
@@ -159,16 +167,21 @@ class Accounts:
         killed = quiet = 0
         pause = threading.Event()
         for _ in range(_LOOKS):
-            found = processes_of(uid) + _half_logged_in(name)
-            killed += len(found)
+            found = self._strike(name, uid)
+            killed += found
             quiet = 0 if found else quiet + 1
             if quiet >= _QUIET_LOOKS:
                 return killed
-            if found:
-                sweep(uid)
-                _kill_each(_half_logged_in(name))
             pause.wait(_LOOK_S)
         raise AccountProblem(f"processes of {name} do not end: {processes_of(uid)[:8]}; look at them with ps")
+
+    def _strike(self, name: str, uid: int) -> int:
+        """Kill what there is now; returns how many processes that were."""
+        found = processes_of(uid) + _half_logged_in(name)
+        if found:
+            sweep(uid)
+            _kill_each(_half_logged_in(name))
+        return len(found)
 
     def schedules(self, name: str, uid: int) -> Iterable[Path]:
         """Files by which cron, at or a lingering session would start something for the account."""
@@ -185,7 +198,10 @@ class Accounts:
     def _forget_schedules(self, name: str, uid: int) -> None:
         if Path("/run/systemd/system").is_dir():
             for verb in ("disable-linger", "terminate-user"):
-                subprocess.run(["loginctl", verb, name], capture_output=True, timeout=_TOOL_S, check=False)
+                with contextlib.suppress(subprocess.TimeoutExpired):  # the files go all the same
+                    subprocess.run(
+                        ["loginctl", verb, name], capture_output=True, timeout=_LOGIND_S, check=False
+                    )
         for path in self.schedules(name, uid):
             path.unlink(missing_ok=True)
         for folder in self._places.crontabs:
@@ -210,7 +226,12 @@ def _run(program: str, *arguments: str) -> None:
     """One of the tools that edit /etc/passwd; they lock it against each other, and wait for some seconds at most."""
     command = [program, *arguments]
     environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_TOOL_S, env=environ, check=False)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TOOL_S, env=environ, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise AccountProblem(f"{program} {arguments[-1]}: it did not end within {_TOOL_S:.0f} s") from None
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
         raise AccountProblem(f"{program} {arguments[-1]}: {said}")

@@ -178,7 +178,8 @@ def _gone(grant: Grant) -> list[str]:
             lines.append(f"gone from {printable(place.node)} in {seconds(place.gone_after_s)}")
         else:
             end = f"; it refuses the key by itself from {grant.until} on" if grant.until else ""
-            lines.append(f"{printable(place.node)} has not answered{end}")
+            why = f" ({printable(place.problem)})" if place.problem else ""
+            lines.append(f"{printable(place.node)} has not said that it is gone{why}{end}")
     return [*lines, f"login {grant.id} is {grant.state}"]
 
 
