@@ -26,6 +26,8 @@ ETC=$R/etc/tinyfleet
 STATE=$R/var/lib/tinyfleet
 ROOT_STATE=$R/var/lib/tinyfleet-root
 UNITS=$R/etc/systemd/system
+PART=$HOME_DIR/root/tinyfleet-root.pyz
+GROUP=/sys/fs/cgroup/system.slice/tinyfleet-agent.service
 AGENT_USER=tinyfleet
 ACTION=install START=1 DRY='' OFFLINE='' NAME='' CA_FILE='' PRIVILEGED='' LOGINS='' PURGE='' CHANGED='' WORK=''
 
@@ -218,7 +220,8 @@ put() { # mode file source: in one step, and only what is different
     return 0
   fi
   mkdir -p "${2%/*}"
-  cp "$3" "$2.new"
+  rm -f "$2.new"
+  (umask 077 && cp "$3" "$2.new") # nobody reads a token before its mode is right
   chmod "$1" "$2.new"
   mv -f "$2.new" "$2"
 }
@@ -284,6 +287,20 @@ logins() { # root's part turns them on, as `tinyfleet node logins on` does; with
   case $told in *'[]'*) ;; *) CHANGED=1 ;; esac
 }
 
+no_attempts() { # they outlive an agent that is restarted, and not one that is removed
+  [ -e "$GROUP/cgroup.kill" ] || return 0
+  if [ -n "$DRY" ]; then
+    say "would end the attempts that run here"
+    return 0
+  fi
+  echo 1 >"$GROUP/cgroup.kill"
+  for _ in 1 2 3 4 5 6 7 8 9 10; do
+    grep -qs '^populated 1' "$GROUP/cgroup.events" || return 0
+    sleep 1
+  done
+  say "some processes of attempts do not end: see $GROUP/cgroup.procs"
+}
+
 no_logins() { # everybody who was let in is out, before what would end them goes
   [ -e "$R/etc/ssh/tinyfleet" ] || return 0
   find_python
@@ -298,7 +315,7 @@ no_logins() { # everybody who was let in is out, before what would end them goes
 }
 
 roots_part() { # arguments...
-  set -- -I "$HOME_DIR/root/tinyfleet-root.pyz" ${R:+--root "$R"} "$@"
+  set -- -I "$PART" ${R:+--root "$R"} "$@"
   "$PYTHON" "$@"
 }
 
@@ -311,15 +328,28 @@ drop_in() { # wanted file: the one of that name in $WORK, if it is wanted
   fi
 }
 
-slot() { # the version into the slot that does not run; what runs goes on until it is restarted
+no_downgrade() { # sets OLD to what runs; an older version is refused before anything is changed
   OLD=$(cat "$HOME_DIR/current/VERSION" 2>/dev/null || :)
+  [ -n "$OLD" ] || return 0
+  "$PYTHON" -I -c '
+import sys
+sys.path.insert(0, sys.argv[1])
+from fleet.agents.root_verbs import order
+sys.exit(order(sys.argv[2]) < order(sys.argv[3]))
+' "$WORK/tinyfleet-root.pyz" "$NEW" "$OLD" ||
+    die "$NEW is older than $OLD, which runs: a downgrade is refused; nothing was changed"
+}
+
+slot() { # the version into the slot that does not run; what runs goes on until it is restarted
   [ "$OLD" != "$NEW" ] || return 0
   CHANGED=1
   if [ -n "$DRY" ]; then
     say "would install $NEW${OLD:+ beside $OLD}"
     return 0
   fi
+  PART=$WORK/tinyfleet-root.pyz
   roots_part install --from "$WORK" >/dev/null || die "nothing was changed in what runs"
+  PART=$HOME_DIR/root/tinyfleet-root.pyz
 }
 
 start() {
@@ -354,7 +384,9 @@ do_install() {
   find_python
   WORK=$(mktemp -d)
   trap tidy EXIT
+  trap 'exit 129' HUP
   trap 'exit 130' INT
+  trap 'exit 141' PIPE
   trap 'exit 143' TERM
   if [ -n "$CA_FILE" ]; then
     cp "$CA_FILE" "$WORK/ca.pem"
@@ -365,6 +397,7 @@ do_install() {
   fi
   check_token
   fetch_release
+  no_downgrade
   make_user
   if [ -z "$DRY" ]; then
     mkdir -p "$STATE" "$HOME_DIR/root" "$ETC"
@@ -372,8 +405,8 @@ do_install() {
     own "$STATE"
   fi
   put 644 "$ETC/release-signers" "$WORK/signers"
-  put 644 "$HOME_DIR/root/tinyfleet-root.pyz" "$WORK/tinyfleet-root.pyz"
   slot
+  put 644 "$HOME_DIR/root/tinyfleet-root.pyz" "$WORK/tinyfleet-root.pyz"
   settings
   units
   logins
@@ -391,12 +424,14 @@ do_uninstall() {
   [ "$(id -u)" = 0 ] || [ -n "$R" ] || die "run it as root"
   if [ -z "$R" ] && [ -d /run/systemd/system ]; then
     act systemctl --quiet disable --now tinyfleet-agent.service tinyfleet-root.service || :
+    no_attempts
   fi
   no_logins
   for each in agent root; do act rm -rf "$UNITS/tinyfleet-$each.service" "$UNITS/tinyfleet-$each.service.d"; done
   if [ -z "$R" ] && [ -d /run/systemd/system ]; then act systemctl daemon-reload; fi
   act rm -rf "$HOME_DIR"
   if [ -z "$PURGE" ]; then
+    [ -z "$DRY" ] || return 0
     say "removed; $ETC and $STATE are kept, with the node's identity (--purge removes them)"
     return 0
   fi
@@ -404,6 +439,7 @@ do_uninstall() {
   if [ -z "$R" ] && id -u "$AGENT_USER" >/dev/null 2>&1; then
     if command -v userdel >/dev/null 2>&1; then act userdel "$AGENT_USER"; else act deluser "$AGENT_USER"; fi
   fi
+  [ -z "$DRY" ] || return 0
   say "removed, with the node's identity; take it out of the fleet with: tinyfleet nodes retire NAME"
 }
 
@@ -411,7 +447,10 @@ options "$@"
 [ -z "$PURGE" ] || [ "$ACTION" = uninstall ] || die "--purge goes with --uninstall"
 case $ACTION in
   install) do_install ;;
-  uninstall) do_uninstall ;;
+  uninstall)
+    do_uninstall
+    [ -z "$DRY" ] || say "nothing was changed"
+    ;;
 esac
 exit 0
 }

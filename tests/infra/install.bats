@@ -56,9 +56,15 @@ everything() { # what is there: names, modes and contents, but for times
   [ -s "$R/root/etc/tinyfleet/local.env" ]
   grep -q '"version": "1.1.0"' "$R/root/var/lib/tinyfleet-root/slots.json"
 
-  run install_from 1.0.0
-  [ "$status" = 1 ]
-  [[ $output == *"a downgrade is refused"* ]]
+  before=$(everything)
+  for each in 1.0.0 older; do # the other's root part and units differ from those that run
+    for dry in '' --dry-run; do
+      run install_from "$each" ${dry:+"$dry"}
+      [ "$status" = 1 ]
+      [[ $output == *"a downgrade is refused"* ]]
+      [ "$before" = "$(everything)" ]
+    done
+  done
   [ "$("$CURRENT/bin/tinyfleet" says)" = "1.1.0 says" ]
 
   touch "$R/root/var/lib/tinyfleet/node.key"
@@ -86,6 +92,8 @@ everything() { # what is there: names, modes and contents, but for times
   run installer --uninstall --purge --dry-run
   [ "$status" = 0 ]
   [[ $output == *"would run: rm -rf $R/root/opt/tinyfleet"* ]]
+  [[ $output == *"nothing was changed"* ]]
+  [[ $output != *"removed"* ]]
   [ -d "$R/root/opt/tinyfleet" ]
 }
 
@@ -176,6 +184,31 @@ everything() { # what is there: names, modes and contents, but for times
   grep -q join-token "$R/argv"
   run grep tfj_canary "$R/argv"
   [ "$status" = 1 ]
+}
+
+@test "the join token is nobody else's to read from its first moment on" {
+  mkdir "$R/bin"
+  # shellcheck disable=SC2016
+  printf '#!/bin/sh\ncase $2 in *join-token.new) stat -c %%a "$2" >>"%s/modes" ;; esac\nexec %s "$@"\n' \
+    "$R" "$(command -v chmod)" >"$R/bin/chmod"
+  chmod 755 "$R/bin/chmod"
+  PATH=$R/bin:$PATH run install_from 1.0.0
+  [ "$status" = 0 ]
+  [ "$(cat "$R/modes")" = 600 ]
+}
+
+@test "cut off by a hangup, a closed pipe or a signal it leaves no token behind" {
+  mkdir "$R/bin" "$R/tmp"
+  for each in HUP PIPE INT TERM; do
+    # shellcheck disable=SC2016
+    printf '#!/bin/sh\nkill -%s $PPID\nexec %s "$@"\n' "$each" "$(command -v ssh-keygen)" >"$R/bin/ssh-keygen"
+    chmod 755 "$R/bin/ssh-keygen"
+    # shellcheck disable=SC2086
+    TMPDIR=$R/tmp PATH=$R/bin:$PATH run env --default-signal $TEST_SH "$SCRIPT" --server https://fleet.example --offline "$RELEASES/1.0.0"
+    [ "$status" -gt 128 ]
+    [ "$(ls "$R/tmp")" = "" ]
+    [ ! -e "$R/root" ]
+  done
 }
 
 @test "privileges are asked for by name and given back" {

@@ -209,12 +209,23 @@ def _refuse_the_past(box: debian.Machine, fleet: Fleet) -> None:
     assert box.show("tinyfleet-agent", "ActiveState") == "active"
 
 
+def commands(box: debian.Machine) -> str:
+    """What runs in the box, by its command lines."""
+    return box.run("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '", check=False)
+
+
 def _remove(box: debian.Machine, fleet: Fleet, shelf: Path) -> None:
     """Uninstalled, nothing of it runs and its identity stays: installed again from a folder, it is the same node.
     Purged, nothing is left."""
     user = box.run("id -u tinyfleet").strip()
+    with fleet.client() as client:
+        job = client.submit_job({"kind": "command", "argv": ["sleep", "3600"]})
+    until(lambda: "sleep 3600" in commands(box), "an attempt runs")
     box.run(f"curl -fsSL {fleet.url}/install.sh | sh -s -- --uninstall")
     assert box.run(f"grep -sl '^Uid:.{user}' /proc/[0-9]*/status", check=False).strip() == ""
+    assert "sleep 3600" not in commands(box)
+    with fleet.client() as client:
+        client.cancel_job(job.id)
     assert (box.root / "var/lib/tinyfleet/identity.json").exists()
     until(lambda: not fleet.node("box1", contact="online"), "the node is gone")
     shutil.copytree(shelf / "dist" / "release" / "1.1.0", box.root / "root" / "usb")

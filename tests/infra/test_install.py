@@ -61,12 +61,21 @@ def _foreign(folder: Path, key: Path, stranger: Path) -> None:
     releases.resign(folder, key)
 
 
+def _older(folder: Path, key: Path, stranger: Path) -> None:
+    """As good as the others, with another root part and another unit."""
+    part, unit = folder / "tinyfleet-root.pyz", folder / "tinyfleet-agent.service"
+    part.write_bytes(b"#!/usr/bin/python3\n" + part.read_bytes())
+    unit.write_text(unit.read_text() + "# older\n")
+    releases.resign(folder, key)
+
+
 _SPOILED: dict[str, Callable[[Path, Path, Path], None]] = {
     "larger": _larger,
     "unsigned": _unsigned,
     "stranger": _stranger,
     "purpose": _purpose,
     "foreign": _foreign,
+    "older": _older,
 }
 
 
