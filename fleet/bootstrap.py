@@ -15,8 +15,8 @@ from fleet.errors import InvalidSpec
 from fleet.ssh import Host
 
 PACKAGES = ("ca-certificates", "curl", "openssh-client", "python3", "python3-venv")
-TOKEN = "/root/.tinyfleet-join-token"
-SCRIPT = "/root/.tinyfleet-install.sh"
+_LOCK = "/run/tinyfleet-bootstrap.lock"
+_TOKEN_MIN = 50  # a join token lives an hour: one that lies there longer is made anew
 _PYTHON = "python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))'"
 
 
@@ -71,8 +71,8 @@ def steps(wanted: Wanted) -> tuple[Step, ...]:
         ),
         Step(
             "packages",
-            f"command -v curl ssh-keygen >/dev/null && test -d /etc/ssl/certs && {_PYTHON}",
-            "install them by hand: apt-get install " + " ".join(PACKAGES),
+            f"command -v curl && command -v ssh-keygen && test -d /etc/ssl/certs && {_PYTHON}",
+            f"Python 3.11 or newer is needed (Debian 12, Ubuntu 24.04), and: apt-get install {' '.join(PACKAGES)}",
             _install_packages,
         ),
         Step(
@@ -84,7 +84,8 @@ def steps(wanted: Wanted) -> tuple[Step, ...]:
         Step(
             "agent",
             f"test -x {home}/current/bin/tinyfleet && test -s {root}/etc/tinyfleet/agent.env"
-            f" && {{ test -s {state}/identity.json || test -s {root}/etc/tinyfleet/join-token; }}{logins}",
+            f" && {{ test -s {state}/identity.json"
+            f' || test -n "$(find {root}/etc/tinyfleet/join-token -mmin -{_TOKEN_MIN} 2>/dev/null)"; }}{logins}',
             "look at what the installer says above",
             _install_agent,
         ),
@@ -133,8 +134,16 @@ def _said(host: Host, step: Step) -> str:
 
 
 def _install_packages(host: Host, _: Wanted) -> None:
-    apt = "DEBIAN_FRONTEND=noninteractive apt-get -q"
-    _must(host, "packages", f"{apt} update && {apt} install -y --no-install-recommends {' '.join(PACKAGES)}")
+    """A host that has just booted looks for updates itself: it is waited for. What an apt left half done that was cut off
+    is done first."""
+    apt = "apt-get -q -o DPkg::Lock::Timeout=300"
+    install = f"{apt} install -y --no-install-recommends {' '.join(PACKAGES)}"
+    update = f"n=0; until {apt} update; do n=$((n+1)); test $n -lt 12 || break; sleep 5; done"
+    _must(
+        host,
+        "packages",
+        f"export DEBIAN_FRONTEND=noninteractive; {update}; {install} || {{ dpkg --configure -a && {install}; }}",
+    )
 
 
 def _put_ca(host: Host, wanted: Wanted) -> None:
@@ -142,19 +151,21 @@ def _put_ca(host: Host, wanted: Wanted) -> None:
 
 
 def _install_agent(host: Host, wanted: Wanted) -> None:
-    """The token goes by a file that is root's alone, and that is gone whatever becomes of the installer."""
-    host.put(TOKEN, wanted.token().encode() + b"\n")
-    host.put(SCRIPT, wanted.script, 0o700)
-    environ = f"TINYFLEET_JOIN_TOKEN_FILE={TOKEN}"
-    if wanted.root:
-        environ += f" TINYFLEET_INSTALL_ROOT={shlex.quote(wanted.root)}"
+    """Token and script go by stdin into a folder that is root's alone, and that is gone whatever becomes of the installer.
+    One that was started before, was cut off and goes on by itself, is waited for."""
     options = f"--server {shlex.quote(wanted.server)} --name {shlex.quote(wanted.name)}"
     if wanted.ca:
         options += " --ca-file /root/.tinyfleet-ca.pem"
     if wanted.logins:
         options += " --logins"
-    files = f"{TOKEN} {SCRIPT}"
-    _must(host, "agent", f"{environ} sh {SCRIPT} {options}; status=$?; rm -f {files}; exit $status")
+    root = f"export TINYFLEET_INSTALL_ROOT={shlex.quote(wanted.root)}; " if wanted.root else ""
+    command = (
+        "umask 077; d=$(mktemp -d /root/.tinyfleet-XXXXXXXX) || exit; trap 'rm -rf \"$d\"' EXIT; "
+        "trap 'exit 143' HUP PIPE TERM; IFS= read -r token; printf '%s\\n' \"$token\" >\"$d/join-token\"; "
+        f'cat >"$d/install.sh"; export TINYFLEET_JOIN_TOKEN_FILE="$d/join-token"; {root}umask 022; '
+        f'flock -w 600 {_LOCK} sh "$d/install.sh" {options}'
+    )
+    _must(host, "agent", command, f"{wanted.token()}\n".encode() + wanted.script)
 
 
 def _start(host: Host, _: Wanted) -> None:
@@ -162,7 +173,7 @@ def _start(host: Host, _: Wanted) -> None:
     _must(host, "running", f"systemctl daemon-reload && systemctl enable --now {units}")
 
 
-def _must(host: Host, step: str, command: str) -> None:
-    done = host.run(command)
+def _must(host: Host, step: str, command: str, stdin: bytes = b"") -> None:
+    done = host.run(command, stdin)
     if done.status:
         raise InvalidSpec(step, f"the host says: {done.output.strip()[-600:]}")

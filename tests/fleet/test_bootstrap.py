@@ -7,6 +7,7 @@ what the fleet then sees are not part of it.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_a_host_is_brought_in_and_the_second_time_nothing_is_left_to_do(
     token = root / "etc" / "tinyfleet" / "join-token"
     assert token.read_text().startswith("tfj_")
     assert token.stat().st_mode & 0o077 == 0
-    assert not Path("/root/.tinyfleet-join-token").exists()
+    assert [path.name for path in Path("/root").glob(".tinyfleet-*")] == []
     again = run(served, box, root, "--host-key", fingerprint(box))
     assert {each["state"] for each in json.loads(again.stdout)["steps"]} == {"was done"}
 
@@ -86,6 +87,22 @@ def test_what_was_cut_off_is_taken_up_where_it_was(served: Served, box: Box, tmp
     again = run(served, box, root, "--host-key", fingerprint(box))
     done = {each["step"]: each["state"] for each in json.loads(again.stdout)["steps"]}
     assert done["agent"] == "done"
+
+
+def test_a_join_token_that_has_lain_there_for_an_hour_is_made_anew(
+    served: Served, box: Box, tmp_path: Path
+) -> None:
+    """It was cut off before the host joined, and is taken up the next day."""
+    root = tmp_path / "host"
+    (root / "etc").mkdir(parents=True)
+    assert run(served, box, root, "--host-key", fingerprint(box)).exit_code == 0
+    token = root / "etc" / "tinyfleet" / "join-token"
+    before = token.read_text()
+    os.utime(token, (0, 0))
+    again = run(served, box, root, "--host-key", fingerprint(box))
+    done = {each["step"]: each["state"] for each in json.loads(again.stdout)["steps"]}
+    assert done["agent"] == "done"
+    assert token.read_text() != before
 
 
 def test_without_its_key_the_host_is_not_talked_to_and_what_it_shows_is_said(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -140,10 +141,50 @@ def refused_and_cut_off(fleet: Fleet, bare: Bare) -> None:
     """Each failure names its step; what was done before it is not done again."""
     said = refused(fleet, *bootstrap(bare, *by_password(bare, sudo="wrong")))
     assert "root: log in as root, or give --sudo-password-file" in said
+    busy_and_half_done(bare)
+    cut_off_after(fleet, bare, "system")  # while apt waits for the locks, or works
     said = refused(fleet, *bootstrap(bare, *by_password(bare), "--server", "http://127.0.0.1:9"))
-    assert "packages: done" in said
+    assert re.search("packages: (was )?done", said)
     assert "the host does not reach http://127.0.0.1:9" in said
     assert bare.box.run("ls /opt; find / -xdev -name '.tinyfleet*'").split() == []
+    for step in ("packages", "control plane", "agent", "running"):
+        cut_off_after(fleet, bare, step)
+
+
+# Somebody else's apt has the locks for a while, as on a host that has just booted; another was killed in the middle.
+BUSY = """
+import fcntl, time
+held = [open(f"/var/lib/{name}", "w") for name in ("dpkg/lock-frontend", "dpkg/lock", "apt/lists/lock")]
+for each in held:
+    fcntl.lockf(each, fcntl.LOCK_EX)
+time.sleep(8)
+"""
+
+
+def busy_and_half_done(bare: Bare) -> None:
+    """A dpkg that was killed has what it had not written down yet in a folder; apt refuses to go on then."""
+    half = "dpkg-query --status adduser >/var/lib/dpkg/updates/0001"
+    bare.box.run(f"mkdir -p /var/lib/dpkg/updates && {half}")
+    said = bare.box.run("apt-get install -y --no-install-recommends python3-venv", check=False)
+    assert "dpkg was interrupted" in said
+    bare.box.run(f"setsid python3 -c {shlex.quote(BUSY)} >/dev/null 2>&1 </dev/null &")
+
+
+def cut_off_after(fleet: Fleet, bare: Bare, step: str) -> None:
+    """The operator's machine goes away while the next step is under way; the host is left with whatever has begun."""
+    words = bootstrap(bare, "--key", str(bare.key))
+    environ = {"TINYFLEET_URL": fleet.url, "TINYFLEET_TOKEN": fleet.token, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "fleet.command", *words],
+        env={**os.environ, **environ, "COLUMNS": "500", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        said = next((line for line in process.stderr if line.startswith(f"{step}: ")), "")
+        process.kill()
+    assert said
 
 
 def brought_in(fleet: Fleet, bare: Bare) -> None:
