@@ -113,10 +113,12 @@ def axis_of(axis: int, ndim: int) -> int:
 
 
 def axes_of(axis: Axes, ndim: int) -> tuple[int, ...]:
-    """Distinct axes counted from the front, in order; None means all."""
+    """Distinct axes counted from the front, in order; None means all. Of no axes 0 and -1 are none, as in PyTorch."""
     if axis is None:
         return tuple(range(ndim))
     given = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
+    if ndim == 0 and all(a in (0, -1) for a in given):
+        return ()
     found = sorted(axis_of(a, ndim) for a in given)
     if len(set(found)) != len(found):
         raise ValueError(f"axis {axis} names an axis twice")

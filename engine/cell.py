@@ -50,15 +50,16 @@ _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
 class Cell:
     """Holds a node. `_held` is the plain field; `_value` is the same as whoever watches would have it."""
 
-    __slots__ = ("__weakref__", "_born", "_gradient", "_held")
+    __slots__ = ("__weakref__", "_born", "_gradient", "_held", "_views")
     _born: object  # the mark of the watch during which it was made, if any
     _held: UOp
     _gradient: Self | None
+    _views: Any  # the cells that are views of this one, if there were any (engine.tensor.views)
     device: str
 
     def __new__(cls, *_args: Any, **_options: Any) -> Self:
         cell = super().__new__(cls)
-        cell._gradient = None
+        cell._gradient = cell._views = None
         return cell
 
     @property
@@ -93,6 +94,9 @@ class Cell:
 
     # What graphs are made of: the value, until a subclass marks it.
     _node = _value
+
+    def _replaced(self) -> None:
+        """The value was replaced from outside: views of it are to follow."""
 
     def _computed(self, node: UOp) -> None:
         """`node` is this cell's value, computed: the graph that gave it is let go."""

@@ -214,6 +214,8 @@ class Plan:
         owners = [_present(result.place, arguments) for result in self.gradients if result.place is not None]
         for cell, held in changed:
             cell._held = held
+        for cell, _ in changed:
+            cell._replaced()
         for owner, result in zip(owners, self.gradients, strict=True):
             owner._gradient = Tensor._of(node(result), result.device)
         for place in self.without_gradient:

@@ -258,6 +258,6 @@ class SGD(Optimizer):
             sum_ = state["momentum_buffer"]
             sum_.assign(sum_ * group["momentum"] + gradient * (1 - group["dampening"]))
         else:
-            state["momentum_buffer"] = gradient.detach()
+            state["momentum_buffer"] = gradient.clone().detach()
         moved = state["momentum_buffer"]
         return gradient + moved * group["momentum"] if group["nesterov"] else moved

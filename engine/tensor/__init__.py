@@ -2,8 +2,7 @@
 
 Conventions are PyTorch's: bool < int < float, a Python number lifts the category and never the width, sums of
 bool and integers are int64, int / int is float32; broadcasting is NumPy's. Methods that take an `axis` take PyTorch's
-`dim` as well. What differs from PyTorch: a tensor is a value, so that writing into one (`x[…] = y`, `x += y`, `assign`)
-changes no other and no view; `max`, `min` and `median` along an axis give values alone (`argmax` the places); places
+`dim` as well. Views share elements with what they are views of. What differs from PyTorch: `max`, `min` and `median` along an axis give values alone (`argmax` the places); places
 that a tensor of indices names are not checked if it has yet to be computed: one that does not exist reads 0 and writes
 nothing.
 

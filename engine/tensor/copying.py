@@ -10,13 +10,12 @@ import numpy as np
 from engine.arguments import sizes
 from engine.build import Scalar, cast, detach
 from engine.dtype import DTYPES, DType
-from engine.ir import UOp
 from engine.tensor.creation import Creation
 from engine.tensor.value import Value
 
 
 class Copying(Creation):
-    """Copies of tensors; as tensors are values, none of them moves an element."""
+    """Copies of tensors; none of them moves an element before one of the two is changed."""
 
     __slots__ = ()
 
@@ -26,12 +25,12 @@ class Copying(Creation):
 
     @property
     def data(self) -> Self:
-        """The values without their history. What is assigned to it, or done in place, is done to this tensor too."""
-        found: Self = _shared(self)
-        return found
+        """The values without their history. What is done to it in place is done to this tensor too."""
+        return self.detach()
 
     @data.setter
     def data(self, value: Value) -> None:
+        self._alone()
         self._put(detach(cast(self._operand(value), self.dtype)))
 
     def __copy__(self) -> Self:
@@ -48,7 +47,7 @@ class Copying(Creation):
             )
         found._parameter = self.is_parameter
         if self.grad is not None:
-            found.grad = self.grad.detach()
+            found.grad = self.grad.clone().detach()
         return found
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -124,26 +123,4 @@ def _restored(
     """The tensor that `__reduce__` took apart, on the default device."""
     found = kind(np.frombuffer(data, DTYPES[name].numpy).reshape(shape), requires_grad=requires_grad)
     found._parameter = requires_grad or parameter
-    return found
-
-
-def _shared(owner: Any) -> Any:
-    """`owner` detached, as a tensor that hands what it is assigned on to it."""
-    plain: Any = type(owner)
-
-    class Data(plain):  # type: ignore[misc]
-        """The values of another tensor."""
-
-        __slots__ = ()
-
-        @classmethod
-        def _of(cls, node: UOp, device: str) -> Any:
-            return plain._of(node, device)
-
-        def _put(self, node: UOp) -> None:
-            super()._put(detach(node))
-            owner._put(detach(node))
-
-    found = Data.__new__(Data)
-    found._node, found.device = detach(owner._node), owner.device
     return found

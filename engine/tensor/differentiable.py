@@ -88,10 +88,6 @@ class Differentiable(Cell):
         """True unless this tensor is made of others by operations that a gradient goes through."""
         return not needs_gradient(self._value)
 
-    def detach(self) -> Self:
-        """The same values, of which nothing goes back: a constant to gradients."""
-        return self._of(detach(self._node), self.device)
-
     def gradient(self, *targets: Self, gradient: Self | None = None) -> tuple[Self, ...]:
         """The gradients of this tensor with respect to others, which need not require one; `grad` stays as it is.
 

@@ -13,7 +13,7 @@ from engine.errors import InvalidGraph
 from engine.functions import arithmetic, indexing, movement, scattering
 from engine.shapes import shape_of
 from engine.sizes import is_open
-from engine.tensor.keys import entries_of, only_mask
+from engine.tensor.keys import entries_of, only_mask, spelled
 from engine.tensor.known import check_places
 from engine.tensor.value import Operand, Value
 
@@ -31,10 +31,16 @@ class Indexing(Value):
         IndexError for a number or slice list that is out of range. A mask that is a tensor is computed now, as the
         shape depends on it.
         """
-        return self._new(indexing.read(self._node, entries_of(key, self.shape, self._operand)))
+        key, shape = spelled(key, self.shape)
+        if shape != self.shape:
+            return self._new(build.reshape(self._node, shape))[key]
+        entries = entries_of(key, shape, self._operand)
+        if any(isinstance(entry, indexing.Places) for entry in entries):
+            return self._new(indexing.read(self._node, entries))
+        return self._view(lambda node: indexing.read(node, entries))
 
     def __setitem__(self, key: Any, value: Operand) -> None:
-        """This tensor becomes a new one with `value` at the key; no other tensor sees it, views of this one neither.
+        """`value` is put at the key; views of this tensor see it, and so does what it is a view of.
 
         Of places named twice the last value stays. The value is cast to this tensor's dtype and broadcast. A leaf
         stays one: InvalidGraph if it is given something with a gradient.
@@ -45,12 +51,14 @@ class Indexing(Value):
             here = build.reshape(self._operand(mask), mask.shape + (1,) * (self.ndim - mask.ndim))
             self._put(arithmetic.where(here, build.cast(new, self.dtype), self._value))
             return
-        self._put(indexing.write(self._value, entries_of(key, self.shape, self._operand), new))
+        key, shape = spelled(key, self.shape)
+        entries = entries_of(key, shape, self._operand)
+        self._put(build.reshape(indexing.write(build.reshape(self._value, shape), entries, new), self.shape))
 
     def __iter__(self) -> Iterator[Self]:
         if not self.shape:
             raise TypeError("a 0-d tensor has nothing to iterate over")
-        return iter([self._new(node) for node in movement.unbind(self._node, 0)])
+        return (self[place] for place in range(len(self)))
 
     def _index(self, index: Any, axis: int | None, name: str, from_end: bool = False) -> Any:
         """An index as a node; IndexError for a place that is known not to be there (axis None: of all elements)."""

@@ -1,9 +1,5 @@
-"""PyTorch's methods that end in "_", and `+=` and its like: this tensor takes the result. As with `assign`, no other
-tensor changes; other names of this one see it.
-
-A leaf that requires gradients is changed under no_grad() only. A method of a view of another tensor is refused, as
-changing it would not change what it views: write base[…] = value. An operator changes the view alone, as scripts go on
-with one that was cut out of something (`x = x[:, 0]; x += 1`) more often than they mean the whole.
+"""PyTorch's methods that end in "_", and `+=` and its like: this tensor takes the result, and with it its views and
+what it is a view of (engine.tensor.views). A leaf that requires gradients is changed under no_grad() only.
 """
 
 from __future__ import annotations
@@ -11,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Self
 
+import numpy as np
+
 from engine import build
-from engine.assign import assigned
 from engine.dtype import DType, bool_
 from engine.errors import InvalidGraph
 from engine.tensor.randomness import Randomness
@@ -35,7 +32,7 @@ def _operator(name: str, sign: str) -> Callable[..., Any]:
 
     def changed(self: InPlace, other: Operand) -> Any:
         result = self._fitting(getattr(self, f"__{name}__")(other), sign)
-        self._put(assigned(self._value, result.node, leaf=self._leaf is not None, views=True))
+        self._take(result.node)
         return self
 
     changed.__name__ = f"__i{name}__"
@@ -77,14 +74,23 @@ class InPlace(Randomness):
         """This tensor, leaf or not, is on another device from now on; its gradient is forgotten if it was elsewhere."""
         moved = self.detach().to(device)
         if moved.device != self.device:
+            self._alone()
             self._value, self.device, self.grad = moved._value, moved.device, None
         return self
 
     def recast_(self, dtype: DType) -> Self:
         """This tensor, leaf or not, is of another float dtype from now on; its gradient is forgotten if it was of another."""
         if dtype is not self.dtype:
+            self._alone()
             self._value, self.grad = build.cast(build.detach(self._value), dtype), None
             self.realize()
+        return self
+
+    def fill_diagonal_(self, fill_value: Operand) -> Self:
+        """One value where all places are the same."""
+        at = np.arange(min(self.shape))
+        whole: Any = self
+        whole[(at,) * self.ndim] = fill_value
         return self
 
     def zero_(self) -> Self:
@@ -117,7 +123,14 @@ class InPlace(Randomness):
         return self._reshaped("transpose", dim0, dim1)
 
     def _reshaped(self, name: str, *args: Any) -> Self:
-        self._put(getattr(self, name)(*args).node)
+        if self._leaf is not None:
+            raise InvalidGraph("a leaf that requires gradients keeps its shape", f"{name}_")
+        found = getattr(self, name)(*args)
+        whole, self._views = self._whole(), None
+        self._value, self._origins, self._strides = found._value, (), found._strides
+        if whole is not None:  # the last step of the way was made from this tensor
+            path = next(origin.path for origin in found._origins if origin.whole() is whole[0])
+            self._join(whole[0], path)
         return self
 
     def normal_(self, mean: float = 0.0, std: float = 1.0, **options: Any) -> Self:

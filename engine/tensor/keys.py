@@ -41,6 +41,30 @@ def entries_of(key: Any, shape: Shape, node_of: NodeOf) -> list[Entry]:
     return found
 
 
+def spelled(key: Any, shape: Shape) -> tuple[Any, Shape]:
+    """`key` with masks of no axes (True, False, 0-d tensors of bool) as masks of an axis of size 1, and the shape with it."""
+    parts = list(key) if isinstance(key, tuple) else [key]
+    if not any(map(_is_flag, parts)):
+        return key, shape
+    parts = [part if _is_flag(part) or not isinstance(part, Sequence) else _array(part) for part in parts]
+    found: list[Any] = []
+    sizes = list(shape)
+    axis = 0
+    for part in _without_ellipsis(parts, len(shape)):
+        if _is_flag(part):
+            sizes.insert(axis, 1)
+            part = np.array([bool(part)])
+        found.append(part)
+        axis += _axes(part)
+    return tuple(found), tuple(sizes)
+
+
+def _is_flag(part: Any) -> bool:
+    return isinstance(part, bool | np.bool_) or (
+        _is_mask(part) and part.ndim == 0 and part.dtype in (dt.bool_, np.bool_)
+    )
+
+
 def _array(part: Any) -> Array:
     if isinstance(part, str):
         raise TypeError(f"an index is a number, a slice, an array, None or ..., not {part!r}")
@@ -55,7 +79,7 @@ def _array(part: Any) -> Array:
 
 def _axes(part: Any) -> int:
     """How many axes a part of a key speaks of."""
-    if part is None:
+    if part is None or _is_flag(part):
         return 0
     return part.ndim if _is_mask(part) else 1
 
@@ -84,8 +108,6 @@ def _entries(part: Any, axis: int, shape: Shape, node_of: NodeOf) -> list[Entry]
         return [NewAxis()]
     if isinstance(part, slice):
         return [span_of(slice(*map(_bound, (part.start, part.stop, part.step))), shape[axis])]
-    if isinstance(part, bool | np.bool_):
-        raise TypeError("True and False are no indices; use None for a new axis, or a mask of x's shape")
     if _is_mask(part):
         return _mask(part.numpy() if isinstance(part, Value) else part, axis, shape)
     if isinstance(part, Value):
@@ -108,8 +130,6 @@ def _bound(value: Any) -> int | None:
 
 
 def _mask(mask: Array, axis: int, shape: Shape) -> list[Entry]:
-    if mask.ndim == 0:
-        raise TypeError("a mask of no axes is no index")
     if mask.shape != shape[axis : axis + mask.ndim]:
         hint = " (cast uint8 to int64 if it names places)" if mask.dtype == np.uint8 else ""
         raise IndexError(f"a mask of shape {mask.shape} does not fit axes {axis}… of shape {shape}{hint}")
@@ -126,4 +146,4 @@ def _checked(array: Array, axis: int, n: int) -> Places:
 def only_mask(key: Any) -> Value | None:
     """The tensor of a key that is a mask and nothing else."""
     part = key[0] if isinstance(key, tuple) and len(key) == 1 else key
-    return part if isinstance(part, Value) and part.dtype is dt.bool_ and part.ndim else None
+    return part if isinstance(part, Value) and part.dtype is dt.bool_ else None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import accumulate, pairwise
 from typing import Any, Self, TypeVar
 
 from engine.arguments import Axes, axis_of, integers, numbers, pairs, takes_dim
 from engine.build import Scalar, broadcast_shape
 from engine.errors import InvalidGraph
 from engine.functions import movement, window
+from engine.ir import UOp
+from engine.shapes import shape_of
 from engine.tensor.value import Value
 
 One = TypeVar("One", bound=Value)
@@ -19,14 +23,25 @@ class Movement(Value):
 
     __slots__ = ()
 
-    def _many(self, nodes: Sequence[Any]) -> tuple[Self, ...]:
-        return tuple(self._new(node) for node in nodes)
+    def _part(self, axis: int, start: int, stop: int) -> Self:
+        """The elements from start to below stop of an axis counted from the front."""
+        return self._view(partial(movement.part, axis=axis, start=start, stop=stop))
+
+    def _parts(self, nodes: Sequence[UOp], axis: int) -> tuple[Self, ...]:
+        """What `nodes` are, parts of an axis one behind the other, as views."""
+        place = axis_of(axis, self.ndim)
+        ends = [0, *accumulate(shape_of(node)[place] for node in nodes)]
+        return tuple(self._part(place, *ends_of_one) for ends_of_one in pairwise(ends))
+
+    def _row(self, axis: int, place: int) -> Self:
+        """One place of an axis, which disappears."""
+        return self._view(lambda x: movement.squeeze(movement.part(x, axis, place, place + 1), axis))
 
     # -- shapes ---------------------------------------------------------------------------------------------
 
     def reshape(self, *shape: Any) -> Self:
         """The same elements in another shape; one size may be -1: whatever is left."""
-        return self._new(movement.reshape(self._node, integers(shape, "shape")))
+        return self._view(partial(movement.reshape, shape=integers(shape, "shape")))
 
     view = reshape
 
@@ -49,16 +64,16 @@ class Movement(Value):
     @takes_dim
     def unsqueeze(self, axis: int) -> Self:
         """With a new axis of size 1 at `axis`."""
-        return self._new(movement.unsqueeze(self._node, axis))
+        return self._view(partial(movement.unsqueeze, axis=axis))
 
     @takes_dim
     def squeeze(self, axis: Axes = None) -> Self:
         """Without the axes of size 1 (of those named, if any are)."""
-        return self._new(movement.squeeze(self._node, axis))
+        return self._view(partial(movement.squeeze, axis=axis))
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Self:
         """The axes from the first to the last named as one."""
-        return self._new(movement.flatten(self._node, start_dim, end_dim))
+        return self._view(partial(movement.flatten, first=start_dim, last=end_dim))
 
     def ravel(self) -> Self:
         """All elements along one axis."""
@@ -67,23 +82,23 @@ class Movement(Value):
     @takes_dim
     def unflatten(self, axis: int, sizes: Sequence[int]) -> Self:
         """One axis as several; one size may be -1."""
-        return self._new(movement.unflatten(self._node, axis, integers((sizes,), "sizes")))
+        return self._view(partial(movement.unflatten, axis=axis, sizes=integers((sizes,), "sizes")))
 
     # -- order ----------------------------------------------------------------------------------------------
 
     def permute(self, *axes: Any) -> Self:
         """The axes in another order."""
-        return self._new(movement.permute(self._node, integers(axes, "axes")))
+        return self._view(partial(movement.permute, axes=integers(axes, "axes")))
 
     def transpose(self, dim0: int = 0, dim1: int = 1) -> Self:
         """Two axes swapped."""
-        return self._new(movement.transpose(self._node, dim0, dim1))
+        return self._view(partial(movement.transpose, first=dim0, second=dim1))
 
     swapaxes = swapdims = transpose
 
     def t(self) -> Self:
         """A matrix transposed; fewer axes stay. InvalidGraph for more."""
-        return self._new(movement.transposed(self._node))
+        return self._view(movement.transposed)
 
     @property
     def T(self) -> Self:
@@ -97,7 +112,7 @@ class Movement(Value):
 
     def movedim(self, source: int | Sequence[int], destination: int | Sequence[int]) -> Self:
         """Axes brought to other places, the rest in order."""
-        return self._new(movement.move_axes(self._node, numbers(source), numbers(destination)))
+        return self._view(partial(movement.move_axes, source=numbers(source), target=numbers(destination)))
 
     moveaxis = movedim
 
@@ -167,22 +182,22 @@ class Movement(Value):
     @takes_dim
     def narrow(self, axis: int, start: int, length: int) -> Self:
         """`length` elements of an axis from `start` on."""
-        return self._new(movement.part(self._node, axis_of(axis, self.ndim), start, start + length))
+        return self._part(axis_of(axis, self.ndim), start, start + length)
 
     @takes_dim
     def split(self, sizes: int | Sequence[int], axis: int = 0) -> tuple[Self, ...]:
         """Parts of an axis: of one size (the last may be smaller), or of the sizes given, which are all of it."""
-        return self._many(movement.split(self._node, sizes, axis))
+        return self._parts(movement.split(self._node, sizes, axis), axis)
 
     @takes_dim
     def chunk(self, chunks: int, axis: int = 0) -> tuple[Self, ...]:
         """At most so many parts of an axis, all but the last of one size."""
-        return self._many(movement.chunk(self._node, chunks, axis))
+        return self._parts(movement.chunk(self._node, chunks, axis), axis)
 
     @takes_dim
     def unbind(self, axis: int = 0) -> tuple[Self, ...]:
         """The slices along an axis, each without it."""
-        return self._many(movement.unbind(self._node, axis))
+        return tuple(self._row(axis, place) for place in range(len(movement.unbind(self._node, axis))))
 
     @takes_dim
     def unfold(self, axis: int, size: int, step: int) -> Self:

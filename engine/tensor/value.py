@@ -10,7 +10,6 @@ import numpy as np
 
 from engine import build
 from engine.arguments import constant, data_node
-from engine.assign import assigned
 from engine.autograd import followed
 from engine.build import Scalar
 from engine.cell import watching
@@ -24,12 +23,12 @@ from engine.ops import LEVELS, Op
 from engine.realize import Array, elements, is_realized, is_stored, realize
 from engine.shapes import Shape, shape_of
 from engine.sizes import fixed, is_number
-from engine.tensor.differentiable import Differentiable
+from engine.tensor.views import Viewing
 
 Operand = Any  # a Tensor, a number, a NumPy array
 
 
-class Value(Differentiable):
+class Value(Viewing):
     """A node on a device; see Tensor, which is this with all its methods."""
 
     __array_ufunc__ = None  # NumPy arrays leave the operators to us
@@ -123,15 +122,14 @@ class Value(Differentiable):
     def assign(self, value: Operand) -> Self:
         """Let this tensor have the value of a tensor of its shape, dtype and device, or of a number; returns it.
 
-        Tensors are values: whatever was written down before reads the old elements, also when it is computed
-        later, and no other tensor changes. InvalidGraph if `value` does not fit, or if this is a view of realized
-        elements (assigning to that would not change what it views: write base[…] = value), or a leaf that is given
-        something with a gradient of its own: assign under no_grad().
+        Whatever was written down before reads the old elements, also when it is computed later; of other tensors those
+        change that are views of this one, or that this one is a view of. InvalidGraph if `value` does not fit, or for
+        a leaf that is given something with a gradient of its own: assign under no_grad().
         """
         node = self._operand(value)
         if not isinstance(value, Value):
             node = build.broadcast(build.cast(node, self.dtype), self.shape)
-        self._put(assigned(self._value, node, leaf=self._leaf is not None))
+        self._take(node)
         return self
 
     def numpy(self) -> Array:

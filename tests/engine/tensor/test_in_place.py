@@ -29,14 +29,16 @@ A, B = np.float32([[1, 2, 3], [4, 5, 6]]), np.float32([3, 2, 1])
 
 @pytest.mark.parametrize(("changing", "plain"), OPERATORS)
 @pytest.mark.parametrize("lazy", [False, True])
-def test_an_operator_changes_its_tensor_and_no_other(changing: Any, plain: Any, lazy: bool) -> None:
+def test_an_operator_changes_its_tensor_and_its_views_and_no_other(
+    changing: Any, plain: Any, lazy: bool
+) -> None:
     x = Tensor(A) + 0 if lazy else Tensor(A)
     alias, before, row = x, x * 1, x[0]
     x = changing(x, Tensor(B))
     assert x is alias
     np.testing.assert_allclose(alias.numpy(), plain(A, B), rtol=1e-6)
     np.testing.assert_array_equal(before.numpy(), A)
-    np.testing.assert_array_equal(row.numpy(), A[0])
+    np.testing.assert_allclose(row.numpy(), plain(A, B)[0], rtol=1e-6)
 
 
 def test_operators_of_bits_change_their_tensor() -> None:
@@ -48,16 +50,6 @@ def test_operators_of_bits_change_their_tensor() -> None:
     x <<= 2
     x >>= 1
     assert alias.tolist() == [((12 & 6 | 1) ^ 3) << 2 >> 1, ((10 & 6 | 1) ^ 3) << 2 >> 1]
-
-
-def test_a_view_is_changed_and_what_it_was_cut_out_of_is_not() -> None:
-    x = Tensor(A)
-    row = x[0]
-    row += 10
-    assert row.tolist() == [11, 12, 13]
-    assert x.tolist() == A.tolist()
-    x[0] += 10
-    assert x[0].tolist() == [11, 12, 13]
 
 
 def test_what_does_not_fit_is_refused_and_nothing_changes() -> None:

@@ -191,7 +191,6 @@ def test_uint8_is_a_mask() -> None:
         (1.5, TypeError, "not 1.5"),
         ("a", TypeError, "not 'a'"),
         ([0.5], TypeError, "not float"),
-        (True, TypeError, "no indices"),
         (slice(None, None, 0), ValueError, "zero"),
         (slice(0.5), TypeError, "integer"),
         (([0, 1], [0, 1, 2]), InvalidGraph, "broadcast"),
@@ -218,11 +217,41 @@ def test_what_a_tensor_yet_to_be_computed_points_out_of_range_reads_0_and_writes
     same(x, np.where(np.arange(3)[:, None] == 1, M, -1))
 
 
-def test_writing_changes_this_tensor_alone() -> None:
+FLAGS: list[Any] = [
+    True,
+    False,
+    np.True_,
+    (True, 0),
+    (slice(None), True),
+    (..., False),
+    ([0, 2], True),
+    (True, True),
+]
+
+
+@pytest.mark.parametrize("key", FLAGS)
+def test_true_and_false_are_masks_of_no_axes(key: Any) -> None:
+    np.testing.assert_array_equal(Tensor(M)[key].numpy(), M[key])
+    x, a = Tensor(M), M.copy()
+    x[key] = -1
+    a[key] = -1
+    np.testing.assert_array_equal(x.numpy(), a)
+
+
+def test_a_number_is_written_by_a_mask_of_its_own() -> None:
+    x = Tensor(5.0)
+    x[x > 3] = 0.0
+    assert x.item() == 0
+    x[x > 3] = 1.0
+    assert x.item() == 0
+    assert x[x == 0].tolist() == [0]
+
+
+def test_writing_changes_this_tensor_and_no_copy() -> None:
     x = Tensor(M)
-    view, alias = x[0], x
+    copy, alias = x[0].clone(), x
     alias[0] = 9
-    assert view.tolist() == M[0].tolist()
+    assert copy.tolist() == M[0].tolist()
     assert x.tolist()[0] == [9] * 4
     x[1:, ::2] += 100
     assert x.tolist() == [[9] * 4, [104, 5, 106, 7], [108, 9, 110, 11]]

@@ -132,3 +132,15 @@ def test_softmax_sums_to_one_and_is_safe() -> None:
     assert Tensor.zeros(2, 0).softmax(1).shape == (2, 0)
     half = Tensor(A).half().log_softmax(-1)
     assert half.dtype is dt.float16
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+def test_a_number_has_an_axis_to_be_reduced_over_as_in_pytorch(axis: int) -> None:
+    x = Tensor(3.0)
+    for name in ("sum", "mean", "prod", "amax", "logsumexp", "max"):
+        found = getattr(x, name)(axis)
+        assert found.shape == ()
+        assert found.item() == pytest.approx(3)
+    assert x.sum(axis, keepdim=True).shape == ()
+    with pytest.raises(IndexError, match="axis 1 does not exist"):
+        x.sum(1)
