@@ -55,6 +55,7 @@ from api.routes import (
 )
 from api.routes.console import Console
 from api.schemas import MEDIA_TYPE
+from api.scrapers import Scrapers
 from api.settings import Settings
 from api.uses import TokenUses
 from api.waits import Waits
@@ -158,6 +159,7 @@ def assemble(settings: Settings) -> Parts:
         files,
         waits,
         uses,
+        Scrapers(),
         rates,
         downloads,
         controllers,

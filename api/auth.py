@@ -13,6 +13,7 @@ from fastapi import Depends
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
 
 from api.deps import Parts, PartsDep
 from api.errors import TooOften, Unauthenticated
@@ -52,24 +53,33 @@ class Allow:
     def __init__(self, permission: Permission) -> None:
         self.permission = permission
 
-    def __call__(self, parts: PartsDep, node: SigningNode, credentials: Credentials) -> Principal:
+    async def __call__(self, parts: PartsDep, node: SigningNode, credentials: Credentials) -> Principal:
         """Raises Unauthenticated (401), TooOften (429) and NotPermitted (403)."""
-        principal = self._holder(parts, _secret(credentials)) if node is None else node
+        principal = await self._holder(parts, _secret(credentials)) if node is None else node
         wait_s = parts.rates.take(f"{principal.kind}:{principal.id}")
         if wait_s > 0:
             raise TooOften(wait_s)
         require(principal, self.permission)
         return principal
 
-    def _holder(self, parts: Parts, secret: str) -> Principal:
-        with parts.read() as session:
-            at = now(session)
-            try:
-                token = identify(session, secret, at)
-            except NotPermitted as error:
-                raise Unauthenticated(error.reason) from error
-        parts.uses.note(token, at)
-        return principal_of(token)
+    async def _holder(self, parts: Parts, secret: str) -> Principal:
+        """Who holds the token; a thread looks it up, but for a scrape's token that was looked up just now."""
+        known = parts.scrapers.get(secret) if self.permission is Permission.METRICS else None
+        return await run_in_threadpool(_looked_up, parts, secret) if known is None else known
+
+
+def _looked_up(parts: Parts, secret: str) -> Principal:
+    began = parts.scrapers.began()
+    with parts.read() as session:
+        at = now(session)
+        try:
+            token = identify(session, secret, at)
+        except NotPermitted as error:
+            raise Unauthenticated(error.reason) from error
+    parts.uses.note(token, at)
+    found = principal_of(token)
+    parts.scrapers.keep(secret, found, began)
+    return found
 
 
 Anybody = Annotated[Principal, Depends(Allow(Permission.WHOAMI))]

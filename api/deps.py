@@ -15,6 +15,7 @@ from fastapi import Depends, Header, Query, Request
 
 from api.controllers import Controllers
 from api.rates import Buckets
+from api.scrapers import Scrapers
 from api.settings import Settings
 from api.uses import TokenUses
 from api.waits import Waits
@@ -41,6 +42,7 @@ class Parts:
     blobs: Blobs
     waits: Waits
     uses: TokenUses
+    scrapers: Scrapers
     rates: Buckets
     downloads: Buckets
     controllers: Controllers
@@ -68,9 +70,11 @@ def reading_session(parts: PartsDep) -> Iterator[Session]:
 
 
 def writing_session(parts: PartsDep) -> Iterator[Session]:
-    """A transaction, committed before the response is sent; then the controllers and all who wait are hinted."""
+    """A transaction, committed before the response is sent; then the controllers and all who wait are hinted. Who may
+    scrape is looked up anew: it may be what was changed."""
     with parts.write() as session:
         yield session
+    parts.scrapers.clear()
     parts.controllers.changed()
 
 

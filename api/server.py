@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ from fleet.errors import InvalidSpec
 from fleet.tenants import ensure_admin
 
 KEEP_ALIVE_S = 90  # agents come back within their poll time: their connection should still be there
+# A request is many short turns of the event loop, and each waits for a thread that computes (a tick of the controllers) to
+# let go of the interpreter: Python's own 5 ms a turn made scrapes of 300 nodes take 300 ms.
+TURN_S = 0.0005
 GRACE_S = 5  # for requests under way on a busy machine; parked ones are woken first and end at once
 
 
@@ -96,6 +100,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     """
     settings.check_listening()
     _check_ready_file(settings.ready_file)
+    sys.setswitchinterval(TURN_S)
     with listening_on(settings.host, settings.port) as sockets, _alone(settings.fleet.data):
         parts = assemble(settings)
         _say_where_admin_token_is(parts, say)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -24,6 +24,20 @@ NONCE_KEPT_S = 2 * WINDOW_S + 60.0  # a request from the future is good for two 
 OVERLAP_S = 3600.0  # both keys are good for so long after a rotation
 KEY_AGE_S = 30 * 86_400.0  # then the node is asked for a new one
 TENANT = "default"
+# Everything that a signature is held against, in one statement: each request of each node asks for it.
+_KNOWN = (
+    select(
+        NodeKey.node_id,
+        NodeKey.public_key,
+        NodeKey.expires_at,
+        Node.name,
+        Standing.contested_at,
+        Standing.signed_from,
+    )
+    .join(Node, Node.id == NodeKey.node_id)
+    .join(Standing, Standing.node_id == NodeKey.node_id)
+    .where(NodeKey.id == bindparam("key"))
+)
 
 
 # ------------------------------------------------------------------------------------------- signatures
@@ -34,7 +48,7 @@ def verify(session: Session, signed: Signature, method: str, target: str, now: f
 
     What is left to check is that the body has the digest that was signed, and then the nonce.
     """
-    key = session.get(NodeKey, signed.key)
+    key = session.execute(_KNOWN, {"key": signed.key}).one_or_none()
     if key is None:
         raise NotPermitted("the node's key is unknown here: join again with a join token")
     if key.expires_at is not None and key.expires_at <= now:
@@ -45,19 +59,17 @@ def verify(session: Session, signed: Signature, method: str, target: str, now: f
         )
     if not right(key.public_key, signed.signature, signed.text(method, target)):
         raise NotPermitted("the signature is not of this request by this key")
-    node = session.get_one(Node, key.node_id)
-    _check_standing(session, node, signed.at)
-    return Principal("node", node.id, node.name, TENANT, "node")
+    _check_standing(key.name, key.contested_at, signed.at, key.signed_from)
+    return Principal("node", key.node_id, key.name, TENANT, "node")
 
 
-def _check_standing(session: Session, node: Node, signed_at: float) -> None:
-    standing = trust.standing(session, node.id)
-    if standing.contested_at is not None:
+def _check_standing(name: str, contested_at: float | None, signed_at: float, signed_from: float) -> None:
+    if contested_at is not None:
         raise NotPermitted(
-            f"node {node.name} was used by two live agents: both are refused until an operator has decided "
-            f"(tinyfleet nodes readmit {node.name}, or retire)"
+            f"node {name} was used by two live agents: both are refused until an operator has decided "
+            f"(tinyfleet nodes readmit {name}, or retire)"
         )
-    if signed_at < standing.signed_from:
+    if signed_at < signed_from:
         raise NotPermitted("the request was signed before the node was readmitted")
 
 

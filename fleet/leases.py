@@ -165,6 +165,8 @@ def gpu_names(session: Session, lease_ids: Iterable[int]) -> Mapping[int, list[s
 
 def report(session: Session, node: Node, reports: Sequence[AttemptReport], now: float) -> bool:
     """Record what a node says of its attempts; True when it changed anything."""
+    if not reports:
+        return False
     ids = [said.attempt_id for said in reports]
     query = select(Attempt, Lease.id).join(Lease, Lease.attempt_id == Attempt.id)
     query = query.where(Attempt.id.in_(ids), Attempt.node_id == node.id)

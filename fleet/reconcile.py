@@ -83,7 +83,7 @@ def _look(
 ) -> tuple[float, Plan]:
     with db.reading(sessions) as reader:
         at = db.now(reader) if now is None else now
-        seen = snapshot.load(reader, blobs, at, timings, up_since)
+        seen = snapshot.load(reader, blobs, at, timings, up_since, sparing=True)
     return at, plan(seen, at)
 
 

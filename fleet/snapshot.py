@@ -30,22 +30,37 @@ from fleet.plan import AttemptView, Limits, Snapshot
 from fleet.settings import Timings
 
 
-def load(session: Session, blobs: Blobs, now: float, timings: Timings, up_since: float = 0.0) -> Snapshot:
-    """The fleet as the planner sees it; `up_since` is when the control plane started."""
-    leases = holdings.held(session)
+def load(
+    session: Session,
+    blobs: Blobs,
+    now: float,
+    timings: Timings,
+    up_since: float = 0.0,
+    sparing: bool = False,
+) -> Snapshot:
+    """The fleet as the planner sees it; `up_since` is when the control plane started.
+
+    `sparing`: the nodes come without their devices while nothing waits that could be given one. Of 300 nodes that is
+    nine tenths of a look.
+    """
+    leases, waiting = holdings.held(session), queue.waiting(session, now)
+    searches, claims = _searches(session, blobs), confirmations.views(session, blobs)
+    asked = not sparing or waiting or searches or claims
     return Snapshot(
-        nodes=holdings.nodes(session, now, timings, up_since, leases),
+        nodes=holdings.nodes(session, now, timings, up_since, leases)
+        if asked
+        else holdings.bare_nodes(session, now, timings, up_since),
         attempts=_attempts(session),
-        waiting=queue.waiting(session, now),
+        waiting=waiting,
         running=holdings.running(session, leases, now),
         accounts=holdings.accounts(session, leases, now),
         overdue=queue.overdue(session, now),
         blocked=dependencies.ready(session),
         arrays=arrays.views(session),
-        searches=_searches(session, blobs),
+        searches=searches,
         limits=Limits(timings.lease_s, timings.grace_s),
         up_since=up_since,
-        claims=confirmations.views(session, blobs),
+        claims=claims,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -72,6 +73,10 @@ class Telemetry(Protocol):
     def latest(self, node_id: int) -> Exposition | None:
         """The node's latest; None before the first."""
 
+    def at_hand(self, node_id: int) -> tuple[Exposition, float] | None:
+        """The node's latest and how many seconds ago it came, without waiting for anything; None where that needs a
+        database, and before the first."""
+
     def readings(self, node_ids: Sequence[int]) -> Mapping[int, Latest]:
         """These nodes' latest; a node that never said anything is missing."""
 
@@ -110,6 +115,11 @@ class InMemory:
     def latest(self, node_id: int) -> Exposition | None:
         """See Telemetry."""
         return self._latest.get(node_id)
+
+    def at_hand(self, node_id: int) -> tuple[Exposition, float] | None:
+        """See Telemetry. This machine's clock is the database's."""
+        said = self._latest.get(node_id)
+        return None if said is None else (said, time.time() - said.received_at)
 
     def readings(self, node_ids: Sequence[int]) -> Mapping[int, Latest]:
         """See Telemetry."""
@@ -186,6 +196,10 @@ class InRows:
         if row is None:
             return None
         return Exposition(row.packed, row.received_at, row.signed_at, Reading.of_document(row.reading))
+
+    def at_hand(self, node_id: int) -> tuple[Exposition, float] | None:
+        """See Telemetry: another process may have a newer one."""
+        return None
 
     def readings(self, node_ids: Sequence[int]) -> Mapping[int, Latest]:
         """See Telemetry."""

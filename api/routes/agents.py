@@ -72,6 +72,8 @@ async def sync_node(principal: NodeIdentity, signed: Signed, parts: PartsDep, ob
     """Records at once; then parks, for at most `wait_s`, until there is a newer generation than the one that
     the agent has applied. An older (boot id, sequence) is refused."""
     assert signed is not None, "a node is known by its signature"
+    if observed.wait_s <= 0:
+        return await run_in_threadpool(_exchange, parts, principal.id, observed, signed.at)
     await run_in_threadpool(_record, parts, principal.id, observed, signed.at)
     look = partial(_generation, parts, principal.id)
     await parts.waits.look_until(
@@ -138,6 +140,11 @@ def _record(parts: Parts, node_id: int, observed: Observed, signed_at: float) ->
         parts.controllers.changed()
     if contested:
         raise NotPermitted(f"node {node.name} is used by two live agents: an operator has to decide")
+
+
+def _exchange(parts: Parts, node_id: int, observed: Observed, signed_at: float) -> Desired | JSONResponse:
+    _record(parts, node_id, observed, signed_at)
+    return _desired(parts, node_id)
 
 
 def _generation(parts: Parts, node_id: int) -> int:

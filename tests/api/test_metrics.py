@@ -5,15 +5,18 @@ from __future__ import annotations
 import gzip
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import event
 from starlette.testclient import TestClient
 
+from api.app import create_app
 from api.deps import Parts
+from api.scrapers import Scrapers
 from fleet import expositions
 from fleet.client import Client
 from fleet.simulation.boxes import BOXES
@@ -69,6 +72,40 @@ def test_what_a_node_pushes_is_what_is_scraped(
     assert reply.headers.get("content-encoding", "identity") == accept
     assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert reply.text == TEXT
+
+
+@pytest.fixture
+def still(parts: Parts) -> Iterator[TestClient]:
+    """The application, where no time passes for those who scrape."""
+    app = create_app(replace(parts, scrapers=Scrapers(lambda: 0.0)), run_controllers=False)
+    with TestClient(app, base_url="http://127.0.0.1") as found:
+        yield found
+
+
+def test_a_scrape_asks_the_database_nothing_once_its_token_was_looked_up(
+    still: TestClient, parts: Parts, client: Client, agent: Agent
+) -> None:
+    minted = client.mint_token("prometheus", "viewer", kind="service", scopes=["metrics"])
+    headers = {"Authorization": f"Bearer {minted.secret}"}
+    push(still, agent, TEXT)
+    asked = list[str]()
+    with parts.read() as session:
+        engine = session.get_bind().engine
+    assert scrape(still, agent, headers).status_code == 200
+    event.listen(engine, "before_cursor_execute", lambda *about: asked.append(about[2]))
+    assert [scrape(still, agent, headers).text for _ in range(3)] == [TEXT] * 3
+    assert asked == []
+
+
+def test_a_scrapes_token_that_is_revoked_is_refused_at_once(
+    still: TestClient, client: Client, agent: Agent, bearer: Callable[[str], dict[str, str]]
+) -> None:
+    minted = client.mint_token("prometheus", "viewer", kind="service", scopes=["metrics"])
+    headers = {"Authorization": f"Bearer {minted.secret}"}
+    push(still, agent, TEXT)
+    assert scrape(still, agent, headers).status_code == 200
+    assert still.delete(f"/v1/tokens/{minted.id}", headers=bearer("admin")).status_code < 300
+    assert scrape(still, agent, headers).status_code == 401
 
 
 def test_a_node_that_never_pushed_is_503_and_one_that_is_not_there_404(

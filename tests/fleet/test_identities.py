@@ -134,7 +134,9 @@ def test_a_report_of_an_earlier_boot_is_a_clone_only_when_it_was_signed_after_th
     assert not identities.contest(session, node, "boot-0", now - 0.001, now + 5)
     assert identities.contest(session, node, "boot-0", now + 0.001, now + 5)
     with pytest.raises(NotPermitted, match="readmit"):
-        identities._check_standing(session, node, now + 6)
+        identities._check_standing(
+            node.name, trust.standing(session, node.id).contested_at, now + 6, signed_from=0.0
+        )
 
 
 def test_a_node_whose_answer_got_lost_asks_again_and_is_told_the_same(

@@ -34,6 +34,20 @@ def test_a_node_is_shown_with_its_axes_apart(
     )
 
 
+def test_a_sparing_look_shows_devices_only_to_those_who_wait_for_one(
+    session: Session, blobs: Blobs, node: Node, admin: Principal, now: float
+) -> None:
+    whole, spared = (
+        snapshot.load(session, blobs, now + 20, Timings(), sparing=each) for each in (False, True)
+    )
+    assert (len(whole.nodes[0].devices), spared.nodes[0].devices) == (1, ())
+    assert plan(spared, now + 20) == plan(whole, now + 20)
+    assert plan(spared, now + 20).contacts  # it is late: that needs no device
+    job = jobs.submit(session, NoopSpec(), principal=admin, now=now)
+    seen = snapshot.load(session, blobs, now, Timings(), sparing=True)
+    assert [placed.job_id for placed in plan(seen, now).placements] == [job.id]
+
+
 def test_a_crowd_that_cannot_be_placed_hides_nobody(
     session: Session, blobs: Blobs, node: Node, admin: Principal, now: float
 ) -> None:
