@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from fleet import events
@@ -17,6 +17,7 @@ from fleet.health import Finding, Verdict
 
 UNWELL = (Verdict.WARNED, Verdict.SUSPECT, Verdict.FAILED)
 BARRED = (Verdict.SUSPECT, Verdict.FAILED)
+_OF_ONE = select(FindingRow).where(FindingRow.node_id == bindparam("node")).order_by(FindingRow.device)
 
 
 def known(session: Session, node_ids: Iterable[int]) -> Mapping[int, Sequence[FindingRow]]:
@@ -26,6 +27,11 @@ def known(session: Session, node_ids: Iterable[int]) -> Mapping[int, Sequence[Fi
     for row in session.scalars(query.order_by(FindingRow.node_id, FindingRow.device)):
         found[row.node_id].append(row)
     return found
+
+
+def of(session: Session, node_id: int) -> Sequence[FindingRow]:
+    """What is wrong with one node's devices."""
+    return session.scalars(_OF_ONE, {"node": node_id}).all()
 
 
 def everywhere(session: Session) -> Mapping[tuple[int, str], FindingRow]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from fleet import events, nodes, permissions
@@ -20,6 +20,12 @@ from fleet.gpu_steps import BY_HAND, recent
 from fleet.lifecycle_gpus import GPU, GpuEvent, GpuState
 from fleet.models import Attempt, Device, GpuLadder, Job, Lease, LeaseGpu, Node
 from fleet.principals import Principal
+
+_RESET_AT = (
+    select(Device.name, GpuLadder.reset_at)
+    .join(Device, Device.id == GpuLadder.id)
+    .where(GpuLadder.node_id == bindparam("node"), GpuLadder.reset_at.is_not(None))
+)
 
 
 def ladders(session: Session, node_ids: Iterable[int] | None = None) -> Mapping[int, GpuLadder]:
@@ -140,8 +146,7 @@ def _forget(session: Session, node_id: int, name: str) -> None:
 
 def answered(session: Session, node_id: int) -> Mapping[str, float]:
     """When each GPU of a node was reset last: an error of before is answered."""
-    query = select(Device.name, GpuLadder.reset_at).join(Device, Device.id == GpuLadder.id)
-    rows = session.execute(query.where(GpuLadder.node_id == node_id, GpuLadder.reset_at.is_not(None)))
+    rows = session.execute(_RESET_AT, {"node": node_id})
     return {name: at or 0.0 for name, at in rows}
 
 

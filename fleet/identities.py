@@ -165,9 +165,9 @@ def contest(session: Session, node: Node, boot_id: str, signed_at: float, now: f
     An agent that starts anew has a new boot id, and the one before it is gone: its state folder is locked. So what
     an earlier boot signed after the present one had begun to report comes from a copy.
     """
-    standing = trust.standing(session, node.id)
     if boot_id == node.boot_id:
         return False
+    standing = trust.standing(session, node.id)
     if boot_id not in node.past_boots:
         standing.boot_signed_at = signed_at
         return False

@@ -14,6 +14,7 @@ from fleet import (
     events,
     gpu_ticks,
     gpus,
+    heartbeats,
     identities,
     leases,
     nodes,
@@ -102,6 +103,9 @@ def generation(session: Session, node_id: int) -> int:
 def desired(session: Session, node_id: int, now: float, timings: Timings | None = None) -> Desired:
     """Everything this node should be running; what is not listed is to be stopped. Only `rotate_key` depends on `now`."""
     timings = timings or Timings()
+    resting = heartbeats.at_rest(session, node_id)
+    if resting is not None:
+        return resting.desired(now, timings)
     node = nodes.get(session, node_id)
     query = (
         select(Attempt, Job, Lease, Device.name)

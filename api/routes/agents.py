@@ -18,7 +18,7 @@ from api.routing import Router
 from api.schemas import binary, problems
 from api.signed import Signed
 from api.waits import job_key, node_key
-from fleet import commands, dialects, identities, leases, logs, nodes, secrets_kept, sync
+from fleet import commands, dialects, heartbeats, identities, leases, logs, nodes, secrets_kept, sync
 from fleet.agents.protocol import (
     Desired,
     EnrollRequest,
@@ -29,8 +29,9 @@ from fleet.agents.protocol import (
     RotateRequest,
     RotateResponse,
 )
-from fleet.db import now
+from fleet.db import Session, now
 from fleet.errors import NotPermitted
+from fleet.principals import Principal
 
 router = Router(
     prefix="/v1/agents", tags=["agents"], route_class=StrictRoute, responses=problems(401, 403, 422, 503)
@@ -72,9 +73,9 @@ async def sync_node(principal: NodeIdentity, signed: Signed, parts: PartsDep, ob
     """Records at once; then parks, for at most `wait_s`, until there is a newer generation than the one that
     the agent has applied. An older (boot id, sequence) is refused."""
     assert signed is not None, "a node is known by its signature"
-    if observed.wait_s <= 0:
-        return await run_in_threadpool(_exchange, parts, principal.id, observed, signed.at)
-    await run_in_threadpool(_record, parts, principal.id, observed, signed.at)
+    told = await run_in_threadpool(_exchange, parts, principal, observed, signed.at)
+    if told is not None:
+        return told
     look = partial(_generation, parts, principal.id)
     await parts.waits.look_until(
         node_key(principal.id), observed.wait_s, look, lambda newest: newest > observed.generation
@@ -130,21 +131,34 @@ def attempt_secrets(
     return HandedSecrets(secrets=handed)
 
 
-def _record(parts: Parts, node_id: int, observed: Observed, signed_at: float) -> None:
-    """Record a report, unless it is one of two live agents with the node's identity: that is told, and refused."""
+def _exchange(
+    parts: Parts, asking: Principal, observed: Observed, signed_at: float
+) -> Desired | JSONResponse | None:
+    """Record a report; returns the answer, or None when it waits for something newer to be said."""
     with parts.write() as session:
-        node, moment = nodes.get(session, node_id), now(session)
-        contested = identities.contest(session, node, observed.boot_id, signed_at, moment)
-        decide = contested or sync.record(session, node_id, observed, moment)
+        moment = now(session)
+        resting = heartbeats.take(session, asking.id, observed, moment)
+        contested, decide = (
+            (False, False) if resting else _record(session, asking.id, observed, signed_at, moment)
+        )
     if decide:
         parts.controllers.changed()
     if contested:
-        raise NotPermitted(f"node {node.name} is used by two live agents: an operator has to decide")
+        raise NotPermitted(f"node {asking.name} is used by two live agents: an operator has to decide")
+    if resting is None:
+        return None if observed.wait_s > 0 else _desired(parts, asking.id)
+    waits = observed.wait_s > 0 and resting.generation <= observed.generation
+    return None if waits else resting.desired(moment, parts.settings.fleet.timings)
 
 
-def _exchange(parts: Parts, node_id: int, observed: Observed, signed_at: float) -> Desired | JSONResponse:
-    _record(parts, node_id, observed, signed_at)
-    return _desired(parts, node_id)
+def _record(
+    session: Session, node_id: int, observed: Observed, signed_at: float, moment: float
+) -> tuple[bool, bool]:
+    """Record a report, unless it is one of two live agents with the node's identity: whether it is, and whether there is
+    something to decide now."""
+    node = nodes.get(session, node_id)
+    contested = identities.contest(session, node, observed.boot_id, signed_at, moment)
+    return contested, contested or sync.record(session, node_id, observed, moment)
 
 
 def _generation(parts: Parts, node_id: int) -> int:

@@ -78,7 +78,7 @@ def _keep(parts: Parts, node_id: int, signed_at: float, content: bytes, encoding
     packed = content if encoding == "gzip" else gzip.compress(content, SMALLEST_PACKED_LEVEL)
     with parts.read() as session:
         moment = now(session)
-        before = faults.known(session, [node_id]).get(node_id, ())
+        before = faults.of(session, node_id)
         resets = gpus.answered(session, node_id)
     skew = expositions.Sample(readings.SKEW, (), moment - signed_at)
     samples = [*readings.READER.read(text), skew]
