@@ -21,6 +21,7 @@ class FaultKind(StrEnum):
     DRIVE_WEAR = "drive-wear"  # endurance used up fast, spare blocks gone
     DRIVE_GONE = "drive-gone"  # the drive answers no more
     SILENT = "silent"  # the agent says nothing: no sync, no metrics
+    NO_METRICS = "no-metrics"  # it syncs and works, and its metrics do not come
     HUNG = "collector-hung"  # one of its probes never comes back
     CLOCK_SKEW = "clock-skew"  # its clock is off by its value in seconds; 20 unless it is given
     METER = "power-mismatch"  # its meter reads less than its parts draw

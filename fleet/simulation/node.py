@@ -217,6 +217,9 @@ class SimulatedNode:
 
     def _push(self, now: float) -> None:
         jobs = self._live(now)
+        if self.faults.has(FaultKind.NO_METRICS):
+            self.next_push = now + self._push_s
+            return
         try:
             self._push_s = self._wire.push(self._signer, self._exposed.text(jobs))
         except Refusal as error:

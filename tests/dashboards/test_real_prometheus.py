@@ -42,13 +42,31 @@ collector-hung:sim-037
 clock-skew=-20:sim-040
 power-mismatch:sim-043
 phase-imbalance:sim-046
+no-metrics:sim-049
 """
-# What is decided within seconds; the others' times are promtool's business.
-FIRE_AT_ONCE = {
+# By name, the nodes for which each fires, where an alert waits for as many seconds as it does minutes; what it looks for is as
+# it is (TelemetryStale: metrics that are a minute old). The others rest on what racks and GPUs happen to do, or on half an
+# hour of a queue: those are promtool's business.
+FIRE = {
+    "NodeAgentDown": {"sim-034"},
+    "TelemetryStale": {"sim-049"},
+    "CollectorHung": {"sim-037"},
+    "NodeClockSkew": {"sim-040"},
+    "GpuMissing": {"sim-001", "sim-004"},
+    "GpuDriverGone": {"sim-004"},
     "GpuXidCritical": {"sim-001", "sim-007"},
+    "GpuRecoveryNeeded": {"sim-016"},
     "GpuUncorrectedEcc": {"sim-016"},
     "GpuRowRemapFailed": {"sim-019"},
+    "GpuHwThermal": {"sim-010"},
+    "GpuPowerBrake": {"sim-013"},
+    "GpuPowerLimitDrift": {"sim-025"},
+    "PcieAerBurst": {"sim-022"},
+    "DriveGone": {"sim-031"},
     "DriveMediaErrors": {"sim-028"},
+    "DriveSpareLow": {"sim-028"},
+    "DriveWearFast": {"sim-028"},
+    "RaidDegraded": {"sim-031"},
 }
 
 
@@ -172,11 +190,11 @@ def test_alerts_fire_for_the_nodes_that_have_the_faults(scene: Scene) -> None:
         return {
             each["labels"]["node"]
             for each in scene.prometheus.alerts()
-            if each["state"] == "firing" and each["labels"]["alertname"] == name
+            if each["state"] == "firing" and each["labels"]["alertname"] == name and "node" in each["labels"]
         }
 
-    for name, nodes in FIRE_AT_ONCE.items():
-        until(lambda name=name, nodes=nodes: firing(name) == nodes, f"{name} fires for {nodes}", 90)  # type: ignore[misc]
+    for name, nodes in FIRE.items():
+        until(lambda name=name, nodes=nodes: firing(name) == nodes, f"{name} fires for {nodes}", 150)  # type: ignore[misc]
 
 
 def test_the_place_of_a_node_is_said_by_discovery(scene: Scene) -> None:
