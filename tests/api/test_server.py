@@ -87,6 +87,31 @@ def test_the_first_start_says_where_the_admin_token_is_and_keeps_it_private(tmp_
     assert process.returncode == 0
 
 
+def test_a_server_that_listens_collects_no_garbage_from_what_is_made_for_good(tmp_path: Path) -> None:
+    script = (
+        "import gc, os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from api.server import serve\n"
+        "from api.settings import Settings\n"
+        "def say(line):\n"
+        "    if line.startswith('tinyfleet listens'):\n"
+        "        print(gc.get_freeze_count(), len(gc.get_objects()), sys.getswitchinterval())\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "serve(Settings.from_env({'TINYFLEET_DATA': sys.argv[1], 'TINYFLEET_PORT': '0'}), say)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "data")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    frozen, others, turn_s = map(float, done.stdout.split())
+    assert frozen > 100_000
+    assert others < frozen / 20
+    assert turn_s < 0.001  # a scrape waits for so long where another thread computes
+
+
 def test_a_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "server.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
