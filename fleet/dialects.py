@@ -25,6 +25,19 @@ _KNOWN: Mapping[int, Mapping[str, frozenset[str]]] = {
         ),
         "kinds": frozenset({"noop", "kernel", "expand", "measure", "confirm"}),
     },
+    3: {
+        "desired": frozenset(
+            {"generation", "attempts", "access", "settled", "lease_s", "poll_s", "rotate_key", "update"}
+        ),
+        "attempt": frozenset(
+            {
+                *("attempt_id", "job_id", "fence", "spec", "device", "exclusive", "timeout_s", "blobs"),
+                *("gpus", "cpus", "gang", "array"),
+            }
+        ),
+        # It had commands, without data sets and secrets: they wait for newer agents.
+        "kinds": frozenset({"noop", "kernel", "expand", "measure", "confirm"}),
+    },
 }
 
 

@@ -52,8 +52,9 @@ from fleet.agents.wire import Wire as Wire
 from fleet.agents.wire import blob_address as blob_address
 from fleet.agents.wire import canonical_hash as canonical_hash
 
-# 3: updates, and what came with them. fleet/dialects.py has what version 2 knows of.
-PROTOCOL_VERSION = 3
+# 4: resets and burn-ins of GPUs, data sets, secrets and containers for commands. 3: updates, and what came with them.
+# fleet/dialects.py has what the versions before know of.
+PROTOCOL_VERSION = 4
 PublicKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 SignatureHex = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 # A schedule is opaque to everything but the engine; only its size is checked here.

@@ -1,7 +1,7 @@
 """Agents of older versions: what they send is understood, and what they are answered they can read.
 
-tests/recorded/protocol_2.py is the protocol as those agents have it: its strict models make their messages and read
-the answers here.
+tests/recorded/protocol_2.py and protocol_3.py are the protocol as those agents have it: their strict models make their
+messages and read the answers here.
 """
 
 from __future__ import annotations
@@ -10,32 +10,37 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from api.deps import Parts
 from fleet import dialects
 from fleet.agents.client import Signed
-from fleet.agents.protocol import PROTOCOL_VERSION, Desired, UpdateSpec
+from fleet.agents.protocol import PROTOCOL_VERSION, AttemptSpec, CommandSpec, Desired, ResetSpec, UpdateSpec
 from fleet.client import ApiError, Client
 from fleet.errors import InvalidSpec
 from fleet.models import Node
 from tests.api.agent import Agent
 from tests.fleet.acting import inventory
 from tests.recorded import protocol_2 as old
+from tests.recorded import protocol_3
 from tests.signing import Pen, joining
+
+MODELS: dict[int, Any] = {2: old, 3: protocol_3}
 
 
 class OldAgent:
-    """An agent of version 2, played by hand with its own models."""
+    """An agent of version 2 or 3, played by hand with its own models."""
 
-    def __init__(self, http: TestClient, join_secret: str) -> None:
+    def __init__(self, http: TestClient, join_secret: str, version: int) -> None:
+        self.models = MODELS[version]
         self.http, self.pen, self.sequence, self.generation = http, Pen(), 0, 0
         said = inventory().model_dump(mode="json")
         known = {name: said[name] for name in old.Inventory.model_fields if name in said}
         known["devices"] = [
             {name: each[name] for name in old.DeviceReport.model_fields} for each in said["devices"]
         ]
-        self.inventory = old.Inventory.model_validate({**known, "protocol": 2})
+        self.inventory = old.Inventory.model_validate({**known, "protocol": version})
         asked = joining(join_secret, "old1", self.pen.key)
         request = old.EnrollRequest(
             name="old1", inventory=self.inventory, public_key=asked.public_key, proof=asked.proof
@@ -63,19 +68,25 @@ class OldAgent:
             auth=self.auth,
         )
         assert reply.status_code == 200, reply.text
-        desired = old.Desired.model_validate_json(reply.content)
+        desired: old.Desired = self.models.Desired.model_validate_json(reply.content)
         self.generation = desired.generation
         return desired
 
 
-@pytest.fixture
-def agent(http: TestClient, client: Client) -> OldAgent:
-    joined = OldAgent(http, client.join_token().secret)
+@pytest.fixture(params=[2, 3])
+def agent(http: TestClient, client: Client, request: pytest.FixtureRequest) -> OldAgent:
+    joined = OldAgent(http, client.join_token().secret, request.param)
     joined.sync(inventory=joined.inventory)
     return joined
 
 
-def test_an_agent_of_two_versions_back_joins_and_works(agent: OldAgent, client: Client, parts: Parts) -> None:
+def test_the_two_versions_before_are_spoken() -> None:
+    assert set(MODELS) == {PROTOCOL_VERSION - 2, PROTOCOL_VERSION - 1} == {*dialects._KNOWN}
+
+
+def test_an_agent_of_up_to_two_versions_back_joins_and_works(
+    agent: OldAgent, client: Client, parts: Parts
+) -> None:
     job = client.submit_job({"kind": "noop"})
     parts.controllers.tick()
     (attempt,) = agent.sync().attempts
@@ -109,11 +120,14 @@ def test_a_job_of_a_kind_that_it_does_not_know_waits_and_says_why(
     assert "before jobs of kind command" in client.job(job.id).reason
 
 
-def test_whatever_is_new_is_left_out_for_it(agent: OldAgent) -> None:
-    said = Desired(generation=7, attempts=[], update=UpdateSpec(version="1.2.3"))
-    told = dialects.answer(said, 2)
+@pytest.mark.parametrize("version", MODELS)
+def test_whatever_is_new_is_left_out_for_it(version: int) -> None:
+    reset = ResetSpec(gpu="gpu0", generation=1)
+    said = Desired(generation=7, attempts=[], update=UpdateSpec(version="1.2.3"), resets=[reset])
+    told = dialects.answer(said, version)
     assert told is not None
-    assert old.Desired.model_validate(told).generation == 7
+    assert MODELS[version].Desired.model_validate(told).generation == 7
+    assert ("update" in told) == (version > 2)
     assert dialects.answer(said, PROTOCOL_VERSION) is None
 
 
@@ -176,8 +190,24 @@ def test_no_others_are(version: int) -> None:
 def test_every_version_but_the_newest_is_recorded() -> None:
     """Whoever begins a version says what the one before knows of: agents of it refuse the rest."""
     assert [each for each in range(dialects.OLDEST, PROTOCOL_VERSION) if each not in dialects._KNOWN] == []
-    assert dialects._KNOWN[2]["desired"] == old.Desired.model_fields.keys()
-    assert dialects._KNOWN[2]["attempt"] == old.AttemptSpec.model_fields.keys()
+    for version, models in MODELS.items():
+        assert dialects._KNOWN[version]["desired"] == models.Desired.model_fields.keys()
+        assert dialects._KNOWN[version]["attempt"] == models.AttemptSpec.model_fields.keys()
+
+
+# What this version's agents are told, and their commands. One that refuses what it does not know breaks on a field more:
+# begin a version then, and say in fleet/dialects.py what the one before knows of.
+TOLD = {
+    Desired: "generation attempts access settled lease_s poll_s rotate_key update resets",
+    AttemptSpec: "attempt_id job_id fence spec device exclusive timeout_s blobs gpus cpus gang array",
+    CommandSpec: "kind argv script files env data secrets artifacts grace_s network container threads inside",
+}
+
+
+@pytest.mark.parametrize("model", TOLD, ids=lambda model: model.__name__)
+def test_a_field_more_is_another_version(model: type[BaseModel]) -> None:
+    assert PROTOCOL_VERSION == 4
+    assert model.model_fields.keys() == set(TOLD[model].split())
 
 
 def test_an_agent_of_this_version_is_told_all(http: TestClient, client: Client) -> None:
