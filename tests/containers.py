@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.parts import missing, need
@@ -38,20 +39,26 @@ def environment(folder: Path) -> dict[str, str]:
     return {"CONTAINERS_STORAGE_CONF": str(conf)}
 
 
-def image(folder: Path, name: str = NAME) -> dict[str, str]:
-    """Make the image; returns `environment(folder)`. The test is skipped where a part is missing."""
+def image(
+    folder: Path, name: str = NAME, fill: Callable[[Path], None] = lambda files: None
+) -> dict[str, str]:
+    """Make the image, with what `fill` adds to its files; returns `environment(folder)`. The test is skipped where a part is
+    missing."""
     need("podman", install="podman")
     need("runc", "crun", install="runc")
     if not Path("/usr/libexec/podman/catatonit").exists() and shutil.which("catatonit") is None:
         missing("catatonit is missing: apt-get install catatonit")
     files = folder / "files"
     busybox = Path(need("busybox", install="busybox"))
-    _copied(busybox, files)
+    copied(busybox, files, "bin/busybox")
+    for applet in (*_APPLETS, *_MORE):
+        (files / "bin" / applet).symlink_to("busybox")
     (files / "etc").mkdir()
     (files / "etc" / "image-release").write_text("of the image\n")
     secret = files / "etc" / "closed"
     secret.write_text("closed to others\n")
     secret.chmod(0o600)
+    fill(files)
     archive = folder / "files.tar"
     subprocess.run(["tar", "-C", str(files), "-cf", str(archive), "."], check=True)
     environ = environment(folder)
@@ -65,14 +72,18 @@ def image(folder: Path, name: str = NAME) -> dict[str, str]:
     return environ
 
 
-def _copied(program: Path, files: Path) -> None:
-    """A program with the libraries that it is linked with, and its other names."""
-    (files / "bin").mkdir(parents=True)
-    shutil.copy(program, files / "bin" / "busybox")
-    linked = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False).stdout
-    for library in re.findall(r"(/\S+)", linked):
+def copied(program: Path, files: Path, place: str) -> None:
+    """A program at this place of the image, with the libraries that it is linked with."""
+    there = files / place.lstrip("/")
+    there.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(program, there)
+    copy_libraries(program, files)
+
+
+def copy_libraries(linked: Path, files: Path) -> None:
+    """Those that a program or a library is linked with."""
+    said = subprocess.run(["ldd", str(linked)], capture_output=True, text=True, check=False).stdout
+    for library in re.findall(r"(/\S+)", said):
         there = files / library.lstrip("/")
         there.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(library, there)
-    for applet in (*_APPLETS, *_MORE):
-        (files / "bin" / applet).symlink_to("busybox")

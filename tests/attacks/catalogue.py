@@ -159,3 +159,13 @@ ATTACKS: dict[str, tuple[Entry, ...]] = {
     ),
 }
 BY_NAME = {entry.name: entry for entries in ATTACKS.values() for entry in entries}
+
+# What an attack from inside a container gets instead, where it meets something of the container's own that bears the name of
+# what it was after. Every other one is stopped there (test_contained).
+OWN_IN_CONTAINER = {
+    "list_state": "an empty folder in memory",
+    "replace_own_assignment": "a file in that memory",
+    "write_shared_tmp": "a file in its own folder",
+    "write_shm": "a file in memory of its own",
+    "give_file_to_agent": "its root is its own user outside",
+}

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,9 @@ LIMITS = {
 class Fort:
     """An agent at work, another attempt that runs all the time, and listeners at loopback and in the file system."""
 
-    def __init__(self, far_end: FarEnd, folder: Path, uid: int, walls: str, held: ExitStack) -> None:
+    def __init__(
+        self, far_end: FarEnd, folder: Path, uid: int, walls: str, held: ExitStack, environ: Mapping[str, str]
+    ) -> None:
         self.far_end = far_end
         self.folder = folder
         self.state = folder / "state"
@@ -45,7 +47,7 @@ class Fort:
         self.secret.write_text("canary-of-the-key")
         os.chown(folder, uid, uid)
         self._listen(held)
-        self.process = self._start(uid, walls)
+        self.process = self._start(uid, walls, environ)
         held.callback(self._end)
         far_end.wait(lambda: far_end.observed, f"a sync; {self.words()}")
         self.zygote = descendants(self.process.pid)[0]
@@ -75,7 +77,7 @@ class Fort:
         for each in (stream, abstract):
             each.listen(64)
 
-    def _start(self, uid: int, walls: str) -> subprocess.Popen[bytes]:
+    def _start(self, uid: int, walls: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
         command = [
             sys.executable,
             "-m",
@@ -98,7 +100,9 @@ class Fort:
                 str(self.state),
                 *command,
             ]
-        environment = os.environ | LIMITS | {"TINYFLEET_JOIN_TOKEN": JOIN_TOKEN, "PYTHONPATH": str(ROOT)}
+        environment = (
+            os.environ | LIMITS | {"TINYFLEET_JOIN_TOKEN": JOIN_TOKEN, "PYTHONPATH": str(ROOT)} | environ
+        )
         with (self.folder / "agent.log").open("wb") as log:
             # The folder above its state: what it was started in is nothing that attempts may read.
             return subprocess.Popen(command, cwd=self.state.parent, stdout=log, stderr=log, env=environment)
@@ -181,14 +185,14 @@ class Fort:
 
 
 @contextmanager
-def fort(uid: int, walls: str, *, others: bool = True) -> Iterator[Fort]:
+def fort(uid: int, walls: str, *, others: bool = True, **environ: str) -> Iterator[Fort]:
     """A fort for as long as the context lasts, with another attempt in it."""
     with ExitStack() as held:
         folder = Path(tempfile.mkdtemp(prefix="attacks-", dir="/tmp"))
         held.callback(shutil.rmtree, folder, ignore_errors=True)
         far_end = FarEnd().open()
         held.callback(far_end.close)
-        made = Fort(far_end, folder, uid, walls, held)
+        made = Fort(far_end, folder, uid, walls, held, environ)
         if others:
             made.admit_another()
         yield made

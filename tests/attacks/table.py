@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.attacks.catalogue import ATTACKS, BY_NAME, LETTERS
+from tests.attacks.catalogue import ATTACKS, BY_NAME, LETTERS, OWN_IN_CONTAINER
 
 PAGE = Path(__file__).parents[2] / "docs" / "walls.md"
 README = PAGE.parents[1] / "README.md"
@@ -55,6 +55,23 @@ answer is known; a process that can be killed asks it, by the driver alone (NVID
 A node whose operator says `--job-network` lets commands that ask for it out of the network wall: into the machine's own
 network, with TCP and UDP, as their own user; unix sockets, raw packets and netlink stay shut.
 
+## In a container
+
+A command with `--container` ([commands.md](commands.md#containers)) has these walls, by podman 4.3 with runc 1.1:
+
+| wall | in a container |
+| --- | --- |
+| landlock | none: podman mounts, which Landlock forbids. In its place a mount namespace with nothing of the node in it but the attempt's own folder and its data sets, the image's files read-only, and namespaces of processes, users and the network of its own |
+| seccomp | the same calls refused, by a filter that the runtime raises last; podman itself, before it, is without |
+| uid | the same: root inside is the attempt's own user outside, in a user namespace in which there is nobody else |
+| rights | no capabilities, also none to be had; no new privileges; nothing setuid is unpacked of an image |
+| limits, cgroup, memory | the same, set before podman begins: it is inside of them |
+| namespaces | the node's are round podman too; its own are in them |
+
+`tests/attacks/test_contained.py` tries every attack of the table below from inside one, native code too, and again with the
+network and as a guest (`exec`); it is skipped, by name, where podman, a runtime or catatonit is missing. What is not shown: an
+agent that does not run as root (its container has been run by hand), GPUs, `crun`.
+
 Not promised: that nobody gets through a hole in the kernel or in a GPU's driver, that attempts of one GPU learn nothing of
 each other by timing, and anything at all from people with root.
 An agent that does not run as root has no uid wall: then its attempts may move the agent to another core, and no more of
@@ -64,22 +81,25 @@ Landlock does not hide that a file exists, how large it is and when it changed, 
 ## Attacks, and the walls that stop each of them alone
 
 {count} of them. Tried by an agent that runs as root; its attempts would be root without walls, and then every one of these gets
-through.
+through. In the last column all walls of a container together: "own" where the attack meets something of the container's own
+instead ({own}).
 """
 
 
 def page() -> str:
     """The whole page."""
     walls = list(LETTERS.values())
-    lines = [HEAD.replace("{count}", str(len(BY_NAME)))]
+    own = "; ".join(f"{name.replace('_', ' ')}: {what}" for name, what in OWN_IN_CONTAINER.items())
+    lines = [HEAD.replace("{count}", str(len(BY_NAME))).replace("{own}", own)]
     for chapter, entries in ATTACKS.items():
         lines += [
             f"### {chapter.capitalize()}\n",
-            f"| attack | {' | '.join(walls)} |",
-            f"| --- {'| :-: ' * len(walls)}|",
+            f"| attack | {' | '.join(walls)} | in a container |",
+            f"| --- {'| :-: ' * (len(walls) + 1)}|",
         ]
         for entry in entries:
             marks = ["✓" if letter in entry.stopped_by else "" for letter in LETTERS]
+            marks.append("own" if entry.name in OWN_IN_CONTAINER else "✓")
             lines.append(f"| {entry.name.replace('_', ' ')} | {' | '.join(marks)} |")
         lines.append("")
     return "\n".join(lines)
