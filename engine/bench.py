@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Literal
 
@@ -45,6 +46,8 @@ SHORTEN = "shorten"
 TIMES_KEPT = 64
 # A candidate is not stopped as slow before this: a busy machine may keep it waiting.
 SLOW_AT_LEAST_S = 0.25
+# The unscheduled kernel is run at full shape only if that takes no longer.
+NAIVE_AT_MOST_S = 1.0
 # NumPy is trusted to end; this is for shapes that keep it busy.
 NUMPY_AT_MOST_S = 5.0
 
@@ -97,23 +100,30 @@ class Bench:
         """The shrunk problem, with the unscheduled kernel's error counted in; made when first asked for."""
         if self._small is None:
             self._small = self._stack.enter_context(Problem(self.recipe.small, self.seed))
-            naive = self.builder.build(candidate(()))
-            if isinstance(naive, Built):
-                small = self.recipe.small
-                expected_s = estimate(small, replay(small, ()), self.target)
-                code, deadline_s = self._code(naive.small), self.deadline.seconds(expected_s)
-                self._small.measure_naive(self.isolate, code, deadline_s)
+            self._measure_naive(self._small, self.recipe.small)
         return self._small
 
     @property
     def full(self) -> Problem:
-        """The full-shape problem with other inputs; a big output is sampled. Made when first asked for."""
+        """The full-shape problem with other inputs; a big output is sampled. Made when first asked for.
+
+        The unscheduled kernel's error is assumed from the small one's; it is measured before an output counts as wrong.
+        """
         if self._full is None:
             self._full = self._stack.enter_context(Problem(self.kernel, self.seed + 1))
             small = self.small
             growth = cost(self.kernel).reduction / max(1, cost(small.kernel).reduction)
             self._full.assume_relative_error(small.relative_error * growth)
+            self._full.in_doubt = partial(self._measure_naive, self._full, self.kernel, NAIVE_AT_MOST_S)
         return self._full
+
+    def _measure_naive(self, problem: Problem, kernel: Kernel, at_most_s: float = float("inf")) -> None:
+        """Let the unscheduled kernel's error count in a problem's tolerances, if it takes no longer by the model."""
+        expected_s = estimate(kernel, replay(kernel, ()), self.target)
+        naive = self.builder.build(candidate(())) if expected_s <= at_most_s else None
+        if isinstance(naive, Built):
+            entry = naive.small if problem is self._small else naive.full
+            problem.measure_naive(self.isolate, self._code(entry), self.deadline.seconds(expected_s))
 
     def prepare(self, problem: Literal["small", "full", "timed"]) -> None:
         """Make one of them, if it is not there: so that it is no part of the step that would have made it."""

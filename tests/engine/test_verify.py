@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine import dtype as dt
-from engine.build import cast, elementwise, param, reduce
+from engine.build import cast, const, elementwise, param, reduce
 from engine.dtype import DType, bool_, float32
 from engine.ir import UOp
 from engine.kernel import Kernel
@@ -89,6 +89,20 @@ def test_a_wrong_naive_kernel_excuses_nothing() -> None:
     found = reference(GEMM, 5)
     bad = right_output(found.inputs) * np.float32(1.01)
     assert not check(with_naive(found, bad), bad).right
+
+
+def test_an_infinity_that_is_right_is_no_error_of_the_naive_kernel() -> None:
+    x = param(0, (3, 5), float32)
+    least = const(-float("inf"), float32, (3, 5))
+    masked = elementwise(Op.WHERE, elementwise(Op.LT, x, const(0.0, float32, (3, 5))), least, x)
+    found = reference(Kernel(masked), 2)
+    (values,) = found.inputs
+    output = np.where(values < 0, np.float32(-np.inf), values)
+    assert np.isinf(output).any()
+    found = with_naive(found, output)  # a warning would be an error here
+    assert found.naive is not None
+    assert not found.naive[0].any()
+    assert check(found, output).right
 
 
 def test_a_single_sum_of_many_numbers_is_neither_flagged_nor_waved_through() -> None:
