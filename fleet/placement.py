@@ -230,12 +230,15 @@ def _too_few(needs: Needs, fitting: Sequence[Spot], misfitting: Sequence[str]) -
 
 
 def _avoided(job: Waiting, fitting: Sequence[Spot]) -> frozenset[int]:
-    """The GPUs that failed the job, unless no node has enough others."""
+    """The GPUs that failed the job, unless too few nodes have enough others: as a whole all of a node's are needed."""
     if not job.avoid_gpus:
         return job.avoid_gpus
-    left = (sum(gpu.id not in job.avoid_gpus for gpu in suitable(job.needs, spot.node)) for spot in fitting)
-    enough = sum(count >= job.needs.gpus for count in left) >= job.needs.ranks
-    return job.avoid_gpus if enough else frozenset()
+    others = 0
+    for spot in fitting:
+        cards = suitable(job.needs, spot.node)
+        wanted = len(cards) if job.needs.whole_node else job.needs.gpus
+        others += sum(gpu.id not in job.avoid_gpus for gpu in cards) >= wanted
+    return job.avoid_gpus if others >= job.needs.ranks else frozenset()
 
 
 def _preferred(job: Waiting, fitting: list[Spot]) -> list[Spot]:

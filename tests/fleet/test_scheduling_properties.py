@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from random import Random
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from fleet.agents.protocol import JobKind
 from fleet.occupancy import Seat
 from fleet.order import HIGHEST, LOWEST, SHARE_POINTS, Account, Waiting, bound_s, score
 from fleet.placement import Decisions, Running, decide, place
-from fleet.requirements import TRUSTS, Needs, NodeView, Window, misfits
+from fleet.requirements import TRUSTS, Needs, NodeView, Window, misfits, suitable
 from fleet.why import Why, explain
 from tests.fleet.floors import box
 from tests.fleet.made_up import NOW, fleets, queues, wants
@@ -21,6 +22,7 @@ from tests.simulated import World
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
+thorough = settings(quick, max_examples=150)  # where a fault shows only on a full fleet
 
 
 def run_some(nodes: list[NodeView], queue: list[Waiting], limits: dict[str, Account] | None = None) -> World:
@@ -225,6 +227,70 @@ def test_why_is_right_on_a_fleet_that_is_busy_and_of_jobs_that_have_failed(
     placed, _ = place([*others, job], seen, now)
     assert why.would_start == (99 in {each.job_id for each in placed})
     check_remedies(why, job, others, seen, now)
+
+
+def failed(nodes: list[NodeView], needs: Needs, seed: int) -> Waiting:
+    """A job that has failed on some of the nodes and of their GPUs; on half of these fleets on most of them."""
+    dice = Random(seed)
+    odds = dice.choice([0.2, 0.8])
+    gpus = frozenset(gpu.id for node in nodes for gpu in node.gpus if dice.random() < odds)
+    here = frozenset(node.id for node in nodes if dice.random() < odds)
+    return Waiting(
+        99,
+        1,
+        needs,
+        asked_at=NOW,
+        queued_at=NOW,
+        tenant="a",
+        timeout_s=3600.0,
+        avoid=here,
+        avoid_gpus=gpus,
+    )
+
+
+@thorough
+@given(fleets(), wants(kinds=(JobKind.NOOP,)), queues(most=8), st.booleans(), st.integers(0, 2**40))
+def test_why_remembers_which_nodes_and_gpus_have_failed_a_job(
+    nodes: list[NodeView], needs: Needs, queue: list[Waiting], on_cpus: bool, seed: int
+) -> None:
+    """What it says is what the planner does, and there is no node on which nothing would keep the job."""
+    if on_cpus:
+        needs = replace(needs, gpus=0, whole_node=False, slots=2)
+    world = run_some(nodes, queue)
+    now = NOW + 30.0
+    seen, others = world.views(now), list(world.waiting.values())
+    job = failed(nodes, needs, seed)
+    why = explain(job, others, seen, now)
+    placed, _ = place([*others, job], seen, now)
+    assert why.would_start == (job.id in {each.job_id for each in placed})
+    check_remedies(why, job, others, seen, now)
+    if not why.would_start and not why.quota:
+        told = {name for group in why.groups for name in group.nodes}
+        assert len([node for node in nodes if node.name not in told]) < needs.ranks
+
+
+@thorough
+@given(fleets(most=3), wants(kinds=(JobKind.NOOP,)), st.booleans(), st.integers(0, 2**40))
+def test_a_job_is_tried_again_elsewhere_where_there_is_such_a_place_and_else_where_it_failed(
+    nodes: list[NodeView], needs: Needs, whole: bool, seed: int
+) -> None:
+    """On an idle fleet. A whole node that has a GPU which failed the job is none of those other places."""
+    needs = replace(needs, whole_node=whole)
+    job = failed(nodes, needs, seed)
+    fitting = [node for node in nodes if not misfits(needs, node)]
+    placed, _ = place([job], nodes, NOW)
+    assert bool(placed) == (len(fitting) >= needs.ranks)
+    if not placed:
+        return
+    held = {gpu for seat in placed[0].seats for gpu in seat.gpu_ids}
+    left = [[gpu for gpu in suitable(needs, node) if gpu.id not in job.avoid_gpus] for node in fitting]
+    wanted = [len(suitable(needs, node)) if needs.whole_node else needs.gpus for node in fitting]
+    spared = sum(len(have) >= want for have, want in zip(left, wanted, strict=True))
+    assert not held & job.avoid_gpus or spared < needs.ranks
+    if not needs.gpus and not needs.whole_node:
+        elsewhere = [node for node in fitting if node.id not in job.avoid]
+        on = {seat.node_id for seat in placed[0].seats}
+        assert not on & job.avoid or len(elsewhere) < needs.ranks
 
 
 def check_remedies(
