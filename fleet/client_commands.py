@@ -48,6 +48,43 @@ class CommandCalls(Connection):
             )
         return content
 
+    def command_spec(
+        self,
+        argv: Sequence[str] | None = None,
+        *,
+        script: str | None = None,
+        files: Mapping[str, Content] | None = None,
+        executable: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | None = None,
+        artifacts: Sequence[str] = (),
+        grace_s: float | None = None,
+        network: bool = False,
+        container: str | None = None,
+        threads: int | None = None,
+    ) -> dict[str, Any]:
+        """The spec of a command, for a job, an array or a cron. `files`: path in its folder → content, which is uploaded;
+        those whose paths are in `executable` may be run; `secrets`: variable → name of a secret; `data`: folder in data/
+        → data set; `network`: only where operators allow it; `container`: an image, where nodes have podman."""
+        spec = {
+            "kind": "command",
+            "argv": None if argv is None else list(argv),
+            "script": script,
+            "files": [
+                self._file(path, content, path in executable) for path, content in (files or {}).items()
+            ],
+            "env": dict(env or {}),
+            "secrets": dict(secrets or {}),
+            "data": dict(data or {}),
+            "artifacts": list(artifacts),
+            "grace_s": grace_s,
+            "network": network or None,
+            "container": container,
+            "threads": threads,
+        }
+        return given(**spec)
+
     def run_command(
         self,
         argv: Sequence[str] | None = None,
@@ -65,27 +102,24 @@ class CommandCalls(Connection):
         threads: int | None = None,
         **options: Any,
     ) -> Job:
-        """Queue a command: a program with its arguments, or a script. `files`: path in its folder → content; those whose
-        paths are in `executable` may be run; `secrets`: variable → name of a secret; `data`: folder in data/ →
-        data set; `network`: only where operators allow it; `container`: an image, where nodes have podman. `options` are those of `submit_job`. Files are uploaded first."""
-        spec = {
-            "kind": "command",
-            "argv": None if argv is None else list(argv),
-            "script": script,
-            "files": [
-                self._file(path, content, path in executable) for path, content in (files or {}).items()
-            ],
-            "env": dict(env or {}),
-            "secrets": dict(secrets or {}),
-            "data": dict(data or {}),
-            "artifacts": list(artifacts),
-            "grace_s": grace_s,
-            "network": network or None,
-            "container": container,
-            "threads": threads,
-        }
+        """Queue a command: a program with its arguments, or a script, as `command_spec` has it. `options` are those of
+        `submit_job`. Files are uploaded first."""
+        spec = self.command_spec(
+            argv,
+            script=script,
+            files=files,
+            executable=executable,
+            env=env,
+            secrets=secrets,
+            data=data,
+            artifacts=artifacts,
+            grace_s=grace_s,
+            network=network,
+            container=container,
+            threads=threads,
+        )
         key = options.pop("idempotency_key", None) or new_key()
-        return self._post(Job, "/v1/jobs", {"spec": given(**spec), **given(**options)}, key)
+        return self._post(Job, "/v1/jobs", {"spec": spec, **given(**options)}, key)
 
     def exec_command(
         self,

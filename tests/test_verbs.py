@@ -206,6 +206,38 @@ def test_jobs_wait_for_others_to_begin_to_succeed_or_to_end(fleet: Fleet, client
     assert ended(fleet, anyhow.id).state == "succeeded"
 
 
+def test_commands_and_crons_wait_and_ask_as_other_jobs_do(
+    fleet: Fleet, client: Client, run: Cli, tmp_path: Path
+) -> None:
+    hold = said(run, "run", "--detach", *LINUX, "--", "sleep", "600")["id"]
+    (tmp_path / "word").write_text("a word")
+    wait = ["--after-any", str(hold), "--retry-on", "failed", "--queue-timeout", "600"]
+    word = [*LINUX, "--file", f"{tmp_path / 'word'}:word", "--", "sh", "-c"]
+    then = said(run, "run", "--detach", *wait, *word, "cat word")
+    many = ["--array", "3", "--parallel", "2", "--after-any", str(hold)]
+    array = said(run, "run", *many, *word, "grep -q word word && exit $TINYFLEET_ARRAY_INDEX")["id"]
+    assert (then["state"], then["retry_on"], then["queue_timeout_s"]) == ("blocked", ["failed"], 600.0)
+    assert client.array(array).unmade == 3
+    client.cancel_job(hold)
+    assert ended(fleet, then["id"]).state == "succeeded"
+    assert "".join(client.job_logs(then["id"])) == "a word"
+    until(lambda: client.array(array).finished, "all of it has ended", LONG_S)
+    assert client.array(array).states == {"failed": 2, "succeeded": 1}
+    asks = ["--gpus", "2", "-r", "gpu_vendor=nvidia", "--preemptible", "--env", "X=1"]
+    cron = said(run, "crons", "add", "nightly", "@daily", *asks, *word, "cat word")
+    assert cron["job"]["requirements"] == {"gpus": 2, "gpu_vendor": "nvidia", "labels": {"kind": "real"}}
+    assert cron["job"]["preemptible"]
+    spec = cron["job"]["spec"]
+    assert (spec["env"], spec["files"][0]["path"], spec["artifacts"]) == (
+        {"X": "1"},
+        "word",
+        ["results.json"],
+    )
+    twice = run("crons", "add", "other", "@daily", "--spec", str(tmp_path / "word"), "--env", "X=1")
+    assert (twice.exit_code, "stands in that file" in twice.stderr) == (2, True)
+    assert run("run", "--parallel", "2", "--", "true").exit_code == 2
+
+
 # ------------------------------------------------------------------------------------- many, and again
 
 

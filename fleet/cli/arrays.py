@@ -21,6 +21,7 @@ from fleet.cli.requirements import (
     AfterStart,
     Gpus,
     Preemptible,
+    QueueTimeout,
     Ranks,
     Require,
     RetryOn,
@@ -56,12 +57,7 @@ def submit_array(
     after_any: AfterAny = None,
     after_ok_array: AfterOkArray = None,
     after_any_array: AfterAnyArray = None,
-    queue_timeout_s: Annotated[
-        float | None,
-        typer.Option(
-            "--queue-timeout", parser=positive, metavar="SECONDS", help="A job fails that has waited so long."
-        ),
-    ] = None,
+    queue_timeout_s: QueueTimeout = None,
     key: Key = None,
     as_json: AsJson = False,
     url: Url = None,

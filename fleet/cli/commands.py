@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,12 +12,39 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.cli import following
+from fleet.cli.command_arguments import (
+    Artifacts,
+    Command,
+    Container,
+    Data,
+    Env,
+    Files,
+    Network,
+    ScriptFile,
+    Secrets,
+    brought,
+    read_script,
+    variables,
+)
 from fleet.cli.connection import AsJson, TokenFile, Url, Usage, connected, stderr
 from fleet.cli.durations import duration, positive
 from fleet.cli.kernel_arguments import Arch, Key
 from fleet.cli.nodes import find_node
 from fleet.cli.printing import show
-from fleet.cli.requirements import Gpus, Preemptible, Ranks, Require, requirements
+from fleet.cli.requirements import (
+    AfterAny,
+    AfterAnyArray,
+    AfterOk,
+    AfterOkArray,
+    AfterStart,
+    Gpus,
+    Preemptible,
+    QueueTimeout,
+    Ranks,
+    Require,
+    RetryOn,
+    requirements,
+)
 from fleet.cli.text import printable
 from fleet.client import Client
 from fleet.resources import Job
@@ -26,46 +52,21 @@ from fleet.resources import Job
 # What follows the verb's own options is the command's, dashes included.
 VERBATIM = {"ignore_unknown_options": False, "allow_interspersed_args": False}
 JobId = Annotated[int, typer.Argument(min=1, metavar="JOB", help="The job's id.")]
-Command = Annotated[
-    list[str] | None, typer.Argument(metavar="[--] COMMAND [ARGUMENTS]...", help="What to run.")
-]
 
 
 def run(
     command: Command = None,
-    script: Annotated[
-        Path | None, typer.Option(help="A file with a script to run instead; - reads stdin.")
-    ] = None,
-    file: Annotated[
-        list[str] | None,
-        typer.Option("--file", "-f", metavar="LOCAL[:PATH]", help="A file to take along; to PATH there."),
-    ] = None,
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", "-e", metavar="NAME[=VALUE]", help="A variable; or this one's."),
-    ] = None,
-    secret: Annotated[
-        list[str] | None,
-        typer.Option("--secret", "-s", metavar="NAME[=SECRET]", help="A variable with a kept secret in it."),
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", metavar="NAME=DATA-SET", help="A data set, read-only in data/NAME."),
-    ] = None,
-    artifact: Annotated[
-        list[str] | None,
-        typer.Option("--artifact", "-a", metavar="GLOB", help="Keep these files too: *, ?, **; quote it."),
-    ] = None,
+    script: ScriptFile = None,
+    file: Files = None,
+    env: Env = None,
+    secret: Secrets = None,
+    data: Data = None,
+    artifact: Artifacts = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Download the artifacts into this folder.")
     ] = None,
-    network: Annotated[
-        bool, typer.Option("--network", help="Reach the network; only on nodes that allow it.")
-    ] = False,
-    container: Annotated[
-        str | None,
-        typer.Option(metavar="IMAGE", help="Run it in a container of this image; where nodes have podman."),
-    ] = None,
+    network: Network = False,
+    container: Container = None,
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     arch: Arch = None,
     node: Annotated[str | None, typer.Option(help="Only on this node.")] = None,
@@ -75,6 +76,13 @@ def run(
     gpus: Gpus = None,
     ranks: Ranks = None,
     preemptible: Preemptible = False,
+    retry_on: RetryOn = None,
+    after: AfterStart = None,
+    after_ok: AfterOk = None,
+    after_any: AfterAny = None,
+    after_ok_array: AfterOkArray = None,
+    after_any_array: AfterAnyArray = None,
+    queue_timeout_s: QueueTimeout = None,
     timeout_s: Annotated[
         float | None,
         typer.Option("--timeout", parser=positive, metavar="SECONDS", help="Seconds until it is stopped."),
@@ -84,6 +92,17 @@ def run(
         typer.Option("--grace", parser=duration, metavar="SECONDS", help="From SIGTERM to SIGKILL then."),
     ] = None,
     max_retries: Annotated[int | None, typer.Option(help="Tries again after lost nodes.")] = None,
+    array: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="SIZE",
+            help="An array of so many, that find their index in TINYFLEET_ARRAY_INDEX; not followed.",
+        ),
+    ] = None,
+    parallel: Annotated[
+        int | None, typer.Option(min=1, help="Of the array at most so many at a time.")
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Submit it and return.")] = False,
     key: Key = None,
     as_json: AsJson = False,
@@ -94,31 +113,42 @@ def run(
 
     Exits with 128 + N for signal N, 124 when its timeout passed, 125 when it could not be run.
     """
+    if parallel is not None and array is None:
+        raise Usage("--parallel is of an array: say how many jobs it has, with --array")
     with connected(url, token_file) as client:
-        files = dict(_local(each) for each in file or [])
-        job = client.run_command(
+        spec = client.command_spec(
             command or None,
-            script=_script(script, command),
-            files=files,
-            executable=[path for path, local in files.items() if local.stat().st_mode & 0o100],
-            env=dict(_variable(each) for each in env or []),
-            secrets=dict(_secret(each) for each in secret or []),
-            data=dict(_data_set(each) for each in data or []),
+            script=read_script(script, command),
+            **brought(file, env, secret, data),
             artifacts=artifact or [],
             grace_s=grace_s,
             network=network,
             container=container,
             threads=threads,
-            name=name,
-            priority=priority,
-            arch=arch,
-            node=find_node(client, node).id if node else None,
-            timeout_s=timeout_s,
-            max_retries=max_retries,
-            requirements=requirements(require or [], gpus, ranks) or None,
-            preemptible=preemptible or None,
-            idempotency_key=key,
         )
+        wanted: dict[str, Any] = {
+            "name": name,
+            "priority": priority,
+            "arch": arch,
+            "node": find_node(client, node).id if node else None,
+            "timeout_s": timeout_s,
+            "max_retries": max_retries,
+            "requirements": requirements(require or [], gpus, ranks) or None,
+            "preemptible": preemptible or None,
+            "retry_on": retry_on,
+            "after": after,
+            "after_ok": after_ok,
+            "after_any": after_any,
+            "after_ok_arrays": after_ok_array,
+            "after_any_arrays": after_any_array,
+            "queue_timeout_s": queue_timeout_s,
+        }
+        if array is not None:
+            made = client.submit_array(spec, array, parallel, key, **wanted)
+            said = f"array {made.id} of {made.size} jobs; see: tinyfleet arrays show {made.id}"
+            show(made, Text(said), as_json)
+            return
+        job = client.submit_job(spec, **wanted, idempotency_key=key)
         if detach:
             show(job, Text(f"job {job.id} is {job.state}; follow it: tinyfleet logs -f {job.id}"), as_json)
             return
@@ -128,13 +158,8 @@ def run(
 def exec_in(
     job: JobId,
     command: Command = None,
-    script: Annotated[
-        Path | None, typer.Option(help="A file with a script to run instead; - reads stdin.")
-    ] = None,
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", "-e", metavar="NAME[=VALUE]", help="A variable; or this one's."),
-    ] = None,
+    script: ScriptFile = None,
+    env: Env = None,
     rank: Annotated[int, typer.Option(min=0, help="Of a gang: in which rank.")] = 0,
     timeout_s: Annotated[
         float | None,
@@ -152,8 +177,8 @@ def exec_in(
         made = client.exec_command(
             job,
             command or None,
-            script=_script(script, command),
-            env=dict(_variable(each) for each in env or []),
+            script=read_script(script, command),
+            env=variables(env),
             rank=rank,
             timeout_s=timeout_s,
             idempotency_key=key,
@@ -174,48 +199,6 @@ def finished(client: Client, job: Job, as_json: bool, output: Path | None = None
     if status in (following.EXIT_TIMED_OUT, following.EXIT_NOT_RUN) or ended.state == "cancelled":
         stderr().print(Text(f"job {ended.id} {ended.state}: {printable(ended.error, keep=chr(10))}"))
     return typer.Exit(status)
-
-
-def _script(path: Path | None, command: list[str] | None) -> str | None:
-    if (path is None) == (not command):
-        raise Usage("give a command after --, or a file with --script; exactly one of them")
-    if path is None:
-        return None
-    try:
-        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Usage(f"--script {path}: it cannot be read as text: {error}") from error
-
-
-def _local(given: str) -> tuple[str, Path]:
-    local, _, path = given.partition(":")
-    found = Path(local)
-    if not found.is_file():
-        raise Usage(f"--file {given}: there is no file {local}")
-    if not path and (found.is_absolute() or ".." in found.parts):
-        path = found.name
-    return path or found.as_posix(), found
-
-
-def _data_set(given: str) -> tuple[str, str]:
-    name, sign, address = given.partition("=")
-    if not sign:
-        raise Usage(f"--data {given}: give a name and a data set, as images=1f3a…; see: tinyfleet data push")
-    return name, address
-
-
-def _secret(given: str) -> tuple[str, str]:
-    variable, _, name = given.partition("=")
-    return variable, name or variable
-
-
-def _variable(given: str) -> tuple[str, str]:
-    name, sign, value = given.partition("=")
-    if not sign:
-        if name not in os.environ:
-            raise Usage(f"--env {name}: there is no such variable here; give it a value, {name}=…")
-        value = os.environ[name]
-    return name, value
 
 
 def logs(

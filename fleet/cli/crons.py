@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +12,36 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.cli import text
+from fleet.cli.command_arguments import (
+    Artifacts,
+    Container,
+    Data,
+    Env,
+    Files,
+    Network,
+    ScriptFile,
+    Secrets,
+    brought,
+    read_script,
+)
 from fleet.cli.connection import After, AsJson, Limit, TokenFile, Url, Usage, connected, stderr, the_one
 from fleet.cli.durations import positive
 from fleet.cli.kernel_arguments import read_json
 from fleet.cli.nodes import find_node
 from fleet.cli.printing import show, show_page
+from fleet.cli.requirements import (
+    Gpus,
+    Preemptible,
+    QueueTimeout,
+    Ranks,
+    Require,
+    RetryOn,
+    requirements,
+)
 from fleet.cli.tables import facts, grid, state
 from fleet.cli.text import printable
 from fleet.client import Client
+from fleet.client_wire import given
 from fleet.cron_resources import Cron, CronRun, Series
 
 app = typer.Typer(no_args_is_help=True, help="Jobs that start by the clock.")
@@ -57,8 +79,22 @@ def add_cron(
             help="SERIES:lower or SERIES:higher, and :0.1 for a tolerance of 10 %; repeat it for more."
         ),
     ] = None,
+    script: ScriptFile = None,
+    file: Files = None,
+    env: Env = None,
+    secret: Secrets = None,
+    data: Data = None,
+    artifact: Artifacts = None,
+    network: Network = False,
+    container: Container = None,
     node: Annotated[str | None, typer.Option(help="Only on this node.")] = None,
     priority: Annotated[int | None, typer.Option(help="Higher goes first.")] = None,
+    require: Require = None,
+    gpus: Gpus = None,
+    ranks: Ranks = None,
+    preemptible: Preemptible = False,
+    retry_on: RetryOn = None,
+    queue_timeout_s: QueueTimeout = None,
     timeout_s: Annotated[
         float | None,
         typer.Option("--timeout", parser=positive, metavar="SECONDS", help="Seconds until a run is stopped."),
@@ -72,13 +108,23 @@ def add_cron(
 ) -> None:
     """Add a cron. Its job is checked now as if it were submitted."""
     with connected(url, token_file) as client:
-        limits = {"priority": priority, "timeout_s": timeout_s, "max_retries": max_retries}
-        job = {
-            "spec": _spec(spec, command),
-            **{each: it for each, it in limits.items() if it is not None},
+        what = {
+            **brought(file, env, secret, data),
+            "artifacts": artifact,
+            "network": network,
+            "container": container,
         }
-        if node is not None:
-            job["node"] = find_node(client, node).id
+        job = given(
+            spec=_spec(client, spec, command, script, what),
+            node=find_node(client, node).id if node else None,
+            priority=priority,
+            timeout_s=timeout_s,
+            max_retries=max_retries,
+            requirements=requirements(require or [], gpus, ranks) or None,
+            preemptible=preemptible or None,
+            retry_on=retry_on,
+            queue_timeout_s=queue_timeout_s,
+        )
         cron = client.add_cron(
             name,
             schedule,
@@ -95,12 +141,28 @@ def add_cron(
     show(cron, Text(f"cron {printable(cron.name)} ({cron.id}) is due next {due}"), as_json)
 
 
-def _spec(file: Path | None, command: list[str] | None) -> Any:
-    if (file is None) == (not command):
-        raise Usage("say what to run: -- COMMAND, or --spec FILE for another kind of job; one of them")
+def _spec(
+    client: Client,
+    file: Path | None,
+    command: list[str] | None,
+    script: Path | None = None,
+    what: Mapping[str, Any] | None = None,
+) -> Any:
+    """The spec in the file, or the command's with `what` it brings. Raises Usage when that is not one thing to run."""
+    brings = {name: value for name, value in (what or {}).items() if value}
+    if [file is not None, bool(command), script is not None].count(True) != 1:
+        raise Usage(
+            "say what to run: -- COMMAND, --script FILE, or --spec FILE for another kind of job; one of them"
+        )
     if file is not None:
+        if brings:
+            raise Usage(
+                f"--spec {file}: what a command brings along ({', '.join(brings)}) stands in that file"
+            )
         return read_json(file, "--spec")
-    return {"kind": "command", "argv": command, "artifacts": [ARTIFACT]}
+    text = None if script is None else read_script(script, command)
+    artifacts = [ARTIFACT, *(brings.pop("artifacts", ()))]
+    return client.command_spec(command or None, script=text, artifacts=artifacts, **brings)
 
 
 def _watched(given: str) -> dict[str, Any]:
@@ -148,7 +210,7 @@ def change_cron(
     """Change a cron; what is not named stays, and so does its history."""
     with connected(url, token_file) as client:
         found = find_cron(client, cron)
-        new = _spec(spec, command) if command or spec is not None else None
+        new = _spec(client, spec, command) if command or spec is not None else None
         changed = client.change_cron(
             found.id,
             schedule=schedule,

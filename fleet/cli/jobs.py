@@ -35,6 +35,7 @@ from fleet.cli.requirements import (
     AfterStart,
     Gpus,
     Preemptible,
+    QueueTimeout,
     Ranks,
     Require,
     RetryOn,
@@ -93,12 +94,7 @@ def submit_job(
     after_any: AfterAny = None,
     after_ok_array: AfterOkArray = None,
     after_any_array: AfterAnyArray = None,
-    queue_timeout_s: Annotated[
-        float | None,
-        typer.Option(
-            "--queue-timeout", parser=positive, metavar="SECONDS", help="It fails when it has waited so long."
-        ),
-    ] = None,
+    queue_timeout_s: QueueTimeout = None,
     key: Key = None,
     wait: Wait = False,
     wait_timeout: WaitTimeout = None,

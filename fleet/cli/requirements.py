@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fleet.cli.connection import Usage
+from fleet.cli.durations import positive
 from fleet.cli.text import printable
 
 _FLAGS = ("whole_node",)
@@ -51,6 +52,12 @@ AfterAnyArray = Annotated[
 ]
 AfterStart = Annotated[
     list[int] | None, typer.Option("--after", min=1, metavar="JOB", help="Only when that job has begun.")
+]
+QueueTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--queue-timeout", parser=positive, metavar="SECONDS", help="It fails when it has waited so long."
+    ),
 ]
 
 
