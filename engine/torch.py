@@ -18,6 +18,7 @@ from typing import Any
 from engine import data, dtypes, linalg, nn
 from engine import differentiating as autograd
 from engine.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from engine.build import broadcast_shape
 from engine.device import canonical, kinds
 from engine.dtype import DType
 from engine.generator import Generator, manual_seed
@@ -121,6 +122,23 @@ def save(value: Any, path: str | PathLike[str]) -> None:
 def load(path: str | PathLike[str], map_location: str | None = None, weights_only: bool = True) -> Any:
     """What `save` wrote. InvalidGraph for another file: PyTorch's own run code when read."""
     return archive.load(path, None if map_location is None else canonical(map_location))
+
+
+def where(condition: Tensor, *values: Any) -> Any:
+    """`input` where the condition is true, else `other`; without the two the places where it is, a tensor for each axis."""
+    return condition.where(*values) if values else condition.nonzero(as_tuple=True)
+
+
+def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, **options: Any) -> Tensor:
+    """Normal random numbers of a shape, or as many as there are in the tensors of means and deviations."""
+    if size is not None:
+        return Tensor.normal(*size, mean=mean, std=std, **options)
+    given = next((one for one in (mean, std) if isinstance(one, Tensor)), None)
+    if given is None:
+        raise TypeError("normal: give size=, or a tensor of means or of deviations")
+    shape = broadcast_shape(*(one.shape for one in (mean, std) if isinstance(one, Tensor)))
+    drawn: Tensor = Tensor.randn(*shape, dtype=given.dtype, device=given.device, **options) * std + mean
+    return drawn
 
 
 def is_tensor(value: Any) -> bool:

@@ -85,9 +85,9 @@ def _at_least(x: UOp) -> UOp:
 
 
 def _share(x: UOp, far: UOp) -> UOp:
-    """x less the even number before it: what sin πx and cos πx depend on, exactly."""
+    """x less the even number next to it: what sin πx and cos πx depend on, exactly."""
     near = where(far, 1.0, x)
-    return subtract(near, multiply(2.0, floor(multiply(near, 0.5))))
+    return subtract(near, multiply(2.0, floor(add(multiply(near, 0.5), 0.5))))
 
 
 def _sine(x: UOp, far: UOp) -> UOp:

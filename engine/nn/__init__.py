@@ -49,6 +49,7 @@ from engine.nn.linear import Embedding, Linear
 from engine.nn.losses import (
     BCELoss,
     BCEWithLogitsLoss,
+    CosineSimilarity,
     CrossEntropyLoss,
     HuberLoss,
     KLDivLoss,
@@ -147,6 +148,7 @@ __all__ = [
     "ConvTranspose2d",
     "ConvTranspose3d",
     "CosineAnnealingLR",
+    "CosineSimilarity",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout1d",

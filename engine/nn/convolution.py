@@ -135,15 +135,33 @@ class _Transposed(_Convolution):
         super().__init__((in_channels, outputs, *_sizes(kernel_size, self.AXES)), out_channels, bias, dtype)
         self._geometry: tuple[Any, ...] = (stride, padding, output_padding, groups, dilation)
 
+    def _fitting(self, x: Tensor, output_size: Sequence[int] | None) -> tuple[Any, ...]:
+        """The geometry, with the output padding that makes the last axes of the result `output_size`."""
+        if output_size is None:
+            return self._geometry
+        stride, padding, _, groups, dilation = self._geometry
+        steps, gaps = per_axis(stride, self.AXES, "stride"), per_axis(dilation, self.AXES, "dilation")
+        pads = per_axis(padding, self.AXES, "padding", 0)
+        ends = [
+            (n - 1) * step - 2 * pad + gap * (k - 1) + 1
+            for n, step, pad, gap, k in zip(
+                x.shape[-self.AXES :], steps, pads, gaps, self.weight.shape[2:], strict=True
+            )
+        ]
+        left = tuple(size - end for size, end in zip(tuple(output_size)[-self.AXES :], ends, strict=True))
+        if not all(0 <= more < step for more, step in zip(left, steps, strict=True)):
+            raise InvalidGraph(f"{tuple(output_size)} is not within a stride of {tuple(ends)}", "output_size")
+        return stride, padding, left, groups, dilation
+
 
 class ConvTranspose1d(_Transposed):
     """(batch, in, n) → (batch, out, m): the transpose of Conv1d, weight (in, out / groups, k)."""
 
     AXES = 1
 
-    def forward(self, x: Tensor) -> Tensor:
-        """See `Tensor.conv_transpose1d`."""
-        return x.conv_transpose1d(self.weight, self.bias, *self._geometry)
+    def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """See `Tensor.conv_transpose1d`; `output_size` decides the output padding."""
+        return x.conv_transpose1d(self.weight, self.bias, *self._fitting(x, output_size))
 
 
 class ConvTranspose2d(_Transposed):
@@ -151,9 +169,9 @@ class ConvTranspose2d(_Transposed):
 
     AXES = 2
 
-    def forward(self, x: Tensor) -> Tensor:
-        """See `Tensor.conv_transpose2d`."""
-        return x.conv_transpose2d(self.weight, self.bias, *self._geometry)
+    def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """See `Tensor.conv_transpose2d`; `output_size` decides the output padding."""
+        return x.conv_transpose2d(self.weight, self.bias, *self._fitting(x, output_size))
 
 
 class ConvTranspose3d(_Transposed):
@@ -161,6 +179,6 @@ class ConvTranspose3d(_Transposed):
 
     AXES = 3
 
-    def forward(self, x: Tensor) -> Tensor:
-        """See `Tensor.conv_transpose3d`."""
-        return x.conv_transpose3d(self.weight, self.bias, *self._geometry)
+    def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """See `Tensor.conv_transpose3d`; `output_size` decides the output padding."""
+        return x.conv_transpose3d(self.weight, self.bias, *self._fitting(x, output_size))

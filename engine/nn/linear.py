@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from engine import dtype as dt
 from engine.autograd import no_grad
 from engine.dtype import DType
 from engine.errors import InvalidGraph
 from engine.nn import initial
 from engine.nn.functional import embedding
-from engine.nn.module import Module
+from engine.nn.module import Module, Parameter
 from engine.tensor import Tensor
 
 
@@ -52,6 +54,14 @@ class Embedding(Module):
             with no_grad():
                 self.weight[padding_idx] = 0
                 self.weight.realize()
+
+    @classmethod
+    def from_pretrained(cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None) -> Self:
+        """Rows that are there already; `freeze`: they are not to be trained."""
+        rows, width = embeddings.shape
+        found = cls(rows, width, dtype=embeddings.dtype)
+        found.padding_idx, found.weight = padding_idx, Parameter(embeddings, not freeze)
+        return found
 
     def forward(self, index: Tensor) -> Tensor:
         """IndexError for a row that is known not to be there (one not computed yet is zeros); see nn.functional."""

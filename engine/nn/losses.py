@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.nn.functional import cosine_similarity
 from engine.nn.module import Module
 from engine.tensor import Tensor
 
@@ -105,6 +106,17 @@ class BCEWithLogitsLoss(Module):
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         """See `Tensor.binary_cross_entropy_with_logits`."""
         return x.binary_cross_entropy_with_logits(target, self.weight, self.reduction, self.pos_weight)
+
+
+class CosineSimilarity(Module):
+    """The cosine of the angle between two tensors along an axis."""
+
+    def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
+        self.dim, self.eps = dim, eps
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        """See `functional.cosine_similarity`."""
+        return cosine_similarity(x, other, self.dim, self.eps)
 
 
 class KLDivLoss(Module):

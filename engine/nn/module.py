@@ -13,6 +13,7 @@ from engine.cell import watching
 from engine.dtype import DType
 from engine.errors import InvalidGraph
 from engine.tensor import Tensor
+from engine.tensor.value import wanted
 
 
 def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
@@ -79,11 +80,11 @@ class Module:
         return [found for _, found in self.named_children()]
 
     def named_buffers(self) -> list[tuple[str, Tensor]]:
-        """The tensors of the state that are no parameters, by name."""
-        return [(name, found) for name, found in self.state_dict().items() if not found.is_parameter]
+        """The tensors that are no parameters, by name: those of the state, and those that are not kept with it."""
+        return [(name, found) for name, found in self._tensors() if not found.is_parameter]
 
     def buffers(self) -> list[Tensor]:
-        """The tensors of the state that are no parameters."""
+        """The tensors that are no parameters."""
         return [found for _, found in self.named_buffers()]
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -104,13 +105,29 @@ class Module:
         """An attribute that is a module."""
         setattr(self, name, module)
 
-    def to(self, where: str | DType) -> Self:
-        """All of the state on another device, or its floats as another dtype; returns the module."""
-        for tensor in self.state_dict().values():
-            if not isinstance(where, DType):
-                tensor.move_(where)
-            elif tensor.is_floating_point():
-                tensor.recast_(where)
+    def _tensors(self) -> list[tuple[str, Tensor]]:
+        """All of the module's tensors by name, also those that are not kept with its state."""
+        return [(name, found) for name, found in _walk(self, passing=True) if isinstance(found, Tensor)]
+
+    def to(
+        self,
+        *where: Any,
+        device: str | None = None,
+        dtype: DType | None = None,
+        non_blocking: bool = False,
+    ) -> Self:
+        """All tensors on another device, their floats as another dtype, or both, named as `Tensor.to` takes them.
+
+        Returns the module. TypeError for a dtype that is none of floats.
+        """
+        device, dtype = wanted(where, device, dtype)
+        if dtype is not None and not dtype.is_float:
+            raise TypeError(f"to: a module's floats become other floats, not {dtype.name}")
+        for _, tensor in self._tensors():
+            if device is not None:
+                tensor.move_(device)
+            if dtype is not None and tensor.is_floating_point():
+                tensor.recast_(dtype)
         return self
 
     def cpu(self) -> Self:
@@ -244,10 +261,11 @@ def _mismatches(own: Mapping[str, Tensor], state: Mapping[str, Any]) -> list[str
     ]
 
 
-def _walk(root: Any, *, objects: bool = False) -> list[tuple[str, Module | Tensor]]:
+def _walk(root: Any, *, objects: bool = False, passing: bool = False) -> list[tuple[str, Module | Tensor]]:
     """Every module and tensor below `root`, and itself, by name: depth first, in the order of the attributes.
 
-    With `objects` also those that other objects hold; each of these is looked into once.
+    With `objects` also those that other objects hold; each of these is looked into once. With `passing` also buffers
+    that are not kept with the state.
     """
     found: list[tuple[str, Module | Tensor]] = []
     stack: list[tuple[str, Any]] = [("", root)]
@@ -257,7 +275,7 @@ def _walk(root: Any, *, objects: bool = False) -> list[tuple[str, Module | Tenso
         if isinstance(value, Module | Tensor):
             found.append((name, value))
         prefix = f"{name}." if name else ""
-        children = _children(value)
+        children = _children(value, passing)
         if objects and children is None and id(value) not in seen and not isinstance(value, Tensor | type):
             seen.add(id(value))
             children = list(getattr(value, "__dict__", {}).items())
@@ -270,10 +288,10 @@ def _rank(named: tuple[str, Any]) -> int:
     return 2 if not isinstance(named[1], Tensor) else 1 - named[1].is_parameter
 
 
-def _children(value: Any) -> list[tuple[str, Any]] | None:
+def _children(value: Any, passing: bool = False) -> list[tuple[str, Any]] | None:
     """What a module, list, tuple or dict holds, by name; None of anything else."""
     if isinstance(value, Module):
-        left_out = getattr(value, "_passing", ())
+        left_out = () if passing else getattr(value, "_passing", ())
         shown = [
             (k, child) for k, child in vars(value).items() if not k.startswith("_") and k not in left_out
         ]

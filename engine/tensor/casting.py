@@ -17,8 +17,11 @@ class Casting(Value):
     __slots__ = ()
 
     def cast(self, dtype: DType) -> Self:
-        """Converted: floats to integers truncate and saturate (NaN is 0), integers wrap, bool is x != 0."""
-        return self._new(build.cast(self._node, dt.checked(dtype)))
+        """Converted: floats to integers truncate and saturate (NaN is 0), integers wrap, bool is x != 0.
+
+        The tensor itself if it is of that dtype.
+        """
+        return self if dt.checked(dtype) is self.dtype else self._new(build.cast(self._node, dtype))
 
     def bitcast(self, dtype: DType) -> Self:
         """The same bits as another dtype of the same size; InvalidGraph where sizes differ, and for bool."""

@@ -9,7 +9,8 @@ import numpy as np
 
 from engine.arguments import sizes
 from engine.build import Scalar, cast, detach
-from engine.dtype import DTYPES, DType
+from engine.cell import watching
+from engine.dtype import DTYPES, DType, float32, float64
 from engine.tensor.creation import Creation
 from engine.tensor.value import Value
 
@@ -55,9 +56,18 @@ class Copying(Creation):
         marks = (self.requires_grad and self.is_leaf, self.is_parameter)
         return _restored, (type(self), bits.tobytes(), self.dtype.name, bits.shape, *marks)
 
+    def __str__(self) -> str:
+        """The values, computed now; where they cannot be (on NULL, in a function under jit) what `repr` says."""
+        if watching() is not None or self.device.startswith("NULL"):
+            return repr(self)
+        wide = self.dtype.is_float and self.dtype not in (float32, float64)
+        plain = self._new(cast(self._node, float32)) if wide else self
+        text = np.array2string(plain.detach().numpy(), separator=", ", prefix="Tensor(")
+        return f"Tensor({text}, dtype={self.dtype.name})"
+
     def __format__(self, spec: str) -> str:
         if not spec:
-            return str(self)
+            return str(self) if self.ndim or watching() is not None else str(self.item())
         if self.numel() != 1:
             raise TypeError(f"{spec!r} is a format of one number, shape {self.shape} has {self.numel()}")
         return format(self.item(), spec)

@@ -180,15 +180,27 @@ class Value(Viewing):
             raise InvalidGraph(f"level {level!r} must be one of {', '.join(LEVELS)}", "level")
         return self._new(UOp(Op.CONTIGUOUS, self.dtype, (self._node,), level))
 
-    def to(self, where: str | DType) -> Self:
-        """This tensor on another device (itself if it is there), or cast to a dtype."""
-        if isinstance(where, DType):
-            return self._new(build.cast(self._node, where))
-        wanted = canonical(where)
-        if wanted == self.device:
-            return self
-        elements(self.realize()._node)  # refuses a device that has nothing to copy
-        return type(self)._of(self._node, wanted)
+    def to(
+        self,
+        *where: Any,
+        device: str | None = None,
+        dtype: DType | None = None,
+        non_blocking: bool = False,
+        copy: bool = False,
+    ) -> Self:
+        """This tensor on another device, cast to a dtype, or both; itself if it is all that (unless `copy`).
+
+        By place, as in PyTorch: a device, a dtype, the two, or a tensor that has both. `non_blocking` says nothing
+        here: what is lazy waits for nobody.
+        """
+        device, dtype = wanted(where, device, dtype)
+        same = dtype is None or dtype is self.dtype
+        found = self if dtype is None or same else self._new(build.cast(self._node, dtype))
+        place = self.device if device is None else canonical(device)
+        if place != self.device:
+            elements(found.realize()._node)  # refuses a device that has nothing to copy
+            return type(self)._of(found._node, place)
+        return self._new(found._node) if copy and same else found
 
     # -- what methods are made with -------------------------------------------------------------------------
 
@@ -222,3 +234,19 @@ class Value(Viewing):
 
     def _after(self, function: Callable[[UOp, UOp], UOp], other: Operand) -> Self:
         return self._new(function(self._operand(other), self._node))
+
+
+def wanted(
+    where: tuple[Any, ...], device: str | None = None, dtype: DType | None = None
+) -> tuple[str | None, DType | None]:
+    """The device and the dtype that the arguments of `to` name. TypeError for what is neither."""
+    for one in where:
+        if isinstance(one, DType):
+            dtype = one
+        elif isinstance(one, Value):
+            device, dtype = one.device, one.dtype
+        elif isinstance(one, str):
+            device = one
+        elif one is not None and not isinstance(one, bool):  # PyTorch's non_blocking and copy
+            raise TypeError(f"to: {one!r} is no device, no dtype and no tensor")
+    return device, dtype

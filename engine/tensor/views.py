@@ -84,6 +84,7 @@ class Viewing(Differentiable):
     def _take(self, node: UOp) -> None:
         """Assign a node of this tensor's shape and dtype; InvalidGraph for another."""
         fits(self._value, node)
+        node = followed(node)
         alone = self._whole() is None
         self._put(assigned(self._value, node, leaf=self._leaf is not None) if alone else node)
 

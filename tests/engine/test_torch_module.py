@@ -92,3 +92,24 @@ def test_limits_are_numpys() -> None:
         torch.finfo(torch.int8)
     with pytest.raises(InvalidGraph, match="use finfo"):
         torch.iinfo(torch.float16)
+
+
+def test_where_of_a_condition_alone_gives_places_and_normal_takes_a_size_or_tensors() -> None:
+    x = torch.tensor([[1.0, -1.0], [-2.0, 3.0]])
+    rows, columns = torch.where(x > 0)
+    assert (rows.tolist(), columns.tolist()) == ([0, 1], [0, 1])
+    assert torch.where(x > 0, x, 0.0).tolist() == [[1, 0], [0, 3]]
+    torch.manual_seed(3)
+    drawn = torch.normal(5.0, 0.1, (400,))
+    assert abs(drawn.mean().item() - 5) < 0.05
+    assert torch.normal(torch.tensor([1.0, 2.0, 3.0]), 0.0).tolist() == [1, 2, 3]
+    assert torch.normal(0.0, torch.ones(2, 3)).shape == (2, 3)
+    with pytest.raises(TypeError, match="size="):
+        torch.normal(0.0, 1.0)
+
+
+def test_the_gamma_functions_are_right_next_to_zero_on_either_side() -> None:
+    for tiny in (1e-3, 1e-12, 1e-20, 1e-30):
+        x = torch.tensor([tiny, -tiny])
+        np.testing.assert_allclose(torch.lgamma(x).numpy(), -np.log(tiny), rtol=1e-4)
+        np.testing.assert_allclose(torch.digamma(x).numpy(), [-1 / tiny, 1 / tiny], rtol=1e-3)

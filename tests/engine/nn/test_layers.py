@@ -374,3 +374,27 @@ def test_cross_entropy_is_the_mean_of_negative_log_probabilities() -> None:
 
 def test_the_mean_squared_error_is_what_it_says() -> None:
     assert nn.MSELoss()(Tensor([1.0, 2.0]), Tensor([2.0, 5.0])).item() == 5.0
+
+
+def test_an_output_size_decides_the_output_padding() -> None:
+    x = Tensor.rand(1, 2, 5, 5)
+    layer = nn.ConvTranspose2d(2, 3, 3, stride=2, padding=1)
+    assert layer(x).shape == (1, 3, 9, 9)
+    wide = layer(x, output_size=(10, 9))
+    assert wide.shape == (1, 3, 10, 9)
+    np.testing.assert_allclose(wide.numpy()[:, :, :9], layer(x).numpy(), rtol=1e-5, atol=1e-6)
+    with pytest.raises(InvalidGraph, match=r"output_size: \(12, 9\) is not within a stride of \(9, 9\)"):
+        layer(x, output_size=(12, 9))
+
+
+def test_rows_that_are_there_already_are_embedded_and_frozen_unless_told_otherwise() -> None:
+    rows = Tensor([[1.0, 2.0], [3.0, 4.0]])
+    frozen, free = (nn.Embedding.from_pretrained(rows, freeze=freeze) for freeze in (True, False))
+    assert frozen(Tensor([1, 0])).tolist() == [[3, 4], [1, 2]]
+    assert [layer.weight.requires_grad for layer in (frozen, free)] == [False, True]
+    assert list(frozen.state_dict()) == ["weight"]
+
+
+def test_the_cosine_of_two_tensors_is_a_layer_too() -> None:
+    found = nn.CosineSimilarity(dim=0)(Tensor([1.0, 0.0]), Tensor([1.0, 1.0]))
+    assert found.item() == pytest.approx(0.5**0.5)

@@ -51,7 +51,7 @@ def test_lists_and_dicts_of_modules_are_part_of_the_model() -> None:
     model = _Model()
     assert list(model.state_dict()) == ["scale", "seen", *NAMES]
     assert [name for name, _ in model.named_parameters()] == ["scale", *NAMES]
-    assert [name for name, _ in model.named_buffers()] == ["seen"]
+    assert [name for name, _ in model.named_buffers()] == ["seen", "passing"]
     assert [name for name, _ in model.named_children()] == ["layers", "named"]
     model(Tensor([[1.0, 2.0]])).sum().backward()
     assert all(p.grad is not None for p in model.parameters())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import Tensor, TinyJit, dtypes, jit, no_grad
+from engine import Tensor, TinyJit, dtypes, jit, nn, no_grad
 from engine.errors import InvalidGraph
 from tests.engine.tensor.comparing import Array, equal, normal, same
 
@@ -76,7 +76,6 @@ def test_copies_and_pickles_are_tensors_of_their_own(dtype: dtypes.DType) -> Non
 
 def test_a_tensor_of_one_number_is_formatted_as_one() -> None:
     assert f"{Tensor([1.2345]).sum():.2f} {Tensor(7):>3}" == "1.23   7"
-    assert f"{Tensor([1.0])}".startswith("Tensor(shape=(1,)")
     with pytest.raises(TypeError, match="format of one number"):
         f"{Tensor([1.0, 2.0]):.2f}"
 
@@ -297,3 +296,49 @@ def test_the_script_of_the_documentation_runs(capsys: pytest.CaptureFixture[str]
     (script,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     exec(compile(script, "docs/moving.md", "exec"), {})
     assert re.fullmatch(r"\d\.\d \(16,\)\n", capsys.readouterr().out)
+
+
+# ------------------------------------------------------------------------------------------------ what scripts print
+
+
+def test_printing_shows_the_values_and_repr_what_it_is() -> None:
+    assert str(Tensor([[1.5, -2.0], [float("nan"), 0.25]])) == (
+        "Tensor([[ 1.5 , -2.  ],\n        [  nan,  0.25]], dtype=float32)"
+    )
+    assert str(Tensor([1, 2])) == "Tensor([1, 2], dtype=int64)"
+    assert str(Tensor([1.0, 2.5]).bfloat16()) == "Tensor([1. , 2.5], dtype=bfloat16)"
+    assert f"{Tensor(2.5, requires_grad=True)}" == "2.5"
+    assert f"{Tensor([2.5])}" == "Tensor([2.5], dtype=float32)"
+    assert repr(Tensor([1, 2]) + 1).endswith("lazy)")
+    assert "lazy" in str(Tensor([1.0], device="NULL") + 1)
+
+
+def test_to_takes_devices_dtypes_and_tensors_as_pytorchs_does() -> None:
+    x = Tensor([1.5, 2.5])
+    assert x.to(x.device, dtypes.float16, non_blocking=True).dtype is dtypes.float16
+    assert x.to(device=x.device, dtype=dtypes.int32).tolist() == [1, 2]
+    assert x.to(Tensor([1], device="INTERP")).dtype is dtypes.int64
+    assert x.to(dtypes.float32) is x
+    assert x.float() is x
+    assert x.to(x.device) is x
+    assert x.to(x.device, copy=True) is not x
+    assert x.to("NULL", dtypes.int8).device == "NULL"
+    with pytest.raises(TypeError, match=r"to: 1\.5 is no device, no dtype and no tensor"):
+        x.to(1.5)
+
+
+def test_modules_move_what_is_not_kept_with_their_state_too() -> None:
+    class Rotary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(Tensor([1.0]))
+            self.register_buffer("angles", Tensor([0.5, 1.0]), persistent=False)
+
+    layer = Rotary()
+    assert list(layer.state_dict()) == ["weight"]
+    assert [name for name, _ in layer.named_buffers()] == ["angles"]
+    layer.to("NULL", dtypes.float16)
+    assert (layer.angles.device, layer.angles.dtype) == ("NULL", dtypes.float16)
+    assert layer.weight.device == "NULL"
+    with pytest.raises(TypeError, match="not int8"):
+        layer.to(dtypes.int8)

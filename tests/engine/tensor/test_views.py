@@ -153,6 +153,18 @@ def test_parts_of_parameters_are_set_as_scripts_do() -> None:
         part += 1
 
 
+def test_a_leaf_takes_the_values_of_another_under_no_grad() -> None:
+    one, other = (Tensor([number], requires_grad=True) for number in (1.0, 2.0))
+    with no_grad():
+        one.assign(other)
+        assert one.tolist() == [2]
+        one[0:1] = other * 2
+        one.view(1).add_(other)
+    assert one.tolist() == [6]
+    assert one.requires_grad
+    assert one.is_leaf
+
+
 def test_gradients_go_through_what_is_done_to_views() -> None:
     x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
     y = x * 3
