@@ -94,7 +94,7 @@ class Arena:
             if problem := self._canary_damage(slot):
                 return problem
         for slot, array in enumerate(self.inputs, 1):
-            if not np.array_equal(self.view(slot).view(np.uint8), array.view(np.uint8)):
+            if not np.array_equal(_bytes(self.view(slot)), _bytes(array)):
                 return f"input {slot - 1} was changed"
         return ""
 
@@ -150,3 +150,7 @@ def _canary_bytes(slot: int, count: int) -> Array:
 
 def _repeated(word: int, count: int) -> Array:
     return np.full(-(-count // 4), word, np.uint32).view(np.uint8)[:count]
+
+
+def _bytes(array: Array) -> Array:
+    return array.reshape(-1).view(np.uint8)  # an array without axes cannot be viewed as bytes

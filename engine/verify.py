@@ -302,6 +302,6 @@ def _left_poisoned(output: Array, poison: int) -> str:
     """Elements nothing was written to; known for types of 4 bytes and more."""
     if output.dtype.itemsize < 4:
         return ""
-    words = np.ascontiguousarray(output).view(np.uint32)
+    words = np.ascontiguousarray(output).reshape(-1).view(np.uint32)
     left = int(np.count_nonzero(words == POISONS[poison]))
     return f"{left} words of the output were never written" if left else ""
