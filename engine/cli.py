@@ -24,7 +24,7 @@ from engine.device import ABSENT, canonical, kinds
 from engine.errors import DeviceError, EngineError, InvalidGraph, InvalidOption
 from engine.flags import Flags, described, flag_of
 from engine.kernel import Kernel
-from engine.options import OPTIONS, current
+from engine.options import OPTIONS, Options, current
 from engine.opts import Schedule, schedule_from_json, schedule_to_json
 from engine.picks import pick
 from engine.profile.report import seconds
@@ -117,13 +117,15 @@ def target_command(as_json: JsonOption = False) -> None:
 def options_command(as_json: JsonOption = False) -> None:
     """The variables that set the engine's options: what each means, and what it is here."""
     with _reported():
-        now = current()
+        now, unset = current(), {option: getattr(Options(), option.field) for option in OPTIONS}
         rows = [
             {
                 "variable": option.variable,
                 "type": option.type,
                 "default": option.default,
-                "now": str(getattr(now, option.field) or option.default),
+                "now": option.default
+                if (set_to := getattr(now, option.field)) == unset[option]
+                else str(set_to),
                 "help": option.help,
             }
             for option in OPTIONS

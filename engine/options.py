@@ -23,6 +23,7 @@ from engine.errors import InvalidOption
 
 MOST_THREADS = 1024
 DEBUG_LEVELS = 4
+BEAM_S = 0.1, 3600.0
 
 
 class Pinning(StrEnum):
@@ -42,6 +43,7 @@ class Options:
     cache: Path = Path("~/.cache/tinyfleet")
     debug: int = 0
     pinning: Pinning = Pinning.NONE
+    beam: float | None = None
 
     @property
     def kernels(self) -> Path:
@@ -102,6 +104,19 @@ def _whole(variable: str, low: int, high: int) -> Callable[[str], int]:
         if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
             raise InvalidOption(variable, text, f"set a whole number from {low} to {high}, or unset it")
         return int(text)
+
+    return read
+
+
+def _seconds(variable: str, low: float, high: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = -1.0
+        if found != 0 and not low <= found <= high:  # nor what is no number
+            raise InvalidOption(variable, text, f"set 0 or seconds from {low:g} to {high:g}, or unset it")
+        return found
 
     return read
 
@@ -182,6 +197,14 @@ OPTIONS = (
         "~/.cache/tinyfleet",
         "where compiled kernels, measurements and repros are kept",
         _folder("TINYFLEET_CACHE"),
+    ),
+    Option(
+        "BEAM",
+        "beam",
+        f"0, or {BEAM_S[0]:g} to {BEAM_S[1]:g} seconds",
+        "the model's pick",
+        "schedules of new kernels: the best that a search has stored; if none has, search so long (0: do not)",
+        _seconds("BEAM", *BEAM_S),
     ),
     Option(
         "DEBUG",

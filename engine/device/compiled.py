@@ -39,22 +39,27 @@ class Prepared(Protocol):
 P = TypeVar("P", bound=Prepared)
 WORTH_FEW_S = 10e-6  # a tile of less, by the model, may as well be computed for one element of it
 Prepare = Callable[[Kernel, Schedule, int], P]
+Choose = Callable[[Kernel, Target, int], Schedule]
 
 
 class Kernels(Generic[P]):
     """The kernels of one device, prepared when first asked for and kept by their structure.
 
-    `name` is the device's, `prepare` makes a kernel of its definition, a schedule and a number of threads. A kernel
-    that cannot be made is a CompileError that names the pass and a file that shows it.
+    `name` is the device's, `prepare` makes a kernel of its definition, a schedule and a number of threads; `choose`
+    gives the schedule of one that is not run in tiles along an axis. A kernel that cannot be made is a CompileError
+    that names the pass and a file that shows it.
     """
 
     KEPT = 4096  # prepared at a time
 
-    def __init__(self, name: str, target: Target, prepare: Prepare[P], options: Options) -> None:
+    def __init__(
+        self, name: str, target: Target, prepare: Prepare[P], options: Options, choose: Choose = pick
+    ) -> None:
         self.name = name
         self._target = target
         self._prepare = prepare
         self._options = options
+        self._choose = choose
         self._threads = options.threads or target.cores
         self._kept: dict[tuple[Kernel, int | None], P] = {}
         self._few: dict[tuple[Kernel, int], Few[P] | None] = {}
@@ -101,13 +106,17 @@ class Kernels(Generic[P]):
         used = schedule
         try:
             if used is None:
-                used = pick(kernel, self._target, self._threads)
-                used = used if axis is None else in_tiles(kernel, used, axis)
+                used = self._used(kernel, axis)
             made = self._prepare(kernel, used, self._threads)
         except Exception as error:
             raise self._failure(kernel, used, error) from error
         self._print(kernel, used, made.source)
         return made
+
+    def _used(self, kernel: Kernel, axis: int | None) -> Schedule:
+        if axis is None:
+            return self._choose(kernel, self._target, self._threads)
+        return in_tiles(kernel, pick(kernel, self._target, self._threads), axis)
 
     def _failure(self, kernel: Kernel, schedule: Schedule | None, error: Exception) -> CompileError:
         stage = getattr(error, "stage", "schedule" if schedule is None else "compile")

@@ -17,6 +17,7 @@ from engine.runtime import cpu
 from engine.runtime.replay import Replay, Step
 from engine.runtime.workers import Report, Workers
 from engine.target import Target, detect
+from engine.tuned import Tuned
 
 
 class Runtime(Protocol):
@@ -63,7 +64,8 @@ class Cpu:
         self.name = "CPU" if part == next(iter(COMPILERS)) else f"CPU:{part}"
         self._debug = options.debug
         self._runtime = COMPILERS[part](options)
-        self._kernels = Kernels(self.name, self._runtime.target, self._runtime.prepare, options)
+        target, prepare = self._runtime.target, self._runtime.prepare
+        self._kernels = Kernels(self.name, target, prepare, options, Tuned(options, _said))
 
     def run(self, kernel: Kernel, inputs: Sequence[Array]) -> Array:
         """See `Device`. CompileError names the pass that failed and a file that shows it."""

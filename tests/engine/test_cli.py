@@ -41,6 +41,14 @@ def test_options_are_listed_with_what_they_are_here(monkeypatch: pytest.MonkeyPa
     assert set(found) == {option.variable for option in OPTIONS}
     assert (found["THREADS"]["now"], found["THREADS"]["default"]) == ("3", "all cores")
     assert "THREADS" in invoke("options").stdout
+    assert found["BEAM"]["now"] == found["BEAM"]["default"] == "the model's pick"
+    monkeypatch.setenv("BEAM", "0")
+    assert {row["now"] for row in json.loads(invoke("options", "--json").stdout)} >= {
+        "0.0",
+        "3",
+        "CPU",
+        "none",
+    }
     monkeypatch.setenv("THREADS", "many")
     refused = invoke("options")
     assert refused.exit_code == 2

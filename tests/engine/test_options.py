@@ -28,9 +28,12 @@ def test_each_option_is_read_from_its_variable() -> None:
             "TINYFLEET_CACHE": "/tmp/x",
             "DEBUG": "4",
             "PIN": "cores",
+            "BEAM": "0.5",
         }
     )
-    assert found == Options("INTERP", "gcc", 3, Path("/tmp/x"), 4, Pinning.CORES)
+    assert found == Options("INTERP", "gcc", 3, Path("/tmp/x"), 4, Pinning.CORES, 0.5)
+    assert from_environment({"BEAM": "0"}).beam == 0
+    assert from_environment({}).beam is None
 
 
 def test_an_empty_variable_is_none() -> None:
@@ -51,6 +54,11 @@ def test_an_empty_variable_is_none() -> None:
         ("TINYFLEET_CACHE", "here"),
         ("PIN", "core"),
         ("PIN", "1"),
+        ("BEAM", "long"),
+        ("BEAM", "0.01"),
+        ("BEAM", "-1"),
+        ("BEAM", "nan"),
+        ("BEAM", "1e9"),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_variable_and_what_to_set(variable: str, given: str) -> None:
