@@ -1,10 +1,11 @@
-"""Gradients held within limits, between `backward` and an optimizer's step: torch.nn.utils."""
+"""torch.nn.utils: gradients held within limits, between `backward` and a step, and parameters as one vector."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from engine.autograd import no_grad
+from engine.errors import InvalidGraph
 from engine.tensor import Tensor
 
 
@@ -33,3 +34,22 @@ def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -
 
 def _several(parameters: Iterable[Tensor] | Tensor) -> list[Tensor]:
     return [parameters] if isinstance(parameters, Tensor) else list(parameters)
+
+
+def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
+    """All elements of all parameters, one behind the other."""
+    return Tensor.cat([p.flatten() for p in parameters])
+
+
+@no_grad()
+def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
+    """The elements of a vector to all parameters, as `parameters_to_vector` took them.
+
+    InvalidGraph if there are not as many.
+    """
+    every = list(parameters)
+    count = sum(p.numel() for p in every)
+    if vec.shape != (count,):
+        raise InvalidGraph(f"{vec.shape} is not one element for each of the parameters' {count}", "vec")
+    for p, part in zip(every, vec.split([p.numel() for p in every]), strict=True):
+        p.copy_(part.reshape(p.shape))

@@ -206,7 +206,7 @@ class Movement(Value):
 
     def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Self:
         """The diagonal of two axes, `offset` above the main one, as a last axis."""
-        return self._new(movement.diagonal(self._node, offset, dim1, dim2))
+        return self._view(partial(movement.diagonal, offset=offset, first=dim1, second=dim2))
 
     def pad(self, padding: Sequence[Any], mode: str = "constant", value: Scalar = 0) -> Self:
         """Elements put before and behind axes; a negative number takes some away.

@@ -152,6 +152,36 @@ def test_a_key_reads_and_writes_what_pytorch_does(name: str) -> None:
     compare(call, normal(2, 3, 4, 5))
 
 
+VIEWS: dict[str, Callable[[Any], Any]] = {
+    "row of a row": lambda x: x[1][0],
+    "flat": lambda x: x.view(-1)[5:40:3],
+    "turned": lambda x: x.transpose(0, 2)[1],
+    "turned and flat, a copy": lambda x: x.transpose(0, 1).reshape(6, -1),
+    "every other, flat": lambda x: x[..., ::2].flatten(1, 2),
+    "every third, flat, a copy": lambda x: x[..., ::3].flatten(),
+    "permuted": lambda x: x.permute(3, 0, 2, 1)[1:, :, 0],
+    "part": lambda x: x.narrow(2, 1, 2).squeeze(0).unsqueeze(1),
+    "selected": lambda x: x.select(1, -1).select(-1, 2),
+    "diagonal": lambda x: x.diagonal(0, 2, 3),
+    "moved": lambda x: x.movedim(0, -1)[2],
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_what_is_done_to_a_view_reaches_what_pytorch_lets_it_reach(name: str) -> None:
+    def call(_module: Any, x: Any, y: Any) -> Any:
+        whole = x * 2
+        other = whole[0]
+        view = VIEWS[name](whole)
+        view += 3
+        view.mul_(y)
+        whole[1, 2] *= y
+        view[..., 0] = 5
+        return whole, view * other.sum(), other
+
+    compare(call, normal(2, 3, 4, 5), normal(1))
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_uint8_is_a_mask() -> None:
     compare(lambda m, x, mask: x[mask], normal(3, 4), np.uint8([1, 0, 2]))

@@ -367,6 +367,17 @@ def test_gradients_are_clipped_as_one_vector(norm_type: float) -> None:
     assert np.abs(leaves[0].grad.numpy()).max() <= 0.1 + 1e-7
 
 
+def test_parameters_become_a_vector_and_a_vector_parameters() -> None:
+    layer = nn.Linear(2, 3)
+    nn.utils.vector_to_parameters(Tensor.arange(9).float(), layer.parameters())
+    assert layer.weight.tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert layer.bias is not None
+    assert layer.bias.tolist() == [6, 7, 8]
+    assert nn.utils.parameters_to_vector(layer.parameters()).tolist() == list(range(9))
+    with pytest.raises(InvalidGraph, match=r"vec: \(8,\) is not one element for each of the parameters' 9"):
+        nn.utils.vector_to_parameters(Tensor.zeros(8), layer.parameters())
+
+
 def test_weights_are_filled_in_place() -> None:
     weight = nn.Linear(300, 200).weight
     assert nn.init.xavier_uniform_(weight) is weight

@@ -38,6 +38,7 @@ WRITES: dict[str, tuple[Callable[[Any], Any], Callable[[Array], Array]]] = {
     "unsqueezed": (lambda x: x.unsqueeze(1)[0], lambda a: a[:, None][0]),
     "data": (lambda x: x.data[:2], lambda a: a[:2]),
     "detached": (lambda x: x.detach()[0], lambda a: a[0]),
+    "diagonal": (lambda x: x.diagonal(1), lambda a: a.reshape(-1)[1:12:5]),
     "nothing": (lambda x: x[3:], lambda a: a[3:]),
 }
 
@@ -74,6 +75,7 @@ def test_methods_that_end_in_an_underscore_reach_the_whole() -> None:
     x.view(-1)[8:10].copy_(Tensor([5, 6]))
     x.T[3].fill_(-2)
     assert x.tolist() == [[0, 0, 0, -2], [5, 6, 7, -2], [5, 6, 10, -2]]
+    assert x.fill_diagonal_(1).tolist() == [[1, 0, 0, -2], [5, 1, 7, -2], [5, 6, 1, -2]]
 
 
 def test_views_see_what_is_done_to_the_whole_and_to_each_other() -> None:
