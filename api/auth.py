@@ -6,6 +6,7 @@ nothing and is not on the list of public ones (`api.routing`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -19,10 +20,11 @@ from api.deps import Parts, PartsDep
 from api.errors import TooOften, Unauthenticated
 from api.signed import SigningNode
 from fleet.db import now
-from fleet.errors import NotPermitted
+from fleet.errors import DatabaseUnavailable, NotPermitted
 from fleet.permissions import Permission, require
 from fleet.tenants import Principal, identify, principal_of
 
+_renewals: set[asyncio.Task[None]] = set()
 _bearer = HTTPBearer(
     auto_error=False, description="a token of this server: tfu_… or tfs_…; nodes sign instead"
 )
@@ -65,7 +67,21 @@ class Allow:
     async def _holder(self, parts: Parts, secret: str) -> Principal:
         """Who holds the token; a thread looks it up, but for a scrape's token that was looked up just now."""
         known = parts.scrapers.get(secret) if self.permission is Permission.METRICS else None
-        return await run_in_threadpool(_looked_up, parts, secret) if known is None else known
+        if known is None:
+            return await run_in_threadpool(_looked_up, parts, secret)
+        if parts.scrapers.renew(secret):
+            renewal = asyncio.create_task(_renew(parts, secret))
+            _renewals.add(renewal)  # a task that nobody holds may be collected
+            renewal.add_done_callback(_renewals.discard)
+        return known
+
+
+async def _renew(parts: Parts, secret: str) -> None:
+    """Look a scrape's token up anew, so that the next scrape does not wait for it."""
+    try:
+        await run_in_threadpool(_looked_up, parts, secret)
+    except (Unauthenticated, DatabaseUnavailable):
+        parts.scrapers.forget(secret)  # the next one is told
 
 
 def _looked_up(parts: Parts, secret: str) -> Principal:

@@ -6,12 +6,23 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from fleet.permissions import Permission
 from fleet.principals import Principal
 
 KEPT_S = 1.0  # so long another server's revocation of a scrape's token may go unnoticed here
+RENEWED_S = 0.5  # whoever scrapes then has it looked up anew, and does not wait for that
 REMEMBERED = 64
+
+
+@dataclass
+class _Known:
+    """Who it is, and when that was looked up; `renewed`: it is being looked up anew."""
+
+    principal: Principal
+    at: float
+    renewed: bool = False
 
 
 class Scrapers:
@@ -25,12 +36,21 @@ class Scrapers:
         self._clock = clock
         self._lock = threading.Lock()
         self._cleared = 0
-        self._known: dict[bytes, tuple[Principal, float]] = {}
+        self._known: dict[bytes, _Known] = {}
 
     def get(self, secret: str) -> Principal | None:
         """Who it is, when that was looked up within the last second."""
-        principal, at = self._known.get(_digest(secret), (None, 0.0))
-        return principal if self._clock() - at < KEPT_S else None
+        known = self._known.get(_digest(secret))
+        return known.principal if known is not None and self._clock() - known.at < KEPT_S else None
+
+    def renew(self, secret: str) -> bool:
+        """Whether to look it up anew by now; said once for each time that it was looked up."""
+        with self._lock:
+            known = self._known.get(_digest(secret))
+            if known is None or known.renewed or self._clock() - known.at < RENEWED_S:
+                return False
+            known.renewed = True
+            return True
 
     def began(self) -> int:
         """To be asked before a look-up, and told with what it found."""
@@ -45,7 +65,12 @@ class Scrapers:
                 return
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            self._known[_digest(secret)] = found, self._clock()
+            self._known[_digest(secret)] = _Known(found, self._clock())
+
+    def forget(self, secret: str) -> None:
+        """Its token was refused."""
+        with self._lock:
+            self._known.pop(_digest(secret), None)
 
     def clear(self) -> None:
         """Forget everybody."""

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Row, func, select
-from sqlalchemy.orm import Session, load_only
+from sqlalchemy.orm import Session
 
 from fleet import cordons, faults, gpus, labels, places, run_times, trust, updates
 from fleet.lifecycle import JobState, NodeState
@@ -51,6 +51,7 @@ _OF_DEVICES = (
     Device.driver,
 )
 _OF_BARE_NODES = (
+    Node.id,
     Node.name,
     Node.state,
     Node.cordoned,
@@ -178,31 +179,29 @@ def nodes(
     return tuple(replace(view, barred=barred.get(view.id, "")) for view in found)
 
 
-def bare_nodes(
+def unsettled_nodes(
     session: Session, now: float, timings: Timings | None = None, up_since: float = 0.0
 ) -> tuple[NodeView, ...]:
-    """Every node that is not retired, without devices, and what else only a placement looks at."""
-    rows = session.scalars(
-        select(Node)
-        .where(Node.state != NodeState.RETIRED)
-        .order_by(Node.id)
-        .options(load_only(*_OF_BARE_NODES))
-    )
+    """The nodes about which there may be something to decide although nothing is to be placed: those whose contact has
+    changed, that drain, or that have a window. They come without devices."""
     windows = _windows(session, now)
+    rows = session.execute(select(*_OF_BARE_NODES).where(Node.state != NodeState.RETIRED).order_by(Node.id))
+    found = ((row, str(contact(cast("Node", row), now, timings or Timings(), up_since))) for row in rows)
     return tuple(
         NodeView(
             id=row.id,
             name=row.name,
             state=row.state,
             cordoned=row.cordoned,
-            contact=str(contact(row, now, timings, up_since)),
+            contact=where,
             cores=row.cores,
             devices=(),
             told_contact=row.contact,
             windows=tuple(windows.get(row.id, ())),
             drain_by=row.drain_by,
         )
-        for row in rows
+        for row, where in found
+        if where != row.contact or row.state == NodeState.DRAINING or row.id in windows
     )
 
 
@@ -321,7 +320,8 @@ def accounts(session: Session, leases: Sequence[Held], now: float) -> Mapping[st
         account = found.setdefault(use.tenant, Account(use.tenant))
         account.used_gpu_s = decayed(use.gpu_s, now - use.at)
         account.used_slot_s = decayed(use.slot_s, now - use.at)
-    slots = dict(session.execute(select(Device.id, Device.slots).where(Device.kind == "cpu")).all())
+    cpus = select(Device.id, Device.slots).where(Device.kind == "cpu")
+    slots = dict(session.execute(cpus).all()) if leases else {}
     for lease in leases:
         account = found.setdefault(lease.tenant, Account(lease.tenant))
         share = slots.get(lease.device_id, 1) if lease.exclusive else lease.slots

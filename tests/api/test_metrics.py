@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.deps import Parts
-from api.scrapers import Scrapers
+from api.scrapers import RENEWED_S, Scrapers
 from fleet import expositions
 from fleet.client import Client
 from fleet.simulation.boxes import BOXES
@@ -25,7 +25,7 @@ from fleet.simulation.faults import Active
 from fleet.simulation.hardware import SimulatedBox
 from tests.api.agent import Agent
 from tests.parts import need
-from tests.whole import ROOT
+from tests.whole import ROOT, until
 
 GPU = 'gpu="0",uuid="GPU-1"'
 TEXT = f"""# HELP fleet_gpu_power_watts Power.
@@ -95,6 +95,22 @@ def test_a_scrape_asks_the_database_nothing_once_its_token_was_looked_up(
     event.listen(engine, "before_cursor_execute", lambda *about: asked.append(about[2]))
     assert [scrape(still, agent, headers).text for _ in range(3)] == [TEXT] * 3
     assert asked == []
+
+
+def test_a_token_that_another_server_revoked_is_refused_once_it_is_looked_up_anew(
+    parts: Parts, client: Client, agent: Agent
+) -> None:
+    times = [0.0]
+    app = create_app(replace(parts, scrapers=Scrapers(lambda: times[-1])), run_controllers=False)
+    minted = client.mint_token("prometheus", "viewer", kind="service", scopes=["metrics"])
+    headers = {"Authorization": f"Bearer {minted.secret}"}
+    with TestClient(app, base_url="http://127.0.0.1") as http:
+        push(http, agent, TEXT)
+        assert scrape(http, agent, headers).status_code == 200
+        client.revoke_token(minted.id)  # by other parts: nothing is forgotten here
+        times.append(RENEWED_S)
+        assert scrape(http, agent, headers).status_code == 200
+        until(lambda: scrape(http, agent, headers).status_code == 401, "it is looked up anew")
 
 
 def test_a_scrapes_token_that_is_revoked_is_refused_at_once(

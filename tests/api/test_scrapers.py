@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.scrapers import KEPT_S, Scrapers
+from api.scrapers import KEPT_S, RENEWED_S, Scrapers
 from fleet.principals import Principal
 
 PROMETHEUS = Principal("service", 1, "prometheus", "default", "viewer", frozenset({"metrics"}))
@@ -28,6 +28,22 @@ def test_who_was_looked_up_is_known_for_a_second() -> None:
     assert scrapers.get("tfs_a") == PROMETHEUS
     assert scrapers.get("tfs_b") is None
     clock.at += KEPT_S * 0.02
+    assert scrapers.get("tfs_a") is None
+
+
+def test_one_of_those_who_scrape_has_the_token_looked_up_anew_before_it_must_be() -> None:
+    clock = Clock()
+    scrapers = Scrapers(clock)
+    assert not scrapers.renew("tfs_a")
+    scrapers.keep("tfs_a", PROMETHEUS, scrapers.began())
+    assert not scrapers.renew("tfs_a")
+    clock.at += RENEWED_S
+    assert [scrapers.renew("tfs_a") for _ in range(3)] == [True, False, False]
+    assert scrapers.get("tfs_a") == PROMETHEUS
+    scrapers.keep("tfs_a", PROMETHEUS, scrapers.began())
+    clock.at += RENEWED_S
+    assert scrapers.renew("tfs_a")
+    scrapers.forget("tfs_a")
     assert scrapers.get("tfs_a") is None
 
 

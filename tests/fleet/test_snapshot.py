@@ -41,6 +41,7 @@ def test_a_sparing_look_shows_devices_only_to_those_who_wait_for_one(
         snapshot.load(session, blobs, now + 20, Timings(), sparing=each) for each in (False, True)
     )
     assert (len(whole.nodes[0].devices), spared.nodes[0].devices) == (1, ())
+    assert snapshot.load(session, blobs, now, Timings(), sparing=True).nodes == ()  # all is well
     assert plan(spared, now + 20) == plan(whole, now + 20)
     assert plan(spared, now + 20).contacts  # it is late: that needs no device
     job = jobs.submit(session, NoopSpec(), principal=admin, now=now)
