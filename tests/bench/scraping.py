@@ -124,24 +124,26 @@ def scraped(pid: int, url: str, secret: str, seconds: float) -> Window:
         left = began + rounds * EVERY_S - time.monotonic()
         threading.Event().wait(max(0.0, left))
         core = (processor_s(pid) - before) / (time.monotonic() - began)
-    times = [took for took, series in found if series]
+    times = [took for took, text in found if text]
     if not times:
         raise SystemExit("the machine is too busy: no node pushes within two intervals")
-    return Window(core, times, sum(series for _, series in found[-len(paths) :]), len(found) - len(times))
+    last = (line for _, text in found[-len(paths) :] for line in text.splitlines())
+    series = sum(not line.startswith(b"#") for line in last)
+    return Window(core, times, series, len(found) - len(times))
 
 
-def _scrape(http: httpx.Client, due: float, path: str) -> tuple[float, int]:
-    """Seconds that the scrape took, from when it was sent, and how many series it gave: none of a node that is stale."""
+def _scrape(http: httpx.Client, due: float, path: str) -> tuple[float, bytes]:
+    """Seconds that the scrape took, from when it was sent, and its text: none of a node that is stale. Nothing is made of
+    the text meanwhile: the scrapes beside this one would wait for that."""
     threading.Event().wait(max(0.0, due - time.monotonic()))
     began = time.perf_counter()
     reply = http.get(path)
     took = time.perf_counter() - began
     if reply.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-        return took, 0
+        return took, b""
     if reply.status_code != 200:
         raise SystemExit(f"{path}: {reply.status_code} {reply.text[:200]}")
-    lines = reply.text.splitlines()
-    return took, sum(not line.startswith("#") for line in lines)
+    return took, reply.content
 
 
 def measured(nodes: int, seconds: float, push_s: float) -> dict[str, Window]:
