@@ -35,7 +35,6 @@ _TEXT = re.compile(rf"(?:(?:{_SAMPLE}|#[^\n]*+)?\n)*+")
 _TARGET_LABEL = re.compile(rf'^[^#\n][^\n]*[{{,]({"|".join(TARGET_LABELS)})="', re.MULTILINE)
 _QUICK_TARGET_LABEL = re.compile(rf'[{{,](?:{"|".join(TARGET_LABELS)})="')
 _OURS = re.compile(rf"^(?:{'|'.join(OURS)})\b", re.MULTILINE)
-_SERIES = re.compile(r"^(fleet_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _LABELS = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
 
@@ -151,16 +150,16 @@ class Sample:
 
 
 class Reader:
-    """Reads the samples of some families out of checked texts; about half a microsecond for a line of another family."""
+    """Reads the samples of some families out of checked texts; a fifth of a microsecond for a line of another family."""
 
     def __init__(self, *names: str) -> None:
-        self._names = frozenset(names)
+        wanted = "|".join(map(re.escape, names))
+        self._series = re.compile(rf"\n({wanted})(?:\{{(.*)\}})? (\S+)(?=\n|$)")
 
     def read(self, text: str) -> Iterator[Sample]:
         """Every sample of the families, in the order of the text."""
-        for name, labels, value in _SERIES.findall(text):
-            if name in self._names:
-                yield Sample(name, _pairs(labels), float(value))
+        for name, labels, value in self._series.findall("\n" + text):
+            yield Sample(name, _pairs(labels), float(value))
 
 
 @lru_cache(maxsize=1 << 16)  # a node's series are the same in each of its texts
