@@ -22,7 +22,7 @@ TESTS = sorted((RULES / "tests").glob("*.yml"))
 DOCUMENT: dict[str, Any] = yaml.safe_load((RULES / "alerts.yml").read_text())
 ALERTS: list[dict[str, Any]] = [rule for group in DOCUMENT["groups"] for rule in group["rules"]]
 NAMES = sorted({alert["alert"] for alert in ALERTS})
-# What the design promises; NodeClockSkew is ours besides.
+# What the design promises; NodeClockSkew and ControlPlaneDown are ours besides.
 PROMISED = (
     "NodeAgentDown TelemetryStale CollectorHung GpuMissing GpuDriverGone GpuXidCritical GpuRecoveryNeeded "
     "GpuUncorrectedEcc GpuRowRemapFailed GpuHwThermal GpuPowerBrake GpuPowerLimitDrift GpuLinkDegradedUnderLoad "
