@@ -61,6 +61,17 @@ def of(session: Session, node_id: int) -> Acceptance:
     return found
 
 
+def page(
+    session: Session, after: int | None = None, limit: int = 50, state: str | None = None
+) -> Sequence[tuple[Acceptance, str]]:
+    """The last verdicts on nodes with ids above `after`, in order of id, each with its node's name."""
+    query = select(Acceptance, Node.name).join(Node, Node.id == Acceptance.id).order_by(Acceptance.id)
+    query = query.where(Acceptance.id > (after or 0)).limit(limit)
+    if state is not None:
+        query = query.where(Acceptance.state == state)
+    return [(row, name) for row, name in session.execute(query)]
+
+
 def ask(session: Session, node_id: int, model: str | None, principal: Principal, now: float) -> Acceptance:
     """Hold a node against a model: its own when none is named. It takes no new work until it is accepted.
 

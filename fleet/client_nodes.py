@@ -48,6 +48,12 @@ class NodeCalls(Connection):
         """What a node was found to be, the last time."""
         return self._get(Acceptance, f"/v1/nodes/{node_id}/acceptance")
 
+    def acceptances(
+        self, after: int | None = None, limit: int | None = None, state: str | None = None
+    ) -> Page[Acceptance]:
+        """The last verdict on each node that was held against a model; those measuring, accepted or refused."""
+        return self._get(Page[Acceptance], "/v1/acceptances", given(after=after, limit=limit, state=state))
+
     # -------------------------------------------------------------------------------------------- stock
 
     def boxes(self, after: int | None = None, limit: int | None = None, **wanted: str | None) -> Page[Box]:

@@ -87,10 +87,29 @@ def get_acceptance(principal: Reader, session: Reading, node_id: RowId) -> Accep
     return _acceptance(session, acceptance.of(session, node_id))
 
 
+@router.get("/acceptances", summary="List what nodes were found to be")
+def list_acceptances(
+    principal: Reader,
+    session: Reading,
+    page: PageDep,
+    state: Annotated[AcceptanceState | None, Query(description="only verdicts in this state")] = None,
+) -> Page[Acceptance]:
+    """The last verdict on each node that was held against a model, in order of the nodes' ids."""
+    kept = None if state is None else str(state)
+    rows = acceptance.page(session, page.after, page.limit, kept)
+    return Page(
+        items=[_verdict(row, name) for row, name in rows], next=next_cursor([row for row, _ in rows], page)
+    )
+
+
 def _acceptance(session: Session, row: models.Acceptance) -> Acceptance:
+    return _verdict(row, nodes.get(session, row.id).name)
+
+
+def _verdict(row: models.Acceptance, node: str) -> Acceptance:
     measuring = row.state == AcceptanceState.MEASURING
     return Acceptance(
-        node=nodes.get(session, row.id).name,
+        node=node,
         model=row.model,
         state=row.state,
         asked_at=row.asked_at,

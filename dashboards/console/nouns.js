@@ -15,6 +15,8 @@ const TONES = {
   active: "good", requested: "warn", revoking: "warn", revoked: "idle", denied: "bad", expired: "idle",
   illegal: "idle", compile_failed: "warn", skipped: "idle", waiting: "idle", missed: "warn",
   failing: "bad", stalled: "bad", regressed: "bad",
+  accepted: "good", refused: "bad", measuring: "warn", not_ok: "bad",
+  installed: "good", stored: "ok", ordered: "idle", repair: "warn", scrapped: "idle",
 };
 
 /** The tone of a state or outcome: good, ok, warn, bad or idle. */

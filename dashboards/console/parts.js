@@ -4,7 +4,7 @@ import { h } from "/console/dom.js";
 import { opt, words } from "/console/format.js";
 import { tone } from "/console/nouns.js";
 
-const MOVING = new Set(["running", "leased", "cancelling", "draining", "revoking"]);
+const MOVING = new Set(["running", "leased", "cancelling", "draining", "revoking", "measuring"]);
 
 /** A state or an outcome as a coloured chip; the word is always there, colour and shape only repeat it. */
 export function chip(state) {

@@ -29,6 +29,7 @@ MATRIX = {
     Permission.READ: {
         "GET /v1/nodes",
         "GET /v1/nodes/{node_id}/acceptance",
+        "GET /v1/acceptances",
         "GET /v1/box-models",
         "GET /v1/box-models/{model}",
         "GET /v1/nodes/{node_id}",
