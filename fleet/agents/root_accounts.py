@@ -149,7 +149,9 @@ class Accounts:
                 unlocked = problem
         self._forget_schedules(name, uid)
         killed += self._kill(name, uid)
-        self._forget_schedules(name, uid)  # what was killed last may have written one more
+        left = self._forget_schedules(name, uid)  # what was killed last may have written one more
+        if left:
+            raise AccountProblem(f"{', '.join(left)}: remove it by hand, it would start something for {name}")
         if unlocked is not None:
             raise unlocked
         return killed
@@ -195,18 +197,24 @@ class Accounts:
                     path for path in folder.iterdir() if path.is_file() and path.lstat().st_uid == uid
                 )
 
-    def _forget_schedules(self, name: str, uid: int) -> None:
+    def _forget_schedules(self, name: str, uid: int) -> list[str]:
+        """Remove them; those that cannot be, with the reason."""
         if Path("/run/systemd/system").is_dir():
             for verb in ("disable-linger", "terminate-user"):
                 with contextlib.suppress(subprocess.TimeoutExpired):  # the files go all the same
                     subprocess.run(
                         ["loginctl", verb, name], capture_output=True, timeout=_LOGIND_S, check=False
                     )
+        left = []
         for path in self.schedules(name, uid):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                left.append(f"{path} ({error.strerror})")
         for folder in self._places.crontabs:
             with contextlib.suppress(OSError):
                 os.utime(folder)  # cron looks at the folder's time to know that something changed
+        return left
 
 
 def _is_ours(name: str, uid: int) -> bool:

@@ -27,7 +27,8 @@ DROP_IN = """\
 EnvironmentFile=-/etc/tinyfleet/local.env
 # Setuid to end a person's processes as that person; ptrace to tell sshd's processes from others of the same name.
 CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_SYS_PTRACE CAP_AUDIT_WRITE
-ReadWritePaths=/etc /run /home -/var/spool/cron -/var/spool/at -/var/lib/systemd/linger
+# The folders above those of cron, at and lingering: they may be made later.
+ReadWritePaths=/etc /run /home /var/spool /var/lib/systemd
 ProtectHome=no
 # To this machine's own sshd and nowhere else.
 PrivateNetwork=no

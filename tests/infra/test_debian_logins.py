@@ -260,12 +260,22 @@ def nothing_lingers(admin: Client, alice: Client, bare: Bare) -> None:
     grant_id, line = let_in(admin, alice, bare)
     bare.box.run("loginctl enable-linger tf-alice")
     assert bare.box.run("ls /var/lib/systemd/linger").strip() == "tf-alice"
+    as_alice = ["setpriv", "--reuid=tf-alice", "--regid=tf-alice", "--clear-groups"]
+    # Root's part runs since before there was a folder of cron's.
+    bare.box.run(
+        "apt-get -q install -y --no-install-recommends cron", DEBIAN_FRONTEND="noninteractive", check=False
+    )
+    assert bare.box.run("ls /usr/bin/crontab", check=False).strip() == "/usr/bin/crontab"
+    bare.box.run("echo '* * * * * true' | crontab -u tf-alice -")
     left = ["sh", "-c", "setsid sleep 600 >/dev/null 2>&1 </dev/null &"]
-    bare.box.run(shlex.join(["setpriv", "--reuid=tf-alice", "--regid=tf-alice", "--clear-groups", *left]))
+    bare.box.run(shlex.join([*as_alice, *left]))
     until(lambda: "sleep" in running(bare), "something of hers runs")
     out(alice, grant_id)
     assert running(bare) == ""
-    assert bare.box.run("ls /var/lib/systemd/linger").strip() == ""
+    assert bare.box.run("ls /var/lib/systemd/linger /var/spool/cron/crontabs").split() == [
+        "/var/lib/systemd/linger:",
+        "/var/spool/cron/crontabs:",
+    ]
     assert bare.ssh(line, bare.folder / "alice", bare.folder / "known").returncode == 255
 
 
