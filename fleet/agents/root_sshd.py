@@ -14,8 +14,9 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from fleet.agents.durable import write_bytes
@@ -126,10 +127,15 @@ class Sshd:
                 f"the drop-in does not hold for {account}: sshd reads {said or 'nothing'} instead of {expected}. "
                 f"{self.config} has to begin with: Include {self.drop_in.parent}/*.conf"
             )
-        for option, subject in (("allowusers", account), ("allowgroups", group)):
-            allowed = " ".join(found.get(option, [])).split()
-            if allowed and subject not in allowed and not any("*" in each for each in allowed):
-                raise NotInForce(f"{option} of {self.config} leaves {subject} out: add it there")
+        groups = (group, account)  # the account's own has its name
+        for option, subjects in (("users", (account,)), ("groups", groups)):
+            allowed, denied = (
+                " ".join(found.get(f"{word}{option}", [])).split() for word in ("allow", "deny")
+            )
+            if allowed and not _matched(allowed, subjects):
+                raise NotInForce(f"allow{option} of {self.config} leaves {subjects[0]} out: add it there")
+            if _matched(denied, subjects):
+                raise NotInForce(f"deny{option} of {self.config} keeps {subjects[0]} out: take it out there")
 
     def _admins(self) -> dict[str, list[str]]:
         try:
@@ -209,6 +215,17 @@ class Sshd:
         """Whether it greets within some seconds."""
         addresses = list(_addresses(self.effective().get("listenaddress", [])))
         return _soon(lambda: any(_greets(host, port) for host, port in addresses))
+
+
+def _matched(patterns: Sequence[str], subjects: Iterable[str]) -> bool:
+    """Whether one of these is meant, by ssh_config's patterns: of USER@HOST the user, whatever the host; one after ! is not."""
+    names = [each.partition("@")[0] for each in patterns]
+
+    def meant(subject: str) -> bool:
+        refused = any(fnmatchcase(subject, each[1:]) for each in names if each.startswith("!"))
+        return not refused and any(fnmatchcase(subject, each) for each in names)
+
+    return any(meant(subject) for subject in subjects)
 
 
 def _soon(condition: Callable[[], bool]) -> bool:

@@ -327,6 +327,31 @@ def test_without_the_include_line_nobody_is_let_in_and_the_report_says_what_is_m
     assert not Accounts(box.where.places).is_open(grant.account)
 
 
+@pytest.mark.parametrize(
+    ("line", "lets"),
+    [
+        ("AllowUsers root tf-*", True),
+        ("AllowUsers root admin-*", False),
+        (f"AllowGroups root {sshd.GROUP}", True),
+        ("AllowGroups root admin-*", False),
+        ("DenyUsers tf-*", False),
+        ("DenyUsers mallory-*", True),
+        (f"DenyGroups {sshd.GROUP}", False),
+    ],
+)
+def test_the_node_says_of_a_login_that_sshd_would_refuse_what_keeps_it_out(
+    box: Box, root: AccessRoot, line: str, lets: bool
+) -> None:
+    box.config.write_text(f"{box.config.read_text()}{line}\n")
+    box.where.sshd.reload()
+    alice = box.key("alice")
+    grant = box.grant("alice", alice)
+    report = root.apply(Logins(grants=(grant,)))
+    assert (report.grants == [1], report.problem == "") == (lets, lets), report.problem
+    assert lets or line.split()[0].lower() in report.problem
+    assert box.logs_in(grant.account, alice) == lets
+
+
 def test_a_host_that_is_not_the_node_is_refused_without_a_question(box: Box, root: AccessRoot) -> None:
     alice = box.key("alice")
     grant = box.grant("alice", alice)
