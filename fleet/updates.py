@@ -29,10 +29,17 @@ def current(session: Session) -> Rollout | None:
     return session.scalars(select(Rollout).where(live).order_by(Rollout.id.desc()).limit(1)).first()
 
 
-def wanted(session: Session) -> str | None:
-    """The version that nodes are meant to run; None when nobody has said."""
-    found = current(session)
-    return None if found is None else found.version
+def installed(session: Session, folder: Path) -> str | None:
+    """The version that a new node gets; None when nobody has said. One that canaries try, or that an operator has to look
+    at first, is not for nodes that have none to go back to: they get what most nodes run, where that is a release here."""
+    row = current(session)
+    if row is None or (row.state == RolloutState.REST and not row.paused):
+        return None if row is None else row.version
+    known = [each.version for each in releases.listed(folder)]
+    live = (Node.state != NodeState.RETIRED) & Node.updatable & Node.agent_version.in_(known)
+    found = session.execute(select(Node.agent_version, func.count()).where(live).group_by(Node.agent_version))
+    counts: dict[str, int] = dict(found.all())
+    return max(counts, key=lambda each: (counts[each], -known.index(each)), default=row.version)
 
 
 # -------------------------------------------------------------------------------------------- wishes

@@ -337,7 +337,7 @@ sys.path.insert(0, sys.argv[1])
 from fleet.agents.root_verbs import order
 sys.exit(order(sys.argv[2]) < order(sys.argv[3]))
 ' "$WORK/tinyfleet-root.pyz" "$NEW" "$OLD" ||
-    die "$NEW is older than $OLD, which runs: a downgrade is refused; nothing was changed"
+    die "$NEW is older than $OLD, which runs: a downgrade is refused; nothing was changed (what runs, again: --version $OLD)"
 }
 
 slot() { # the version into the slot that does not run; what runs goes on until it is restarted

@@ -46,11 +46,11 @@ WithinRate = Annotated[None, Depends(within_rate)]
 )
 def install_script(request: Request, parts: PartsDep, _: WithinRate) -> Response:
     """`curl -fsSL https://FLEET/install.sh | sudo TINYFLEET_JOIN_TOKEN_FILE=join-token sh`. It installs the version that
-    the fleet is meant to run, or the newest release; where this server's certificate is of a lab's own authority, that
+    the fleet is meant to run, or, while canaries try that, the one that most nodes run, or the newest release; where this server's certificate is of a lab's own authority, that
     authority is in it."""
     folder = parts.settings.fleet.releases
     with parts.read() as session:
-        wanted = updates.wanted(session) or releases.newest(folder).version
+        wanted = updates.installed(session, folder) or releases.newest(folder).version
     certificate = parts.settings.tls_cert
     lab = None if certificate is None else authority.behind(certificate)
     text = releases.script(folder, wanted, address(request, parts), lab)

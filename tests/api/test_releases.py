@@ -316,3 +316,32 @@ def test_the_installer_installs_the_version_that_is_wanted(
     client.set_updates("1.0.0")
     assert "VERSION='1.0.0'" in http.get("/install.sh").text
     assert os.listdir(stocked)
+
+
+def test_a_new_node_is_no_canary(
+    client: Client, http: TestClient, parts: Parts, stocked: Path, box: Callable[[str], Box]
+) -> None:
+    """Nor does it get a version that has just failed: it would have none to go back to."""
+
+    def served() -> str:
+        (found,) = [line for line in http.get("/install.sh").text.splitlines() if line.startswith("VERSION=")]
+        return found
+
+    first, second = box("tiny1"), box("tiny2")
+    client.set_updates("1.1.0", canary=["tiny1"])
+    assert served() == "VERSION='1.0.0'"
+    tick(parts)
+    first.boot("1.1.0", "b2")
+    first.boot("1.0.0", "b3")
+    first.sync(update={"version": "1.1.0", "state": "failed", "error": "it did not report within 60 s"})
+    tick(parts)
+    assert client.updates().paused
+    assert served() == "VERSION='1.0.0'"
+    client.pause_updates(False)
+    client.promote_updates()
+    assert served() == "VERSION='1.1.0'"
+    client.pause_updates(True)
+    assert served() == "VERSION='1.0.0'"
+    for each in (first, second):
+        each.boot("1.1.0", "b4")
+    assert served() == "VERSION='1.1.0'"
