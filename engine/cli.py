@@ -201,7 +201,8 @@ def search_command(
     with _reported():
         kernel, target = _kernel(name, shape, dtype), _timed_on(compiler)
         kept = _store(store)
-        with _room_in(kept), _progress(budget, quiet=as_json) as progress:
+        resumable = _resumable(kernel, target, threads, kept)
+        with _room_in(kept), resumable, _progress(budget, quiet=as_json) as progress:
             result = search(kernel, target, store=kept, flags=chosen, progress=_advance(progress))
         wanted: list[Wanted] = [("none", ()), ("model", pick(kernel, target, threads))]
         if result.best is not None:
@@ -363,6 +364,20 @@ def _room_in(store: Store) -> Iterator[None]:
         fix = "what was found so far is there: make room and search again, or name another folder"
         typer.echo(f"error: --store: {reason}; {fix}", err=True)
         raise typer.Exit(1) from None
+
+
+@contextmanager
+def _resumable(kernel: Kernel, target: Target, threads: int, store: Store) -> Iterator[None]:
+    """Say what a search that somebody interrupts leaves."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        best = store.best(kernel_hash(kernel), target.id, threads)
+        found = (
+            "nothing is" if best is None or best.time_s is None else f"the best, {seconds(best.time_s)}, is"
+        )
+        typer.echo(f"interrupted: {found} stored; the same search starts from there", err=True)
+        raise
 
 
 @contextmanager

@@ -51,8 +51,8 @@ class Tuned:
             return known
         found = search(kernel, target, store=store, flags=Flags(budget_s=budget_s, threads=threads))
         best = "none was right" if found.best is None else f"{(found.best.time_s or 0.0) * 1e6:.1f} µs"
-        counts = f"{len(found.measured)} candidates in {found.elapsed_s:.1f} s"
-        self.tell(f"BEAM: {_shown(kernel)} on {threads} threads: {best}, of {counts}")
+        counts = f"candidates: {len(found.measured)}, {found.elapsed_s:.1f} s"
+        self.tell(f"BEAM: {_shown(kernel)}, threads: {threads}, best: {best}, {counts}")
         return found.best
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from engine.outcome import Outcome
 from engine.programs import program
 from engine.serialize import kernel_hash
 from engine.toolchain import detect
+from tests.whole import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -194,6 +197,25 @@ def test_a_store_that_takes_no_more_is_said_in_a_line_naming_the_option(verb: st
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit), result.exception
     assert f"error: --store: nothing more can be kept in {tmp_path}: " in result.output
+
+
+@pytest.mark.slow
+def test_an_interrupted_search_says_what_it_leaves(tmp_path: Path) -> None:
+    words = ["search", "gemm", "64,64,64", "--budget", "600", "--patience", "1000", "--store", str(tmp_path)]
+    searching = subprocess.Popen(
+        [sys.executable, "-m", "engine", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    best = tmp_path / "best"
+    with searching:
+        until(lambda: any(best.glob("*.json")) or searching.poll() is not None, "a stored best", 90.0)
+        searching.send_signal(signal.SIGINT)
+        _, said = searching.communicate(timeout=60)
+    assert searching.returncode == 130
+    assert re.search(r"interrupted: the best, .*s, is stored", said)
 
 
 def test_a_table_fits_80_columns_and_reasons_stand_below_it_whole() -> None:
