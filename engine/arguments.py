@@ -12,6 +12,7 @@ import numpy as np
 from engine import dtype as dt
 from engine.bounds import limits
 from engine.build import Scalar, const
+from engine.cell import Cell
 from engine.dtype import DType
 from engine.errors import InvalidGraph
 from engine.ir import UOp
@@ -146,6 +147,13 @@ def data_node(data: Any, dtype: DType | None) -> UOp:
     return hold(_array(data, dtype))
 
 
+def _elements(data: Any) -> Any:
+    """Tensors as arrays, in nested lists too."""
+    if isinstance(data, list | tuple):
+        return [_elements(one) for one in data]
+    return np.asarray(data) if isinstance(data, Cell) else data
+
+
 def _refuse_overflow(data: Any, array: Array, dtype: DType) -> None:
     """ValueError for a Python number that an integer dtype cannot hold; arrays wrap, as NumPy's own casts do."""
     if (
@@ -160,12 +168,23 @@ def _refuse_overflow(data: Any, array: Array, dtype: DType) -> None:
         raise ValueError(f"{wrong.flat[0]} does not fit {dtype.name}, which holds {low} to {high}")
 
 
+def _first(data: Any) -> Any:
+    """The first thing in nested lists; a list if there is none."""
+    while isinstance(data, list | tuple) and data:
+        data = data[0]
+    return data
+
+
 def _array(data: Any, dtype: DType | None) -> Array:
+    first = _first(data)
+    if isinstance(first, Cell):  # tensors in a list: NumPy would ask each for a float
+        data = [_elements(one) for one in data] if isinstance(data, list | tuple) else data
+        first = _first(data)
     array: Array = np.asarray(data)
     if dtype is not None:
         _refuse_overflow(data, array, dtype)
         return array.astype(dt.checked(dtype).numpy)
-    if array.dtype == np.float64 and not isinstance(data, np.ndarray | np.generic):
+    if array.dtype == np.float64 and getattr(first, "dtype", None) != np.float64:
         return array.astype(np.float32)
     if array.dtype.name not in dt.DTYPES:
         raise ValueError(

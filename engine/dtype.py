@@ -66,6 +66,11 @@ class DType:
         return self.category is Category.UNSIGNED
 
     @property
+    def is_floating_point(self) -> bool:
+        """As `is_float`, by PyTorch's name."""
+        return self.is_float
+
+    @property
     def is_storage(self) -> bool:
         """True for types that can be loaded, stored and cast, but not computed in."""
         return self.is_float and self.itemsize == 1

@@ -111,6 +111,26 @@ class cuda:
         """Nothing: what is asked for is computed when it is given."""
 
 
+# What a script asks or sets before it begins: there is one way to compute here, and it gives the same bits each time.
+backends = SimpleNamespace(
+    cudnn=SimpleNamespace(benchmark=False, deterministic=True, enabled=False),
+    mps=SimpleNamespace(is_available=lambda: False),
+)
+
+
+def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
+    """Nothing: all are."""
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """Nothing: float32 is computed as float32."""
+
+
+def compile(model: Any = None, **options: Any) -> Any:
+    """`model` (a module or function) as it is: kernels are compiled anyway; engine.jit records a function's."""
+    return model if model is not None else lambda given: given
+
+
 def save(value: Any, path: str | PathLike[str]) -> None:
     """Tensors within dicts, lists and tuples, beside numbers and text, as a safetensors file; see engine.nn.archive.
 

@@ -13,6 +13,7 @@ from engine.device.protocol import Absent
 from engine.errors import InvalidGraph
 from engine.ir import UOp
 from engine.realize import Array, is_realized, memory
+from engine.shapes import shape_of
 from engine.simplify import number_of
 
 
@@ -55,7 +56,7 @@ def check_probabilities(p: UOp, name: str) -> None:
 def _outside(index: UOp, low: int, stop: int, allowed: int | None) -> int | None:
     """The first number below `low` or not below `stop`, other than the allowed one."""
     values = known(index)
-    if values is None or values.dtype.kind not in "iu" or not values.size:
+    if 0 in shape_of(index) or values is None or values.dtype.kind not in "iu" or not values.size:
         return None
     if values.min() >= low and values.max() < stop:
         return None

@@ -141,7 +141,8 @@ class Value(Viewing):
         return elements(node if is_stored(node) else self.realize()._node).copy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return self.numpy().astype(dtype, copy=False)
+        found = self.numpy()  # astype(None) would be float64
+        return found if dtype is None else found.astype(dtype, copy=False)
 
     def tolist(self) -> Any:
         """The elements as nested lists of Python numbers (a number for a 0-d tensor)."""

@@ -113,3 +113,51 @@ def test_the_gamma_functions_are_right_next_to_zero_on_either_side() -> None:
         x = torch.tensor([tiny, -tiny])
         np.testing.assert_allclose(torch.lgamma(x).numpy(), -np.log(tiny), rtol=1e-4)
         np.testing.assert_allclose(torch.digamma(x).numpy(), [-1 / tiny, 1 / tiny], rtol=1e-3)
+
+
+def test_what_scripts_ask_and_set_before_they_begin() -> None:
+    torch.backends.cudnn.benchmark = True
+    torch.use_deterministic_algorithms(True)
+    torch.set_float32_matmul_precision("high")
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    model = torch.compile(torch.nn.Linear(2, 3).to(torch.device(device)), mode="max-autotune")
+    assert model(torch.ones(1, 2, device=device)).shape == (1, 3)
+
+    @torch.compile(fullgraph=True)
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    assert twice(torch.tensor([2])).tolist() == [4]
+    assert torch.float16.is_floating_point
+    assert not torch.int8.is_floating_point
+
+
+def test_lists_of_tensors_and_of_numpys_numbers_keep_their_dtypes() -> None:
+    for data, dtype in (
+        ([torch.tensor(1), 2], torch.int64),
+        ([torch.tensor(1.5), torch.tensor(2.0)], torch.float32),
+        ([[torch.tensor(True)], [False]], torch.bool),
+        ([np.float64(1)], torch.float64),
+        ([np.array([1.0, 2.0])], torch.float64),
+        ([np.float32(1), 2.5], torch.float32),
+        ([1.0, 2], torch.float32),
+        ([], torch.float32),
+    ):
+        assert torch.tensor(data).dtype is dtype, data
+    assert torch.tensor([torch.tensor([1, 2]), torch.tensor([3, 4])]).tolist() == [[1, 2], [3, 4]]
+
+
+def test_numpy_makes_arrays_of_a_tensors_own_dtype() -> None:
+    for dtype in ("int64", "float32", "float16", "bool"):
+        x = torch.ones(2, dtype=getattr(torch, dtype))
+        assert np.asarray(x).dtype == np.array(x).dtype == np.dtype(dtype)
+    assert np.asarray(torch.ones(2), dtype=np.int8).dtype == np.int8
+    assert np.stack([torch.ones(2), torch.ones(2)]).dtype == np.float32
+
+
+def test_no_index_at_all_fits_an_axis_of_nothing() -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    assert torch.zeros(0, 3)[none].shape == (0, 3)
+    assert torch.zeros(0, 3).index_select(0, none).shape == (0, 3)
+    with pytest.raises(IndexError):
+        torch.zeros(0, 3)[torch.zeros(1, dtype=torch.int64)]
