@@ -124,7 +124,7 @@ def _refute(session: Session, row: TunedKernel, step: Refute, now: float) -> Non
     """The schedule is set aside, the kernel goes, and its finder's word counts for less until somebody has looked."""
     search = session.get_one(Search, row.search_id)
     culprit = step.said.model_copy(update={"schedule": row.schedule})
-    kernels.set_aside(session, search, culprit, node_id=row.node_id, source_blob=row.source_blob, now=now)
+    kernels.set_aside(session, search, culprit, node_id=step.node_id, source_blob=row.source_blob, now=now)
     data = {"finder": row.node_id, "by": step.node_id, "outcome": str(step.said.outcome)}
     kernels.drop(session, row, "kernel.refuted", data, now)
     for node_id in {row.node_id, row.found_by} - {None, step.node_id}:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import or_, select, update
@@ -207,23 +208,43 @@ def drop(session: Session, row: TunedKernel, kind: str, data: Mapping[str, Any],
     events.append(session, kind, f"kernel:{row.id}", about | dict(data), now)
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What rested on a node's word, and was taken back."""
+
+    kernels: list[TunedKernel]
+    quarantined: list[Quarantine]
+
+
 def purge(
     session: Session, node_id: int, since: float, principal: Principal, now: float, dry_run: bool
-) -> list[TunedKernel]:
-    """Take out every tuned kernel that rests on a node's word since then (epoch seconds), confirmed or not; a dry run
-    only says which. NotPermitted for anybody but an administrator."""
+) -> Taken:
+    """Take back a node's word since then (epoch seconds): every tuned kernel that rests on it, confirmed or not, and what is
+    in quarantine because of it, which every search is kept from. A dry run only says which. NotPermitted for anybody but an
+    administrator."""
     permissions.require(principal, permissions.Permission.TRUST)
     said = or_(
         TunedKernel.node_id == node_id, TunedKernel.found_by == node_id, TunedKernel.confirmed_by == node_id
     )
     recent = or_(TunedKernel.created_at >= since, TunedKernel.confirmed_at >= since)
     rows = list(session.scalars(select(TunedKernel).where(said, recent).order_by(TunedKernel.id)))
+    accused = (Quarantine.node_id == node_id) & (Quarantine.created_at >= since)
+    set_free = list(session.scalars(select(Quarantine).where(accused).order_by(Quarantine.id)))
     if not dry_run:
         for row in rows:
             drop(session, row, "kernel.purged", {"purged_node": node_id}, now)
-        data = {"node": node_id, "since": since, "kernels": [row.id for row in rows]}
+        for each in set_free:
+            session.delete(each)
+            about = {"schedule_hash": each.schedule_hash, "purged_node": node_id}
+            events.append(session, "kernel.released", f"quarantine:{each.id}", about, now)
+        data = {
+            "node": node_id,
+            "since": since,
+            "kernels": [row.id for row in rows],
+            "quarantined": [each.id for each in set_free],
+        }
         events.audit(session, principal, "kernel.purge", f"node:{node_id}", data, now)
-    return rows
+    return Taken(rows, set_free)
 
 
 # ------------------------------------------------------------------------------------------ quarantine
@@ -238,7 +259,7 @@ def set_aside(
     source_blob: str | None,
     now: float,
 ) -> None:
-    """Quarantine a candidate of a search that crashed, hung, lied or wrote out of bounds."""
+    """Quarantine a candidate of a search that crashed, hung, lied or wrote out of bounds; `node_id` says so."""
     key = {
         "kernel_hash": search.kernel_hash or "",
         "target_id": search.target_id or "",

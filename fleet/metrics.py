@@ -28,7 +28,6 @@ from fleet.models import (
     Lease,
     LeaseGpu,
     Node,
-    Quarantine,
     Rack,
     Round,
     Search,
@@ -41,6 +40,7 @@ from fleet.settings import Timings
 from fleet.telemetry import Telemetry
 
 WAITS_S = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
+_QUARANTINED = "kernel.quarantined"
 _FINISHED = {f"{machine.name}.{state}": machine.name for machine in (JOB, SEARCH) for state in machine.final}
 WHERE = ("node", "site", "rack")
 
@@ -59,9 +59,7 @@ class Tally:
 
     def __init__(self, session: Session) -> None:
         self._lock = threading.Lock()
-        self._seen = {
-            table: _newest(session, table) for table in (Event.id, Attempt.id, Round.id, Quarantine.id)
-        }
+        self._seen = {table: _newest(session, table) for table in (Event.id, Attempt.id, Round.id)}
         self._finished: Counter[str] = Counter(dict.fromkeys(_FINISHED, 0))
         self._rounds = 0
         self._quarantined = 0
@@ -75,13 +73,14 @@ class Tally:
 
     def _count(self, session: Session) -> None:
         first, last = self._range(session, Event.id)
-        new = (Event.id > first) & (Event.id <= last) & Event.kind.in_(_FINISHED)
+        new = (Event.id > first) & (Event.id <= last) & Event.kind.in_([*_FINISHED, _QUARANTINED])
         for kind, count in session.execute(select(Event.kind, func.count()).where(new).group_by(Event.kind)):
-            self._finished[kind] += count
+            if kind == _QUARANTINED:  # its rows go again when a node's word is taken back
+                self._quarantined += count
+            else:
+                self._finished[kind] += count
         first, last = self._range(session, Round.id)
         self._rounds += last - first
-        first, last = self._range(session, Quarantine.id)
-        self._quarantined += last - first
         self._count_waits(session, *self._range(session, Attempt.id))
 
     def _count_waits(self, session: Session, first: int, last: int) -> None:

@@ -370,13 +370,6 @@ class RemovedPerson(Resource):
     grants: int = Field(default=0, description="logins that ended")
 
 
-class Purged(Resource):
-    """Tuned kernels that were taken out, or would be."""
-
-    dry_run: bool
-    kernels: list[TunedKernel]
-
-
 class QuarantinedCandidate(Resource):
     """A candidate set aside because it crashed, hung or lied."""
 
@@ -390,8 +383,18 @@ class QuarantinedCandidate(Resource):
     detail: str = ""
     source_blob: Hash | None = Field(default=None, description="where its source is kept")
     search_id: int
-    node_id: int
+    node_id: int = Field(description="the node that found it so")
     created_at: Timestamp
+
+
+class Purged(Resource):
+    """What rested on a node's word, and was taken out, or would be."""
+
+    dry_run: bool
+    kernels: list[TunedKernel]
+    quarantined: list[QuarantinedCandidate] = Field(
+        default_factory=list, description="candidates that searches are kept from no longer"
+    )
 
 
 class Event(Resource):

@@ -15,7 +15,7 @@ from api.routing import Router
 from api.schemas import Request, problems
 from fleet import identities, kernels, nodes, trust
 from fleet.db import now
-from fleet.resources import Node, Purged, TunedKernel
+from fleet.resources import Node, Purged, QuarantinedCandidate, TunedKernel
 from fleet.standing_rows import Trust
 
 router = Router(prefix="/v1", tags=["trust"], route_class=StrictRoute, responses=problems(401, 403, 422, 503))
@@ -58,16 +58,21 @@ class PurgeRequest(Request):
 
     node: RowIdField
     since: Annotated[StrictFloat, Field(ge=0, le=1e11, description="epoch seconds")] = 0.0
-    dry_run: StrictBool = Field(default=False, description="only say which kernels it would be")
+    dry_run: StrictBool = Field(default=False, description="only say which ones it would be")
 
 
 @router.post(
     "/kernels/purge",
-    summary="Take out the tuned kernels that rest on a node's word",
+    summary="Take out what rests on a node's word: tuned kernels, and the quarantine",
     responses=problems(404, 413, 415),
 )
 def purge_kernels(principal: Truster, session: Writing, request: PurgeRequest) -> Purged:
-    """Those that it found, timed or confirmed since then. A search of the same kernel then searches again."""
+    """Those that it found, timed or confirmed since then, and the candidates that are in quarantine by its word. A search
+    of the same kernel then searches again."""
     node = nodes.get(session, request.node)
-    rows = kernels.purge(session, node.id, request.since, principal, now(session), request.dry_run)
-    return Purged(dry_run=request.dry_run, kernels=[TunedKernel.model_validate(row) for row in rows])
+    taken = kernels.purge(session, node.id, request.since, principal, now(session), request.dry_run)
+    return Purged(
+        dry_run=request.dry_run,
+        kernels=[TunedKernel.model_validate(row) for row in taken.kernels],
+        quarantined=[QuarantinedCandidate.model_validate(row) for row in taken.quarantined],
+    )

@@ -66,7 +66,7 @@ def purge_kernels(
     url: Url = None,
     token_file: TokenFile = None,
 ) -> None:
-    """Take out the tuned kernels that a node found, timed or confirmed."""
+    """Take out the tuned kernels that a node found, timed or confirmed, and what is in quarantine by its word."""
     with connected(url, token_file) as client:
         purged = client.purge_kernels(find_node(client, node).id, moment(since), dry_run)
     if as_json:
@@ -74,7 +74,9 @@ def purge_kernels(
         return
     verb = "would go" if dry_run else "are gone"
     show(purged, tables.kernels(purged.kernels), as_json)
-    stderr().print(Text(f"{len(purged.kernels)} tuned kernels {verb}"))
+    stderr().print(
+        Text(f"{len(purged.kernels)} tuned kernels and {len(purged.quarantined)} in quarantine {verb}")
+    )
 
 
 @app.command("quarantined")

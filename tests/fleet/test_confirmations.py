@@ -207,7 +207,7 @@ def test_what_rests_on_a_nodes_word_is_taken_back_by_node_and_time(
 
     def purge(node_id: int, since: float, dry_run: bool = False) -> int:
         with fleet.sessions.begin() as session:
-            return len(kernels.purge(session, node_id, since, admin, fleet.now, dry_run))
+            return len(kernels.purge(session, node_id, since, admin, fleet.now, dry_run).kernels)
 
     assert purge(other, 0.0) == purge(agent.node_id, fleet.now + 60) == 0
     assert purge(agent.node_id, 0.0, dry_run=True) == 1
@@ -219,6 +219,34 @@ def test_what_rests_on_a_nodes_word_is_taken_back_by_node_and_time(
         rows = [row for row in events.audit_page(reader, limit=1000) if row.action == "kernel.purge"]
     assert [len(row.data["kernels"]) for row in rows] == [0, 0, 1]
     assert submit(max_rounds=1).source == "search"  # nothing is known: it is searched for again
+
+
+def test_a_schedule_that_a_node_has_lied_about_is_searched_again_once_its_word_is_taken_back(
+    submit: Submit, pair: Pair, agent: Agent
+) -> None:
+    """Every search is kept from what is in quarantine: one lie would take the best schedule from everybody for good."""
+    pair.found(submit)
+    pair.second.verdict = lambda _kind, _schedule: CandidateOutcome.WRONG
+    pair.away(False)
+    pair.step()
+
+    def purge(node_id: int, since: float, dry_run: bool = False) -> list[str]:
+        with pair.fleet.sessions.begin() as session:
+            taken = kernels.purge(session, node_id, since, pair.admin, pair.fleet.now, dry_run)
+            return [row.schedule_hash for row in taken.quarantined]
+
+    def barred() -> frozenset[str]:
+        with db.reading(pair.fleet.sessions) as reader:
+            return kernels.barred(reader, KERNEL_HASH, TARGET_ID, 1)
+
+    [lie] = barred()
+    liar = pair.second.node_id
+    assert purge(agent.node_id, 0.0) == purge(liar, pair.fleet.now + 60) == []
+    assert purge(liar, 0.0, dry_run=True) == [lie]
+    assert barred() == {lie}
+    assert purge(liar, 0.0) == [lie]
+    assert barred() == frozenset()
+    assert kinds(pair.fleet)[-1] == "kernel.released"
 
 
 def test_only_an_administrator_purges_or_changes_trust(session: Session, agent: Agent, now: float) -> None:
