@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from fleet.agents.wire import Count, Hash, Positive, Wire
 
@@ -21,9 +21,26 @@ ArtifactName = Annotated[str, Field(min_length=1, max_length=255, pattern=rf"^{_
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 Text = Annotated[str, Field(max_length=32_768, pattern=r"^[^\x00]*$")]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+# How podman is told to take an image from elsewhere than a registry, as oci:/a/folder of the node's: what it pulls, it reads
+# with the agent's rights.
+_TRANSPORTS = frozenset(
+    {"atomic", "containers-storage", "dir", "docker-archive", "docker-daemon"}
+    | {"oci", "oci-archive", "ostree", "sif", "tarball"}
+)
+
+
+def _of_a_registry(name: str) -> str:
+    head, colon, rest = name.partition(":")
+    if colon and (head in _TRANSPORTS or rest.startswith("/")):
+        raise ValueError(f"{head}: is a place and no image; give a name as registries have it, HOST/PATH:TAG")
+    return name
+
+
 # As registries have it: host:port/path/name:tag, or @sha256:digest, or an id; nothing that podman takes for an option.
 ImageName = Annotated[
-    str, Field(max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]*(@sha256:[0-9a-f]{64})?$")
+    str,
+    Field(max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]*(@sha256:[0-9a-f]{64})?$"),
+    AfterValidator(_of_a_registry),
 ]
 SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 

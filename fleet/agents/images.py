@@ -93,7 +93,9 @@ class Images:
     def _export(self, name: str, image: str, files: Path) -> None:
         """Through a container that never runs: what podman would show a container of the image, whatever its layers."""
         container = f"tinyfleet-{uuid.uuid4().hex[:12]}"
-        made = _podman(["create", "--name", container, "--network", "none", image, "none"], _ASK_S)
+        made = _podman(
+            ["create", "--pull", "never", "--name", container, "--network", "none", image, "none"], _ASK_S
+        )
         if made.returncode:
             raise NoImage(f"image {name} cannot be opened: {_last(made.stderr)}")
         try:

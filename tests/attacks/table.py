@@ -35,9 +35,25 @@ with the node (`tinyfleet node doctor`, `tinyfleet nodes show`), and such a node
 missing, `--walls none` is for a trusted node: its operator says so, and the node reports it. Names with commas raise only
 those.
 
-The namespaces are those that bubblewrap would make. It executes a program, and an attempt is forked from a warm process in a
-few milliseconds: so that process enters them once, for all of its forks, and an attempt pays nothing for them, but for that of its own in
-which System V's shared memory, semaphores and queues end with it.
+No bubblewrap is executed: it starts a program in 9 to 40 ms, and an attempt is forked from a warm process in a few. So that
+process enters the namespaces once, for all of its forks, and an attempt pays nothing for them, but for that of its own in
+which System V's shared memory, semaphores and queues end with it. What bubblewrap would give, and what gives it here:
+
+| bubblewrap | here | test |
+| --- | --- | --- |
+| no network, own host name | namespaces | `connect_to_loopback`, `send_datagram`, `abstract_socket`, `host_name` |
+| own IPC | namespaces, one for each attempt | `take_shared_memory`, `test_shared_memory_ends_with_the_attempt_that_made_it` |
+| a user namespace in which no other can be made | uid, rights, seccomp | `user_namespace`, `clone3_user_namespace`, `be_root`, `regain_capabilities` |
+| everything read-only but for its folder, a `/tmp` of its own | namespaces and landlock; `TMPDIR` is in its folder | `write_shared_tmp`, `write_shm`, `change_agents_code` |
+| nothing but what is named is there at all | landlock: nothing else can be opened or listed. **Not given:** that a file exists, how large it is and when it changed | `read_passwd`, `list_state`; `test_what_bubblewrap_would_hide_beside` |
+| few devices | landlock: five, and those of the leased GPU | `read_disk`, `read_physical_memory`, `write_kernel_log`; `tests/gpu/walls.py` |
+| no process of others to be seen or signalled | as root `/proc` without those of others (namespaces, uid), landlock for signals. **Not given** by an agent that is not root: command lines are seen | `signal_agent`, `read_environment`, `test_it_sees_no_processes_but_its_own`; `test_what_bubblewrap_would_hide_beside` |
+| own view of control groups | **not given:** the name of its own group is seen; it cannot leave it | `leave_group`; `test_what_bubblewrap_would_hide_beside` |
+| all dead with its first process | cgroup, else the reaper of its orphans | `test_daemons_that_hide_are_dead_when_the_attempt_is_said_to_have_ended` |
+| a session of its own, so that nothing types into a terminal | seccomp | `type_into_terminal`, `paste_into_console` |
+| no new privileges, no capabilities, a filter of calls | rights, seccomp | `rise_by_setuid_program`, `set_setuid_bit`, all under *Kernel* |
+
+A command in a container has all of them, but for the name of its group.
 
 Where root's home or a private temporary folder lies on the way to Python or to the attempts, that process also gets a view of
 the files in which an empty folder lies there instead, with nothing in it but the way: an attempt's own user can then pass,

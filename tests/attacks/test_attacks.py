@@ -12,6 +12,7 @@ import pytest
 
 from fleet.agents.attempts import Limits
 from fleet.agents.protocol import Outcome
+from fleet.agents.walls.groups import prefix_of
 from tests.attacks.armed import spec
 from tests.attacks.catalogue import BY_NAME
 from tests.attacks.fort import Fort
@@ -80,6 +81,21 @@ def test_it_sees_no_processes_but_its_own(stands: Fort) -> None:
     ended = stands.attack("list_processes")
     assert ended.result is not None, ended.error
     assert set(ended.result["found"]) == {str(ended.result["own"])}
+
+
+def test_what_bubblewrap_would_hide_beside(stands: Fort) -> None:
+    """Said to be open in docs/walls.md: what is no secret of its owner, and a container hides."""
+    ended = stands.attack("look_around", path="/etc/passwd")
+    assert ended.result is not None, ended.error
+    if "landlock" in stands.standing:
+        assert ended.result["read"] == errno.EACCES
+        assert ended.result["bytes"] == Path("/etc/passwd").stat().st_size
+        if "cgroup" in stands.standing:
+            assert f"/tinyfleet-{prefix_of(stands.state).split('-')[1]}-" in ended.result["group"]
+    if "uid" not in stands.standing:
+        seen = stands.attack("list_processes").result
+        assert seen is not None
+        assert "fleet.agents" in seen["found"][str(stands.process.pid)]
 
 
 def test_shared_memory_ends_with_the_attempt_that_made_it(stands: Fort) -> None:

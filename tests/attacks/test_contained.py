@@ -68,6 +68,16 @@ def test_what_is_its_own_is_not_the_nodes(boxed: Fort) -> None:
     boxed.far_end.wait_exit(attempt)
 
 
+def test_a_container_hides_what_the_walls_outside_leave_to_be_seen(boxed: Fort) -> None:
+    script = f"""
+    test -e {boxed.secret} && echo a file
+    for each in /proc/[0-9]*; do cat $each/cmdline; done | grep -a "fleet[.]agents"
+    echo looked
+    """
+    ended = boxed.run({"kind": "command", "container": image.NAME, "script": script})
+    assert boxed.far_end.stream(ended.attempt_id, "o") == b"looked\n"
+
+
 def test_native_code_in_a_container_is_stopped_by_the_same_calls(boxed: Fort) -> None:
     arguments = [str(boxed.state / "identity.json"), str(boxed.process.pid), str(boxed.target["port"])]
     argv = [f"/bin/{image.NATIVE}", *arguments]
