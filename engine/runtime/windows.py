@@ -50,11 +50,8 @@ def source_window(node: UOp, number: int, window: Window) -> Window:
         case Op.RESHAPE:
             return _reshape_windows(node, window)[1]
         case Op.SHRINK:
-            parts = zip(window, node.arg, strict=True)
-            return tuple(
-                (first + a * step, first + max(b - 1, a) * step + (b > a))
-                for (a, b), (first, _, step) in parts
-            )
+            parts = zip(window, shape_of(node.src[0]), node.arg, strict=True)
+            return tuple(_shrunk_window(part, n, first, step) for part, n, (first, _, step) in parts)
         case Op.FLIP:
             return tuple(
                 (n - b, n - a) if axis in node.arg else (a, b)
@@ -71,6 +68,15 @@ def source_window(node: UOp, number: int, window: Window) -> Window:
             shape = shape_of(node.src[0])
             return tuple((0, n) if axis in node.arg[1] else next(left) for axis, n in enumerate(shape))
     return window
+
+
+def _shrunk_window(window: tuple[int, int], n: int, first: int, step: int) -> tuple[int, int]:
+    """The elements of an axis of `n` that a window of every `step`th of them from `first` on reads."""
+    a, b = window
+    if a == b:
+        place = min(first + a * step, n)  # behind the last of them may be beyond the axis
+        return place, place
+    return first + a * step, first + (b - 1) * step + 1
 
 
 def _padded_window(window: tuple[int, int], n: int, low: int, step: int) -> tuple[int, int]:
@@ -118,8 +124,10 @@ def _groups(old: Shape, new: Shape) -> tuple[Group, ...]:
 def _reshape_windows(node: UOp, wanted: Window) -> tuple[Window, Window]:
     """(window of the result, window of the source) of a RESHAPE, with whole rows of each group of axes."""
     old, new = shape_of(node.src[0]), tuple(node.arg)
-    if prod(new) == 0:
+    if prod(new) == 0 or (prod(lengths(wanted)) == 0 and not old):
         return whole(new), whole(old)
+    if prod(lengths(wanted)) == 0:  # nothing of something: no rows to make whole
+        return wanted, ((0, 0),) * len(old)
     into, out = [(0, 1)] * len(new), [(0, 1)] * len(old)
     for olds, news in _groups(old, new):
         first, last = _flat_span([new[a] for a in news], [wanted[a] for a in news])

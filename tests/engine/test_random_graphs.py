@@ -105,6 +105,11 @@ def test_random_graphs_are_numpys(name: str, start: int) -> None:
         check(name, seed)
 
 
+@pytest.mark.parametrize("seed", [2750, 3806])
+def test_graphs_that_ask_for_nothing_of_something_are_numpys(seed: int) -> None:
+    check_definition(seed)
+
+
 # ----------------------------------------------------------------------------------------------------- the soak
 
 WORDS = (
