@@ -9,19 +9,14 @@ from itertools import cycle
 
 import pytest
 
-from engine.grouping import refusal
-from engine.indexing import body
-from engine.keeps import keepables
 from engine.opts import OptKind
 from engine.runtime.llvm import LlvmRuntime, detect
-from engine.stages import values
 from tests.engine.scheduling import FAULTS, KERNELS, Problem, describe, run, schedule_of
 
 pytestmark = pytest.mark.slow
 
 QUICK, SLOW, SOAKED = 2, 20, 1_000  # schedules of each kernel
 FOUND_WITHIN = 2_000
-LEAST_USED = 25  # how often each action is used in a thousand schedules of a kernel that it is legal on
 
 
 @lru_cache(maxsize=1)
@@ -61,20 +56,23 @@ def test_more_random_schedules_give_what_the_definition_says(name: str) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", KERNELS)
-def test_a_thousand_random_schedules_give_what_the_definition_says_and_use_every_action(name: str) -> None:
-    used = check(name, SOAKED, seed=2)
-    print(name, dict(used))
-    reduces = any(axis.reduce for axis in body(KERNELS[name]).axes)
-    legal = set(OptKind) - (set() if reduces else {OptKind.UNROLL})
-    legal -= set() if values(KERNELS[name]) else {OptKind.STAGE}
-    legal -= set() if keepables(KERNELS[name]) else {OptKind.KEEP}
-    legal -= {OptKind.GROUP} if refusal(KERNELS[name]) else set()
-    assert {kind: used[kind] for kind in legal if used[kind] < LEAST_USED} == {}
+def test_a_thousand_random_schedules_give_what_the_definition_says(name: str) -> None:
+    print(name, dict(check(name, SOAKED, seed=2)))
 
 
-def test_there_are_twenty_kernels_and_a_thousand_schedules_use_each_action_five_hundred_times() -> None:
+@pytest.mark.soak
+def test_a_thousand_random_schedules_of_every_kernel_use_each_action_five_hundred_times() -> None:
+    used: Counter[OptKind] = Counter()
+    for name in KERNELS:  # those of the test before: not every kernel has a place for every action
+        rng = random.Random(f"{name} 2")
+        for _ in range(SOAKED):
+            used.update(opt.kind for opt in schedule_of(KERNELS[name], rng))
+    print(dict(used))
+    assert {kind: used[kind] for kind in OptKind if used[kind] < 500} == {}
+
+
+def test_there_are_twenty_kernels() -> None:
     assert len(KERNELS) >= 20
-    assert LEAST_USED * len(KERNELS) >= 500
 
 
 @pytest.mark.parametrize("name", FAULTS)
