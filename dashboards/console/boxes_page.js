@@ -1,58 +1,27 @@
 /** The page of boxes: read the stock and the verdicts, follow their events, draw what changed. */
 
-import { ApiError, adoptToken, all, get, list, token } from "/console/api.js";
+import { ApiError, adoptToken, all, get } from "/console/api.js";
 import { boxRow, matches, tally, tallyRow, tickAges, verdictRow } from "/console/boxes.js";
-import { byId, empty, h, keyed, setAttribute, setText } from "/console/dom.js";
-import { follow } from "/console/events.js";
+import { byId, empty, h, keyed, setText } from "/console/dom.js";
 import { skeleton } from "/console/parts.js";
+import { keepReading } from "/console/rereading.js";
 
-const SETTLE_MS = 300; // several events of one moment make one reading
-const SAFETY_MS = 30000;
 const DRAWN = 500; // boxes at a time: the rest is found by looking for it
 
 adoptToken(location, history, sessionStorage);
-const page = { boxes: [], counts: [], verdicts: [], refusal: "", timer: null, busy: false, again: false };
-start();
+const page = { boxes: [], counts: [], verdicts: [], refusal: "" };
+byId("find").addEventListener("input", () => drawStock());
+keepReading({
+  prepare: () => byId("verdicts").replaceChildren(...skeleton("li", 2)),
+  read,
+  draw,
+  concerns: (subject) => /^(box|acceptance|node):/.test(subject),
+  tick: tickAges,
+});
 
-async function start() {
-  if (!token.get()) return say("Sign in first: open /console.");
-  byId("verdicts").replaceChildren(...skeleton("li", 2));
-  byId("find").addEventListener("input", () => drawStock());
-  const stop = new AbortController();
-  await read();
-  setInterval(() => tickAges(Date.now() / 1000), 1000);
-  setInterval(() => { if (!document.hidden) touch(); }, SAFETY_MS);
-  const newest = await list("/v1/events", 1).catch(() => []);
-  return follow({
-    after: newest.at(-1)?.id ?? 0,
-    signal: stop.signal,
-    onEvent: (event) => { if (/^(box|acceptance|node):/.test(event.subject)) touch(); },
-    onLink: (link) => drawLink(link),
-    onRefused: () => { stop.abort(); refused(); },
-  });
-}
-
-function touch() {
-  page.timer ??= setTimeout(() => { page.timer = null; read(); }, SETTLE_MS);
-}
-
-/** Read everything anew; a reading that is asked for during another one follows it. */
 async function read() {
-  if (page.busy) { page.again = true; return; }
-  page.busy = true;
-  try {
-    page.verdicts = await all("/v1/acceptances");
-    await readStock();
-    say("");
-    draw();
-  } catch (problem) {
-    if (!(problem instanceof ApiError)) throw problem;
-    if (problem.status === 401) refused();
-    else say(problem.message);
-  } finally {
-    page.busy = false;
-  }
-  if (page.again) { page.again = false; touch(); }
+  page.verdicts = await all("/v1/acceptances");
+  await readStock();
 }
 
 /** The stock is for those who operate nodes; others see the verdicts alone. */
@@ -99,18 +68,3 @@ function drawVerdicts() {
 }
 
 const rank = (verdict) => ["refused", "measuring", "accepted"].indexOf(verdict.state);
-
-function drawLink(link) {
-  setAttribute(byId("link"), "data-link", link);
-  setText(byId("link").firstElementChild, link);
-}
-
-function refused() {
-  token.clear();
-  say("The token was refused. Sign in again: open /console.");
-}
-
-function say(problem) {
-  byId("problem").hidden = problem === "";
-  setText(byId("problem"), problem);
-}
