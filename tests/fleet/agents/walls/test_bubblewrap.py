@@ -1,0 +1,204 @@
+"""One program inside the real bubblewrap, with Landlock and seccomp raised in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.agents.walls import calls, seccomp
+from fleet.agents.walls.bubblewrap import Enclosure, Unwrapped, View
+from fleet.agents.walls.landlock import EXECUTE, LIST, OWN, READ, TRUNCATE, WRITE, Rule
+from fleet.agents.walls.machine import code
+from fleet.agents.walls.ways import open_ways
+from tests.fleet.agents.conftest import gone, until
+from tests.parts import need
+
+SOMEBODY = 210_000 + os.getpid()
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64")
+DEADLINE_S = 30
+
+
+@pytest.fixture
+def work() -> Iterator[Path]:
+    """An attempt's folder, of a user who is nobody else."""
+    need("bwrap", install="bubblewrap")
+    folder = Path(tempfile.mkdtemp(prefix="bubble-", dir="/tmp"))
+    folder.chmod(0o711)
+    found = folder / "state" / "attempts" / "1-1" / "work"
+    for name in ("tmp", "shm"):
+        (found / name).mkdir(parents=True)
+    if os.geteuid() == 0:
+        for path in (found, found / "tmp", found / "shm"):
+            os.chown(path, SOMEBODY, SOMEBODY)
+    yield found
+    shutil.rmtree(folder)
+
+
+def view(work: Path, **more: Any) -> View:
+    run = READ | LIST | EXECUTE
+    rules = [Rule(Path(path), run) for path in SYSTEM] + [Rule(path, run) for path in code()]
+    rules += [Rule(Path("/proc"), READ | LIST), Rule(Path("/sys"), READ | LIST)]
+    rules += [Rule(Path("/dev/null"), READ | WRITE | TRUNCATE), Rule(work, OWN | EXECUTE)]
+    return View(tuple(rules), work, **more)
+
+
+def apart(act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `act` returns in a fork that is not root, or {"error"}."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(DEADLINE_S)
+        try:
+            if os.geteuid() == 0:
+                open_ways(code())
+                os.setgroups([])
+                os.setresgid(SOMEBODY, SOMEBODY, SOMEBODY)
+                os.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
+            found = act()
+        except BaseException as error:  # noqa: BLE001 - the top of a process
+            found = {"error": f"{type(error).__name__}: {error}"}
+        os.write(write, json.dumps(found).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(pid, 0)
+    return dict(json.loads(said))
+
+
+def ran(seen: View, argv: list[str], *, walls: bool = True, **environ: str) -> dict[str, Any]:
+    """How a program ended, and what it printed."""
+
+    def act() -> dict[str, Any]:
+        enclosure = Enclosure.begin(seen, {"PATH": "/usr/bin:/bin"})
+        column = calls.column()
+        code = seccomp.assembled(seccomp.program(column)) if walls and column is not None else b""
+        read, write = os.pipe()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        known = {"PATH": "/usr/bin:/bin", **environ}
+        pid = enclosure.run(argv, known, seen, landlock=walls, code=code, streams=(nothing, write, write))
+        os.close(write)
+        with os.fdopen(read, "rb") as pipe:
+            printed = pipe.read().decode(errors="replace")
+        return {"code": enclosure.wait(), "printed": printed, "pid": pid, "gone": gone(enclosure.pid)}
+
+    return apart(act)
+
+
+def test_a_program_runs_in_its_folder_and_says_how_it_ended(work: Path) -> None:
+    ended = ran(view(work), ["sh", "-c", 'pwd; echo "$GREETING"; exit 7'], GREETING="hello\nworld \udc80")
+    assert (ended.get("code"), ended.get("gone")) == (7, True), ended
+    assert ended["printed"].startswith(f"{work}\nhello\nworld ")
+
+
+def test_a_signal_is_told_from_a_status(work: Path) -> None:
+    assert ran(view(work), ["sh", "-c", "kill -SEGV $$"])["code"] == -signal.SIGSEGV
+    assert ran(view(work), ["sh", "-c", "exit 139"])["code"] == 139
+
+
+@pytest.mark.parametrize(
+    ("program", "error"),
+    [
+        ("no-such-program", "FileNotFoundError"),
+        ("/usr", "PermissionError"),
+        ("/etc/hostname", "FileNotFound"),
+    ],
+)
+def test_what_cannot_be_executed_is_said(work: Path, program: str, error: str) -> None:
+    assert ran(view(work), [program])["error"].startswith(error)
+
+
+def test_nothing_is_there_but_what_is_named(work: Path) -> None:
+    secret = work.parent / "assignment.json"
+    secret.write_text("canary")
+    script = f"""
+    cat {secret}; ls -d /etc /home /var/log {work.parent.parent.parent}/identity.json
+    ls -A {work.parent}; for each in /proc/[0-9]*; do echo $each; done; hostname
+    cat /proc/self/cgroup | grep -v ':/$'; ls /sys/fs/cgroup; cat /proc/self/net/dev | tail -n +4
+    """
+    printed = ran(view(work), ["sh", "-c", script], walls=False)["printed"]
+    assert "canary" not in printed
+    assert printed.count("No such file") == 5, printed
+    kept = [line for line in printed.splitlines() if "No such file" not in line]
+    assert kept[0] == "work"
+    assert all(int(line.removeprefix("/proc/")) < 20 for line in kept[1:-1]), kept
+
+
+def test_it_writes_its_own_folder_and_a_tmp_of_its_own(work: Path) -> None:
+    script = """
+    echo 1 > own; echo 2 > /tmp/two; echo 3 > /var/tmp/three; echo 4 > /dev/shm/four; ln own linked
+    for place in / /usr /proc/sys/kernel/core_pattern /dev/planted "$HERE"/../planted; do echo x > $place; done
+    """
+    ended = ran(view(work), ["sh", "-c", script], HERE=str(work))
+    written = sorted(str(path.relative_to(work)) for path in work.rglob("*") if path.is_file())
+    own = [path for path in written if not path.endswith("/planted")]  # a folder of that name in its own /tmp
+    assert own == ["linked", "own", "shm/four", "tmp/three", "tmp/two"], ended
+    assert ended["printed"].count("cannot create") >= 4, ended
+    assert not (work.parent / "planted").exists()
+    assert not Path("/tmp/two").exists()
+
+
+def test_landlock_and_seccomp_are_raised_inside(work: Path) -> None:
+    script = "grep -E 'Seccomp:|NoNewPrivs|CapEff' /proc/self/status; echo x > /dev/full; unshare -U true"
+    printed = ran(view(work), ["sh", "-c", script])["printed"]
+    assert "Seccomp:\t2" in printed
+    assert "CapEff:\t0000000000000000" in printed
+    assert "/dev/full: Permission denied" in printed, "no rule has it"
+    assert "unshare failed: Operation not permitted" in printed
+
+
+def test_semaphores_of_python_work(work: Path) -> None:
+    script = "import multiprocessing as m; lock = m.Lock(); print(lock.acquire(), m.Value('i', 7).value)"
+    assert ran(view(work), [sys.executable, "-c", script])["printed"] == "True 7\n"
+
+
+def test_the_pid_is_the_programs_and_what_it_leaves_dies_with_it(work: Path) -> None:
+    script = "setsid sleep 600 & echo $!; readlink /proc/self/ns/pid"
+
+    def act() -> dict[str, Any]:
+        seen = view(work)
+        enclosure = Enclosure.begin(seen, {})
+        read, write = os.pipe()
+        pid = enclosure.run(["sh", "-c", "read line"], {}, seen, streams=(read, write, write))
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+        os.write(write, b"go\n")
+        return {"name": name, "code": enclosure.wait()}
+
+    assert apart(act) == {"name": "sh", "code": 0}
+    ended = ran(view(work), ["sh", "-c", script])
+    assert ended["code"] == 0, "and the descriptor that sleep held is closed, else this would not have ended"
+
+
+def test_killed_from_outside_it_is_gone_with_all_it_holds(work: Path) -> None:
+    def act() -> dict[str, Any]:
+        seen = view(work)
+        enclosure = Enclosure.begin(seen, {})
+        pid = enclosure.run(["sleep", "600"], {"PATH": "/usr/bin:/bin"}, seen)
+        os.kill(enclosure.pid, signal.SIGKILL)
+        code = enclosure.wait()
+        until(lambda: gone(pid))
+        return {"code": code}
+
+    assert apart(act) == {"code": -signal.SIGKILL}
+
+
+def test_bubblewraps_own_complaint_is_passed_on(work: Path) -> None:
+    (work / "shm").rmdir()
+    error = ran(view(work), ["true"])["error"]
+    assert error.startswith("Unwrapped: [Errno 5] bwrap: Can't find source path"), error
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not root")
+def test_as_root_it_is_not_started(work: Path) -> None:
+    with pytest.raises(Unwrapped, match="not started as root"):
+        Enclosure.begin(view(work), {})
