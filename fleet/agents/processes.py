@@ -40,7 +40,7 @@ class _Stat:
 
 def _stat(pid: int) -> _Stat | None:
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")  # its name may be any bytes
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name in parentheses may hold anything, spaces and parentheses included: cut at the last one.

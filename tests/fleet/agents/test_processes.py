@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 from fleet.agents.processes import MARKER, Process, alive, descendants, identify, kill, leftovers, send
 from tests.fleet.agents.conftest import until
@@ -27,6 +28,16 @@ def test_a_zombie_is_not_alive() -> None:
     until(lambda: not alive(process))
     child.wait()
     assert not send(process, signal.SIGKILL)
+
+
+def test_a_process_may_call_itself_what_it_likes() -> None:
+    name = "import ctypes, signal; ctypes.CDLL(None).prctl(15, b'\\xf6) Z\\n', 0, 0, 0); signal.pause()"
+    child = subprocess.Popen([sys.executable, "-c", name])
+    until(lambda: b"\xf6" in Path(f"/proc/{child.pid}/stat").read_bytes())
+    assert alive(identify(child.pid))
+    assert child.pid in descendants(os.getpid())
+    child.kill()
+    child.wait()
 
 
 def test_descendants_and_the_marked_are_found() -> None:
