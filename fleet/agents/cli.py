@@ -75,7 +75,8 @@ def agent(
     walls: Annotated[
         str | None,
         typer.Option(
-            help="Round attempts: all that the machine has, required (nothing starts without one), or none."
+            help="Round attempts: all that the machine has, required (nothing starts without one), or none; "
+            "all,bubblewrap puts commands into bubblewrap too."
         ),
     ] = None,
     metrics_listen: Annotated[

@@ -241,6 +241,11 @@ def inner(pids: Iterable[int]) -> list[int]:
     return [pid for pid in pids if _place(pid) > 1]
 
 
+def first(pids: Iterable[int]) -> int:
+    """That of the processes which is the first of another namespace of processes; 0 for none."""
+    return next((pid for pid in pids if _place(pid) == 1), 0)
+
+
 def _place(pid: int) -> int:
     """A process's number in the innermost of its namespaces, when that is not ours; else 0."""
     try:

@@ -16,6 +16,7 @@ from fleet.agents.protocol import Outcome
 from fleet.agents.reports import Voice
 from fleet.agents.tasks.command import surroundings
 from fleet.agents.tasks.context import Failed, TaskContext, Tasks
+from fleet.agents.walls.bubblewrap import Enclosure
 from fleet.agents.walls.policy import policy
 
 _MOST_INLINE = 64 * 1024
@@ -33,8 +34,10 @@ def execute(
     cache: Path,
     voice: Voice,
     secrets: Mapping[str, str] | None = None,
+    enclosure: Enclosure | None = None,
 ) -> None:
-    """Run the task of an attempt in the folder `work` and say how it ended. `secrets`: variable → value."""
+    """Run the task of an attempt in the folder `work` and say how it ended. `secrets`: variable → value; `enclosure`: where
+    it executes its program."""
     spec = assignment.attempt.spec.model_dump(mode="json", by_alias=True)
     told = assignment.attempt
     context = TaskContext(
@@ -42,6 +45,7 @@ def execute(
         renderer_factory=tasks.renderer_factory,
         surroundings=surroundings(told, work),
         secrets=secrets or {},
+        enclosure=enclosure,
         gpus=policy(spec["kind"], told.device, assignment.limits.ceilings, told.gpus).gpus,
     )
     try:

@@ -10,37 +10,35 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import select
 import signal
 import socket
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fleet.agents.attempts import DATA, LOG, PROGRESS, RESULT, STOP, Assignment, Host, State
-from fleet.agents.containers import inner
+from fleet.agents.containers import first, inner
 from fleet.agents.durable import write_json
 from fleet.agents.hints import hint
 from fleet.agents.journal import lease_left
 from fleet.agents.keeping import keep
 from fleet.agents.last_words import KernelLog
 from fleet.agents.logs import STDERR, STDOUT, CappedLog
-from fleet.agents.processes import MARKER, clock, descendants, identify, kill
+from fleet.agents.processes import clock, descendants, identify, kill
 from fleet.agents.protocol import Outcome
-from fleet.agents.reports import Voice, heard, pair
+from fleet.agents.reports import heard, pair
 from fleet.agents.sealed import Redactor
+from fleet.agents.task_process import Execute, TaskProcess, name_process
 from fleet.agents.telemetry_pid import telemetry
-from fleet.agents.walls import calls, gpu
+from fleet.agents.walls import gpu
 from fleet.agents.walls.cell import Cell, Unbuildable
 from fleet.agents.walls.policy import Policy, policy
 from fleet.agents.walls.room import Room
 
 _PR_SET_CHILD_SUBREAPER = 36
-_PR_SET_NAME = 15
 _LOOK_S = 1.0  # how often the lease is looked at
 _UNKILLABLE_S = 10.0
 _HOST_ENDS_S = 1.0
@@ -58,10 +56,6 @@ class Verdict:
     error: str = ""
 
 
-# What a task does inside its walls: of its assignment, in its working folder, shut in or not, with a voice.
-Execute = Callable[[Assignment, Path, bool, Voice], None]
-
-
 def supervise(directory: Path, cell: Cell, execute: Execute, secrets: Iterable[str] = ()) -> None:
     """Run the attempt in `directory` to its end, unless somebody has claimed it already. Call in a fresh fork.
 
@@ -70,7 +64,7 @@ def supervise(directory: Path, cell: Cell, execute: Execute, secrets: Iterable[s
     os.setsid()
     if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
-    _name_process(f"super {directory.name}")
+    name_process(f"super {directory.name}")
     assignment = Assignment.load(directory)
     if assignment is None:
         return
@@ -165,7 +159,16 @@ class _Supervisor:
         if self.host is not None:
             self.work = self.host.directory / "work"
             self.policy = _policy(self.host.assignment, self.directory)
-            self.cell.visit(self.host.traces(), self.host.task() if self.policy.container else 0)
+            task = self.host.task()
+            first = self._first_inside(task) if self.cell.wraps(self.policy) else 0
+            self.cell.visit(self.host.traces(), task if self.policy.container else 0, first)
+
+    def _first_inside(self, task: int) -> int:
+        """The first process in the host's bubblewrap; 0 where it has none."""
+        give_up = clock() + _HOST_ENDS_S
+        while not (found := first(descendants(task))) and clock() < give_up:
+            self._attend(0.02)
+        return found
 
     def _fork(self, execute: Execute) -> None:
         output, into = os.pipe()
@@ -175,7 +178,7 @@ class _Supervisor:
         supervisor = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
-            task = _Task(self.work, self.assignment, self.cell, theirs)
+            task = TaskProcess(self.work, self.assignment, self.cell, theirs)
             task.live(supervisor, (into, errors_into), execute)
         os.close(into)
         os.close(errors_into)
@@ -283,9 +286,10 @@ class _Supervisor:
             kill(descendants(os.getpid()), signal.SIGKILL)
 
     def _asked(self) -> list[int]:
-        """Who is told to end: in a container what runs there, and neither podman nor its monitor, who wait for it."""
+        """Who is told to end: in a container or bubblewrap what runs there, and not what waits for it outside."""
         everybody = descendants(os.getpid())
-        return (inner(everybody) if self.policy.container else []) or everybody
+        apart = self.policy.container or self.cell.wraps(self.policy)
+        return (inner(everybody) if apart else []) or everybody
 
     def _reason(self) -> Verdict | None:
         if (self.directory / STOP).exists():
@@ -390,78 +394,6 @@ def _grace(assignment: Assignment) -> float:
     """From SIGTERM to SIGKILL: what the job asked for, else the node's."""
     asked: float | None = getattr(assignment.attempt.spec, "grace_s", None)
     return assignment.limits.grace_s if asked is None else asked
-
-
-class _Task:
-    """In the fork: the attempt's own process, on its way into its walls."""
-
-    def __init__(self, work: Path, assignment: Assignment, cell: Cell, sock: socket.socket) -> None:
-        self._work = work
-        self._assignment = assignment
-        self._cell = cell
-        self._sock = sock
-        self._voice = Voice(sock)
-
-    def live(self, supervisor: int, outputs: tuple[int, int], execute: Execute) -> None:
-        """Do what is assigned. Never returns; dies with its supervisor."""
-        status = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, _end_task)
-            os.setsid()
-            self._settle_in()
-            if self._entered(supervisor, outputs):
-                execute(self._assignment, self._work, self._cell.shut, self._voice)
-            status = 0  # what went wrong on the way has been said
-        finally:
-            os._exit(status)
-
-    def _settle_in(self) -> None:
-        """What takes the rights of the agent's user and what belongs to it: the files of this process in /proc."""
-        _name_process(f"task {self._work.parent.name}")
-        calls.prctl(calls.PR_SET_DUMPABLE, 1)
-        # Should memory run out, the task goes and not those who must report it.
-        Path("/proc/self/oom_score_adj").write_text("500")
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        os.environ.update({MARKER: str(self._work.parent), "TMPDIR": str(self._work / "tmp")})
-        os.environ.update({"HOME": str(self._work), "XDG_CACHE_HOME": str(self._work / "cache")})
-        os.chdir(self._work)
-
-    def _entered(self, supervisor: int, outputs: tuple[int, int]) -> bool:
-        try:
-            self._cell.enter(supervisor)
-        except OSError as error:
-            why = f"a wall could not be raised round the attempt: {error}"
-            self._voice.result({"outcome": Outcome.INFRA_FAILED, "error": why})
-            return False
-        _redirect(outputs, self._sock.fileno())
-        return True
-
-
-def _end_task(number: int, _frame: object) -> None:
-    """Leave the task by an exception, so that it can write down that it was ended and did not die; once."""
-    signal.signal(number, signal.SIG_DFL)
-    raise SystemExit(128 + number)
-
-
-def _name_process(name: str) -> None:
-    """As ps -o comm shows it: at most 15 characters."""
-    _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
-
-
-def _redirect(outputs: tuple[int, int], voice: int) -> None:
-    """Nothing of the supervisor's stays open but the pipes that take the output and the socket to speak through."""
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for descriptor, number in ((nothing, 0), (outputs[0], 1), (outputs[1], 2)):
-        os.dup2(descriptor, number)
-    os.closerange(3, voice)
-    os.closerange(voice + 1, 1 << 20)
-    sys.stdin = os.fdopen(0, "r", encoding="utf-8", closefd=False)
-    # Line by line, so that a task that is killed has not printed in vain.
-    sys.stdout = os.fdopen(1, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
-    sys.stderr = os.fdopen(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def verdict(status: int, result: dict[str, Any] | None) -> Verdict:

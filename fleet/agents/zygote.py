@@ -133,9 +133,10 @@ class _Execution:
     cache: Path  # of the node, for attempts that have no walls
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def __call__(self, assignment: Assignment, work: Path, shut: bool, voice: Voice) -> None:
-        """An attempt that is `shut` in makes its own cache: what others load must not be its to write."""
-        execute(assignment, self.tasks, work, work / "cache" if shut else self.cache, voice, self.secrets)
+    def __call__(self, assignment: Assignment, work: Path, cell: Cell, voice: Voice) -> None:
+        """An attempt that is shut in makes its own cache: what others load must not be its to write."""
+        cache = work / "cache" if cell.shut else self.cache
+        execute(assignment, self.tasks, work, cache, voice, self.secrets, cell.enclosure)
 
 
 def _reap() -> None:

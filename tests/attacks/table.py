@@ -35,11 +35,19 @@ with the node (`tinyfleet node doctor`, `tinyfleet nodes show`), and such a node
 missing, `--walls none` is for a trusted node: its operator says so, and the node reports it. Names with commas raise only
 those.
 
-No bubblewrap is executed: it starts a program in 9 to 40 ms, and an attempt is forked from a warm process in a few. So that
-process enters the namespaces once, for all of its forks, and an attempt pays nothing for them, but for that of its own in
-which System V's shared memory, semaphores and queues end with it. What bubblewrap would give, and what gives it here:
+`--walls all,bubblewrap` puts commands into bubblewrap on top of all these: a program of the job's owner that is executed
+anyhow (containers have their own, other kinds run in a fork that is warm already). It sees no files but those that it may
+open, no processes but its own and those of its guests, its control group as the root of all, and has a `/tmp`, a `/var/tmp`
+and a `/dev/shm` of its own, which are in its folder; so Python's semaphores and shared memory work. Landlock and the filter
+of calls are raised inside, last. Where it does not work (`apt-get install bubblewrap`; user namespaces; never as root)
+the node says so. `tests/attacks/test_bubblewrapped.py` tries every attack below from inside one.
 
-| bubblewrap | here | test |
+Attempts of other kinds are not executed: bubblewrap starts a program in 4 to 40 ms, and an attempt is forked from a warm
+process in a few. So that process enters the namespaces once, for all of its forks, and an attempt pays nothing for them, but
+for that of its own in which System V's shared memory, semaphores and queues end with it. What bubblewrap gives, and what
+gives it without:
+
+| bubblewrap | without | test |
 | --- | --- | --- |
 | no network, own host name | namespaces | `connect_to_loopback`, `send_datagram`, `abstract_socket`, `host_name` |
 | own IPC | namespaces, one for each attempt | `take_shared_memory`, `test_shared_memory_ends_with_the_attempt_that_made_it` |

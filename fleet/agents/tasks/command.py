@@ -17,6 +17,7 @@ from fleet.agents.containers import Box
 from fleet.agents.processes import MARKER
 from fleet.agents.protocol import AttemptSpec, CommandSpec, Gang
 from fleet.agents.tasks.context import Failed, Report, TaskContext
+from fleet.agents.walls.bubblewrap import Enclosure, Unwrapped
 
 # As shells have it.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -34,14 +35,28 @@ def run(spec: dict[str, Any], workdir: Path, report: Report, context: TaskContex
     box = Box.of(workdir)
     if box is not None:
         return _boxed(box, wanted, command, context, report)
+    environ = environment(wanted, context)
     try:
-        process = subprocess.Popen(
-            command, cwd=workdir, env=environment(wanted, context), stdin=subprocess.DEVNULL
-        )
+        if context.enclosure is not None:
+            pid = context.enclosure.run(command, environ)
+            report({"phase": "running", "pid": pid})
+            return _of_enclosure(context.enclosure)
+        process = subprocess.Popen(command, cwd=workdir, env=environ, stdin=subprocess.DEVNULL)
+    except Unwrapped:  # the machine's fault, and said as such
+        raise
     except OSError as error:
         raise _unrunnable(command[0], error) from error
     report({"phase": "running", "pid": process.pid})
     return ended(process.wait())
+
+
+def _of_enclosure(enclosure: Enclosure) -> dict[str, Any]:
+    """Where all was killed at once this process goes the same way: why is for its supervisor to find out."""
+    code = enclosure.wait()
+    if code is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise SystemExit(1)
+    return ended(code)
 
 
 def _unrunnable(program: str, error: OSError) -> Failed:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from engine.render.language import Renderer
 from engine.target import Target
+from fleet.agents.walls.bubblewrap import Enclosure
 
 RendererFactory = Callable[[Target], Renderer]
 Report = Callable[[dict[str, Any]], None]
@@ -21,6 +22,7 @@ class TaskContext:
     `cache` is a directory that outlives the attempt (compiled code, the candidate store). `renderer_factory` makes
     the renderer for a target, None is the target's own; a test agent passes one whose code is wrong. `surroundings`
     are variables that tell a command who it is, `secrets` those that it was given by name; `gpus` are the numbers of its own.
+    `enclosure` is the bubblewrap in which a command runs, on a node that has it.
     """
 
     cache: Path
@@ -28,6 +30,7 @@ class TaskContext:
     surroundings: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     gpus: tuple[int, ...] = ()
+    enclosure: Enclosure | None = None
 
     def renderer(self, target: Target) -> Renderer | None:
         """The renderer to use instead of the target's own, if there is one."""

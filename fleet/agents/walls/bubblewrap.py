@@ -10,27 +10,32 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
+import signal
 import socket
 import stat
+import struct
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from fleet.agents.walls import calls
 from fleet.agents.walls.landlock import MAKE_FILE, READ, Rule
 from fleet.agents.walls.within import LONGEST
 
 # Isolated, without site: it starts in half the time, and reads nothing that a program could have left for it.
-_WITHIN = "import sys; sys.path.insert(0, sys.argv[1]); from fleet.agents.walls.within import main; main(int(sys.argv[2]))"
+_WITHIN = "import sys; sys.path.insert(0, sys.argv[1]); from fleet.agents.walls.within import main; main(*sys.argv[2:])"
 _OURS = str(Path(__file__).resolve().parents[3])
 _WRITTEN = MAKE_FILE  # a folder below which files can be made is an attempt's own
 _MADE = (Path("/proc"), Path("/dev"))  # bubblewrap's own, not the machine's
 # Folders of the attempt's own, and where they are seen as well.
 _OWN_PLACES = {"tmp": ("/tmp", "/var/tmp"), "shm": ("/dev/shm",)}
+_CREDENTIALS = struct.Struct("=iII")  # pid, uid, gid
 _WORDS = 2000  # bytes of bubblewrap's complaint that are read
 
 
@@ -46,6 +51,8 @@ class View:
     work: Path
     network: bool = False  # that of the starter, else none
     group: Path | None = None  # the attempt's control group, seen as the root of all
+    landlock: bool = False  # whether it is raised inside
+    code: bytes = b""  # the filter of calls that is
 
     def options(self) -> list[str]:
         """bubblewrap's. Paths that are not here are left out; links stay links."""
@@ -100,43 +107,51 @@ def program() -> str | None:
 class Enclosure:
     """One bubblewrap, in which one program is run."""
 
-    def __init__(self, pid: int, door: socket.socket, complaint: int) -> None:
+    def __init__(self, view: View, pid: int, door: socket.socket, complaint: int) -> None:
+        self._view = view
         self.pid = pid  # of bubblewrap, a child of this process
         self.door = door
         self._complaint = complaint
+        self._speaker = 0  # the pid of whoever spoke last
 
     @staticmethod
-    def begin(view: View, marks: Mapping[str, str]) -> Enclosure:
-        """Start it; `marks` is all of its environment. Before Landlock and seccomp, and never as root."""
+    def begin(view: View, marks: Mapping[str, str], host: Sequence[tuple[int, int]] = ()) -> Enclosure:
+        """Start it; `marks` is all of its environment. Before Landlock and seccomp, and never as root.
+
+        `host`: the namespaces of one that runs already, (descriptor, kind) each, to be in that one.
+        """
         if os.geteuid() == 0:
             raise Unwrapped(errno.EPERM, "bubblewrap is not started as root")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         read, complaint = os.pipe()
         pid = os.fork()
         if pid == 0:
-            _execute(view, marks, theirs.fileno(), complaint)
+            _execute(view, marks, theirs.fileno(), complaint, host)
         os.close(complaint)
         theirs.close()
-        return Enclosure(pid, ours, read)
+        return Enclosure(view, pid, ours, read)
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """What has to stay open until the end."""
+        return self.door.fileno(), self._complaint
 
     def run(
         self,
         argv: Sequence[str],
         environ: Mapping[str, str],
-        view: View,
-        *,
-        landlock: bool = False,
-        code: bytes = b"",
         streams: tuple[int, int, int] = (0, 1, 2),
     ) -> int:
         """The program's pid, here. OSError when it cannot be executed, Unwrapped when bubblewrap could not begin."""
+        view, program_pid = self._view, 0
         told = {
             "argv": list(argv),
             "env": dict(environ),
             "cwd": str(view.work),
-            "rules": [(str(rule.path), rule.access) for rule in view.inside()] if landlock else None,
+            "rules": [(str(rule.path), rule.access) for rule in view.inside()] if view.landlock else None,
             "tcp": not view.network,
-            "filter": base64.b64encode(code).decode(),
+            "filter": base64.b64encode(view.code).decode(),
         }
         document = os.memfd_create("told", os.MFD_CLOEXEC)
         with os.fdopen(document, "wb") as file:
@@ -146,6 +161,8 @@ class Enclosure:
             with contextlib.suppress(OSError):  # it has ended; why is found out below
                 socket.send_fds(self.door, [b"run"], [*streams, document])
             said = self._heard()
+            if said is not None and "program" in said:
+                program_pid, said = self._speaker, self._heard()
         if said is None:
             raise self._unwrapped()
         if said.get("began") is not True:
@@ -153,15 +170,18 @@ class Enclosure:
             if isinstance(number := said.get("errno"), int):
                 raise OSError(number, os.strerror(number), argv[0])
             raise Unwrapped(errno.EIO, str(said.get("problem", "it began nothing")))
-        return self._pid_of_program()
+        return program_pid
 
-    def wait(self) -> int:
-        """How the program ended: its exit status, or a signal's number as a negative one. It ends bubblewrap too."""
+    def wait(self) -> int | None:
+        """How the program ended: its exit status, or a signal's number as a negative one. None when all was killed, the
+        first process too, and nobody is left to say so."""
         said = self._heard()
         self._end()
-        status = (said or {}).get("status")
+        if said is None:
+            return None
+        status = said.get("status")
         if not isinstance(status, int) or not (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
-            return -9  # all was killed, its first process too
+            return -int(signal.SIGKILL)  # nonsense, from the program itself
         return os.waitstatus_to_exitcode(status)
 
     def _end(self) -> None:
@@ -172,21 +192,17 @@ class Enclosure:
     def _heard(self) -> dict[str, Any] | None:
         """What is said next; None at the end."""
         try:
-            word = self.door.recv(LONGEST)
+            word, ancillary, _, _ = self.door.recvmsg(LONGEST, socket.CMSG_SPACE(_CREDENTIALS.size))
         except ConnectionResetError:
             return None
+        for _, kind, data in ancillary:
+            if kind == socket.SCM_CREDENTIALS:
+                self._speaker = _CREDENTIALS.unpack(data)[0]
         try:
             said = json.loads(word) if word else None
         except ValueError:
             return {}
         return said if isinstance(said, dict) or said is None else {}
-
-    def _pid_of_program(self) -> int:
-        """The child of the first process inside; 0 when it has ended already."""
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            first = _children(self.pid)[0]
-            return _children(first)[0]
-        return 0
 
     def _unwrapped(self) -> Unwrapped:
         os.waitpid(self.pid, 0)
@@ -195,20 +211,45 @@ class Enclosure:
         return Unwrapped(errno.EIO, said or "bubblewrap ended without a word")
 
 
-def _children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+_KINDS = {
+    "mnt": calls.CLONE_NEWNS,
+    "pid": calls.CLONE_NEWPID,
+    "ipc": calls.CLONE_NEWIPC,
+    "uts": calls.CLONE_NEWUTS,
+    "cgroup": calls.CLONE_NEWCGROUP,
+}
+_OWNER = 0xB701  # ioctl NS_GET_USERNS: the namespace of users to which another namespace belongs
 
 
-def _execute(view: View, marks: Mapping[str, str], door: int, complaint: int) -> NoReturn:
+def namespaces(first: int) -> list[tuple[int, int]]:
+    """Those of the first process inside a bubblewrap, to be entered in this order. OSError when it is gone.
+
+    bubblewrap mounts in one namespace of users and may leave it for another below: whoever enters needs the rights of the
+    one to get in, and has to end up in the other.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    found = [(os.open(f"/proc/{first}/ns/{name}", flags), kind) for name, kind in _KINDS.items()]
+    owner = fcntl.ioctl(found[0][0], _OWNER)
+    own = os.open(f"/proc/{first}/ns/user", flags)
+    users = [owner] if os.fstat(owner).st_ino == os.fstat(own).st_ino else [owner, own]
+    return [(owner, calls.CLONE_NEWUSER), *found, *((each, calls.CLONE_NEWUSER) for each in users[1:])]
+
+
+def _execute(
+    view: View, marks: Mapping[str, str], door: int, complaint: int, host: Sequence[tuple[int, int]]
+) -> NoReturn:
     try:
         nothing = os.open(os.devnull, os.O_RDWR)
         for number, descriptor in ((0, nothing), (1, nothing), (2, complaint)):
             os.dup2(descriptor, number)
         os.set_inheritable(door, True)
+        payload = [sys.executable, "-I", "-S", "-c", _WITHIN, _OURS, str(door)]
+        if host:
+            _visit(host)
+            os.execve(payload[0], [*payload, "guest"], dict(marks))
         found = program()
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "there is no bwrap")
-        payload = [sys.executable, "-I", "-S", "-c", _WITHIN, _OURS, str(door)]
         os.execve(found, [found, *view.options(), "--", *payload], dict(marks))
     except OSError as error:
         os.write(2, str(error).encode())
@@ -216,4 +257,15 @@ def _execute(view: View, marks: Mapping[str, str], door: int, complaint: int) ->
         os._exit(1)
 
 
-__all__ = ["Enclosure", "Unwrapped", "View", "program"]
+def _visit(host: Sequence[tuple[int, int]]) -> None:
+    """Be in these namespaces; only what is forked then is in that of the processes, so this one waits for it."""
+    for descriptor, kind in host:
+        calls.enter(descriptor, kind)
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+        os._exit(0)
+    calls.prctl(calls.PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+__all__ = ["Enclosure", "Unwrapped", "View", "namespaces", "program"]

@@ -10,7 +10,9 @@ import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fleet.agents.processes import MARKER
 from fleet.agents.walls import calls, gpu, landlock, seccomp
+from fleet.agents.walls.bubblewrap import Enclosure, View, namespaces
 from fleet.agents.walls.groups import Group, own_group
 from fleet.agents.walls.landlock import EXECUTE, IOCTL, LIST, OWN, READ, WRITE, Rule
 from fleet.agents.walls.machine import Survey, code
@@ -56,6 +58,9 @@ class Cell:
         self._guest = False
         self._host_task = 0
         self._state = Path()  # of the agent
+        self._view: View | None = None  # of the program that runs in bubblewrap
+        self._first = 0
+        self.enclosure: Enclosure | None = None  # in the task, once it has entered
 
     @property
     def shut(self) -> bool:
@@ -70,6 +75,10 @@ class Cell:
             return Traces()
         return Traces(slot.uid if slot else None, str(group.path) if group else None)
 
+    def wraps(self, policy: Policy) -> bool:
+        """Whether what this policy is for runs in bubblewrap here."""
+        return policy.wrapped and not policy.container and self._survey.has("bubblewrap")
+
     # ------------------------------------------------------------------------------- in the supervisor
 
     def reserve(self) -> None:
@@ -81,10 +90,10 @@ class Cell:
             self._each(("uid", self._take_slot), ("cgroup", self._make_group))
         self._reserved = True
 
-    def visit(self, host: Traces, task: int = 0) -> None:
+    def visit(self, host: Traces, task: int = 0, first: int = 0) -> None:
         """Be the host's cell from now on: its user and its group, which are its own to end. Before `fit`. `task`: its pid,
-        where it has a container to enter."""
-        self._host_task = task
+        where it has a container to enter; `first`: that of the first process in its bubblewrap."""
+        self._host_task, self._first = task, first
         self.step_out()
         self._clean = True
         self.demolish()
@@ -109,6 +118,15 @@ class Cell:
             ("landlock", lambda: self._build_landlock(work)),
             ("seccomp", self._build_seccomp),
         )
+        if self.wraps(policy) and (self._first or not self._guest):
+            self._view = View(
+                rules=tuple(self._rules(work)),
+                work=work,
+                network=policy.network,
+                group=None if self._group is None else self._group.path,
+                landlock=self._ruleset >= 0,
+                code=self._filter,
+            )
 
     def _each(self, *walls: tuple[str, Callable[[], None]]) -> None:
         for name, build in walls:
@@ -195,6 +213,7 @@ class Cell:
         calls.prctl(calls.PR_SET_DUMPABLE, 1)  # else its own files in /proc are root's
         if self._guest and self._group is not None:
             self._group.join()
+        host = namespaces(self._first) if self._view is not None and self._guest else []
         if self._policy.network:
             self._enter_network()
         if self._survey.has("namespaces"):
@@ -212,6 +231,8 @@ class Cell:
             os.umask(0o077)
         if self._survey.has("rights") or self._ruleset >= 0 or self._filter:
             calls.prctl(calls.PR_SET_NO_NEW_PRIVS, 1)
+        if self._view is not None:
+            self.enclosure = self._wrap(self._view, host)
         if self._ruleset >= 0:
             landlock.restrict(self._ruleset)
         if self._filter:
@@ -224,6 +245,11 @@ class Cell:
         calls.prctl(calls.PR_SET_PDEATHSIG, int(signal.SIGKILL))
         if os.getppid() != supervisor:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def _wrap(self, view: View, host: Sequence[tuple[int, int]]) -> Enclosure:
+        (view.work / "shm").mkdir(mode=0o700, exist_ok=True)
+        marks = {MARKER: os.environ[MARKER]} if MARKER in os.environ else {}
+        return Enclosure.begin(view, marks, host)
 
     def _enter_network(self) -> None:
         if self._survey.network < 0:

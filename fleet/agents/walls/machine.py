@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import site
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -17,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from fleet.agents.walls import calls, groups, landlock, seccomp, slots, ways
-from fleet.agents.walls.policy import WALLS, Mode, chosen
+from fleet.agents.walls.bubblewrap import Enclosure, View, program
+from fleet.agents.walls.landlock import EXECUTE, LIST, OWN, READ, Rule
+from fleet.agents.walls.policy import ON_TOP, WALLS, Mode, chosen
 
 Step = Callable[[Path], None]
 State = str  # "up", "partial", "missing", or "off": an operator said so
@@ -80,6 +84,8 @@ def survey(state: Path, text: str) -> Survey:
         "namespaces": lambda: _namespaces(state, steps),
     }
     found = [tries[name]() if name in meant else Wall(name, "off", "the operator said so") for name in WALLS]
+    if meant & set(ON_TOP):
+        found.append(_bubblewrap(state, tuple(steps), found))
     return Survey(mode, tuple(found), parent if meant & {"cgroup"} else None, tuple(steps))
 
 
@@ -217,6 +223,49 @@ def _namespaces(state: Path, steps: list[Step]) -> Wall:
         "up",
         f"no network, own IPC and host name, files read-only but for the agent's{seen}",
     )
+
+
+def _bubblewrap(state: Path, steps: tuple[Step, ...], found: list[Wall]) -> Wall:
+    """Round commands, inside the walls that were found."""
+    if program() is None:
+        return Wall("bubblewrap", "missing", "there is no bwrap", "apt-get install bubblewrap")
+    own_user = any(wall.name == "uid" and wall.state == "up" for wall in found)
+    if os.geteuid() == _ROOT and not own_user:
+        fix = "the wall uid, or an agent that is not root"
+        return Wall("bubblewrap", "missing", "attempts would be root: it is started by nobody who is", fix)
+    work = Path(tempfile.mkdtemp(prefix=".bubblewrap-", dir=state))
+    try:
+        problem = _tried(lambda: _wrap(state, steps, work, own_user))
+    finally:
+        shutil.rmtree(work)
+    if problem:
+        return Wall("bubblewrap", "missing", problem[:300], "unprivileged user namespaces, and a whole /proc")
+    return Wall(
+        "bubblewrap", "up", "round commands: no files but those that are named, no processes but theirs"
+    )
+
+
+def _wrap(state: Path, steps: tuple[Step, ...], work: Path, own_user: bool) -> None:
+    """Run a program in it as an attempt would. OSError."""
+    for folder in (work / "tmp", work / "shm"):
+        folder.mkdir()
+    if own_user:
+        for folder in (work, work / "tmp", work / "shm"):
+            os.chown(folder, slots.FIRST, slots.FIRST)
+        state.chmod(0o711)
+        ways.open_ways(needed(state))
+    for step in steps:
+        step(state)
+    if own_user:
+        _become(slots.FIRST)
+    calls.give_up_capabilities()
+    run = READ | LIST | EXECUTE
+    system = [Path(name) for name in ("/usr", "/bin", "/lib", "/lib32", "/lib64")]
+    rules = [Rule(path, run) for path in (*system, *code())]
+    enclosure = Enclosure.begin(View((*rules, Rule(work, OWN)), work), {})
+    enclosure.run(["true"], {"PATH": "/usr/bin:/bin"})
+    if enclosure.wait() != 0:
+        raise OSError("a program did not end as it should have")
 
 
 def enter_namespaces(walls: Survey, state: Path) -> None:

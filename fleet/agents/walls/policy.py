@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 WALLS = ("landlock", "seccomp", "uid", "rights", "limits", "cgroup", "memory", "namespaces")
+# Raised where they are named, on top of the others: bubblewrap round commands.
+ON_TOP = ("bubblewrap",)
 # all: those that the machine has. required: an attempt does not start without one of them. none: a trusted node.
 Mode = Literal["all", "required", "none"]
 MODES: tuple[Mode, ...] = ("all", "required", "none")
@@ -35,6 +37,9 @@ class Policy:
     ceilings: Ceilings = Ceilings()
     network: bool = False  # reach it
     readable: tuple[Path, ...] = ()  # folders of the node's beside its own
+    wrapped: bool = (
+        False  # in bubblewrap, where the node has it: programs of the job's owner, that are executed anyhow
+    )
     container: bool = (
         False  # Landlock and seccomp are its runtime's to raise, or to stand in for (agents.containers)
     )
@@ -44,17 +49,23 @@ def policy(kind: str, device: str, ceilings: Ceilings, gpus: Iterable[str] = ())
     """Of a job kind on a device ("cpu", "gpu0" …), with GPUs of its own beside it."""
     numbers = [name.removeprefix("gpu") for name in (device, *gpus) if name.startswith("gpu")]
     own = sorted({int(number) for number in numbers if number.isdigit()})
-    return Policy(kind in _EXECUTING, tuple(own), ceilings)
+    return Policy(kind in _EXECUTING, tuple(own), ceilings, wrapped=kind == "command")
 
 
 def chosen(text: str) -> tuple[Mode, frozenset[str]]:
-    """The mode, and which walls are meant, of "all", "required", "none" or names with commas. ValueError names the fix."""
-    if text in MODES:
-        return text, frozenset() if text == "none" else frozenset(WALLS)
+    """The mode, and which walls are meant, of "all", "required", "none" or names with commas. ValueError names the fix.
+
+    What is on top is named beside them: "all,bubblewrap".
+    """
     names = frozenset(name.strip() for name in text.split(","))
-    unknown = sorted(names - set(WALLS))
+    on_top = names & set(ON_TOP)
+    rest = names - on_top
+    for mode in MODES:
+        if rest == {mode}:
+            return mode, on_top if mode == "none" else on_top | set(WALLS)
+    unknown = sorted(rest - set(WALLS))
     if unknown or not names:
         raise ValueError(
-            f"no wall is called {unknown[0]!r}: give {', '.join(MODES)}, or some of {', '.join(WALLS)}"
+            f"no wall is called {unknown[0]!r}: give {', '.join(MODES)}, or some of {', '.join(WALLS + ON_TOP)}"
         )
     return "all", names

@@ -20,12 +20,18 @@ from fleet.agents.walls import calls, landlock, seccomp
 LONGEST = 4096  # bytes of what is said; what is told lies in a file
 _STREAMS = 3
 # Python ignores these, and its children would.
-_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
+_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM)
 
 
-def main(descriptor: int) -> None:
-    """Run what is told on this socket, once; nothing when nobody tells anything."""
-    door = socket.socket(fileno=descriptor)
+def main(descriptor: str, role: str = "first") -> None:
+    """Run what is told on this socket, once; nothing when nobody tells anything.
+
+    A guest comes into one that runs already: it is the reaper of what its program starts, and ends all of it at last.
+    """
+    door = socket.socket(fileno=int(descriptor))
+    if role == "guest":
+        calls.prctl(calls.PR_SET_CHILD_SUBREAPER, 1)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # for its program, which has its own
     _, descriptors, _, _ = socket.recv_fds(door, LONGEST, _STREAMS + 1)
     if not descriptors:
         return
@@ -35,14 +41,16 @@ def main(descriptor: int) -> None:
     read, write = os.pipe()  # closed when the program is executed
     pid = os.fork()
     if pid == 0:
-        _become(told, streams, write)
+        _become(door, told, streams, write)
     os.close(write)
-    for descriptor in streams:
-        os.close(descriptor)
+    for stream in streams:
+        os.close(stream)
     with os.fdopen(read, "rb") as pipe:
         failed = pipe.read()
     door.send(failed if failed else json.dumps({"began": True}).encode())
     status = _awaited(pid)
+    if role == "guest":
+        _end_all()
     if not failed:
         door.send(json.dumps({"status": status}).encode())
 
@@ -55,8 +63,20 @@ def _awaited(pid: int) -> int:
             return status
 
 
-def _become(told: dict[str, Any], streams: list[int], failed: int) -> NoReturn:
+def _end_all() -> None:
+    """Kill what the program has left behind; orphans become children of this process, which has no others."""
+    while left := Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        for pid in left:
+            os.kill(int(pid), signal.SIGKILL)
+        for pid in left:
+            os.waitpid(int(pid), 0)
+
+
+def _become(door: socket.socket, told: dict[str, Any], streams: list[int], failed: int) -> NoReturn:
     try:
+        door.send(
+            b'{"program": true}'
+        )  # the kernel tells with it whose word it is: the pid, as it is out there
         for number, descriptor in enumerate(streams):
             os.dup2(descriptor, number)
         os.set_inheritable(failed, False)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,6 +64,21 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert clock() < deadline, condition
         select.select([], [], [], 0.01)
+
+
+def seen_from_here(folder: Path) -> list[int]:
+    """The pids that processes of an attempt have left as names of files, NAME-PID, whatever namespace they counted in."""
+    said = sorted(int(path.name.rpartition("-")[2]) for path in folder.iterdir())
+    marked = leftovers(f"{folder.parents[1]}", set())
+    inner = {pid: _innermost(pid) for pid in marked}
+    return [next((pid for pid, number in inner.items() if number == each), each) for each in said]
+
+
+def _innermost(pid: int) -> int:
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+        return int(next(line for line in lines if line.startswith("NSpid:")).split()[-1])
+    return 0
 
 
 def gone(pid: int) -> bool:

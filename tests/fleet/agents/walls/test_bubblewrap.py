@@ -9,13 +9,14 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fleet.agents.walls import calls, seccomp
-from fleet.agents.walls.bubblewrap import Enclosure, Unwrapped, View
+from fleet.agents.walls.bubblewrap import Enclosure, Unwrapped, View, namespaces
 from fleet.agents.walls.landlock import EXECUTE, LIST, OWN, READ, TRUNCATE, WRITE, Rule
 from fleet.agents.walls.machine import code
 from fleet.agents.walls.ways import open_ways
@@ -80,13 +81,13 @@ def ran(seen: View, argv: list[str], *, walls: bool = True, **environ: str) -> d
     """How a program ended, and what it printed."""
 
     def act() -> dict[str, Any]:
-        enclosure = Enclosure.begin(seen, {"PATH": "/usr/bin:/bin"})
         column = calls.column()
         code = seccomp.assembled(seccomp.program(column)) if walls and column is not None else b""
+        enclosure = Enclosure.begin(replace(seen, landlock=walls, code=code), {})
         read, write = os.pipe()
         nothing = os.open(os.devnull, os.O_RDONLY)
         known = {"PATH": "/usr/bin:/bin", **environ}
-        pid = enclosure.run(argv, known, seen, landlock=walls, code=code, streams=(nothing, write, write))
+        pid = enclosure.run(argv, known, (nothing, write, write))
         os.close(write)
         with os.fdopen(read, "rb") as pipe:
             printed = pipe.read().decode(errors="replace")
@@ -166,10 +167,9 @@ def test_the_pid_is_the_programs_and_what_it_leaves_dies_with_it(work: Path) -> 
     script = "setsid sleep 600 & echo $!; readlink /proc/self/ns/pid"
 
     def act() -> dict[str, Any]:
-        seen = view(work)
-        enclosure = Enclosure.begin(seen, {})
+        enclosure = Enclosure.begin(view(work), {})
         read, write = os.pipe()
-        pid = enclosure.run(["sh", "-c", "read line"], {}, seen, streams=(read, write, write))
+        pid = enclosure.run(["sh", "-c", "read line"], {}, (read, write, write))
         name = Path(f"/proc/{pid}/comm").read_text().strip()
         os.write(write, b"go\n")
         return {"name": name, "code": enclosure.wait()}
@@ -181,15 +181,41 @@ def test_the_pid_is_the_programs_and_what_it_leaves_dies_with_it(work: Path) -> 
 
 def test_killed_from_outside_it_is_gone_with_all_it_holds(work: Path) -> None:
     def act() -> dict[str, Any]:
-        seen = view(work)
-        enclosure = Enclosure.begin(seen, {})
-        pid = enclosure.run(["sleep", "600"], {"PATH": "/usr/bin:/bin"}, seen)
+        enclosure = Enclosure.begin(view(work), {})
+        pid = enclosure.run(["sleep", "600"], {"PATH": "/usr/bin:/bin"})
         os.kill(enclosure.pid, signal.SIGKILL)
         code = enclosure.wait()
         until(lambda: gone(pid))
         return {"code": code}
 
-    assert apart(act) == {"code": -signal.SIGKILL}
+    assert apart(act) == {"code": None}
+
+
+def test_a_guest_sees_its_host_and_leaves_it_alone(work: Path) -> None:
+    script = (
+        "cat tmp/from-host; tr '\\0' ' ' < /proc/2/cmdline; echo; setsid sleep 300 & kill -0 2 && echo seen"
+    )
+
+    def act() -> dict[str, Any]:
+        host = Enclosure.begin(view(work), {})
+        path = {"PATH": "/usr/bin:/bin"}
+        pid = host.run(["sh", "-c", "echo mine > /tmp/from-host; sleep 600"], path)
+        until(lambda: (work / "tmp" / "from-host").exists())
+        (first,) = map(int, Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text().split())
+        guest = Enclosure.begin(view(work), {}, namespaces(first))
+        read, write = os.pipe()
+        guest.run(["sh", "-c", script], path, (0, write, write))
+        os.close(write)
+        code = guest.wait()
+        with os.fdopen(read, "rb") as pipe:  # closed by the sleep too, which is no more
+            printed = pipe.read().decode()
+        alone = not gone(pid)
+        os.kill(host.pid, signal.SIGKILL)
+        return {"code": code, "printed": printed, "alone": alone, "host": host.wait()}
+
+    found = apart(act)
+    assert found.get("printed", found) == "mine\nsh -c echo mine > /tmp/from-host; sleep 600 \nseen\n"
+    assert (found["code"], found["alone"], found["host"]) == (0, True, None)
 
 
 def test_bubblewraps_own_complaint_is_passed_on(work: Path) -> None:

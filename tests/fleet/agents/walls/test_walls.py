@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fleet.agents.walls import gpu, groups, known_answer, landlock
+from fleet.agents.walls.cell import Cell
 from fleet.agents.walls.machine import Survey, Wall
 from fleet.agents.walls.policy import WALLS, Ceilings, chosen, policy
 from fleet.agents.walls.slots import FIRST, NoSlot, Slot, inhabitant
@@ -44,9 +45,22 @@ def test_an_operator_chooses_walls_by_a_word_or_by_names() -> None:
     assert chosen("required") == ("required", frozenset(WALLS))
     assert chosen("none") == ("none", frozenset())
     assert chosen("uid, seccomp") == ("all", frozenset({"uid", "seccomp"}))
-    for wrong in ("", "al", "uid,moat"):
+    assert chosen("all,bubblewrap") == ("all", frozenset(WALLS) | {"bubblewrap"})
+    assert chosen("bubblewrap,required") == ("required", frozenset(WALLS) | {"bubblewrap"})
+    assert chosen("bubblewrap") == ("all", frozenset({"bubblewrap"}))
+    for wrong in ("", "al", "uid,moat", "none,all"):
         with pytest.raises(ValueError, match="give all, required, none"):
             chosen(wrong)
+
+
+def test_only_commands_that_have_no_container_are_for_bubblewrap() -> None:
+    survey = Survey("all", (Wall("bubblewrap", "up", ""),))
+    command, kernel = (policy(kind, "cpu", Ceilings()) for kind in ("command", "kernel"))
+    cell = Cell(survey, "tinyfleet-test-")
+    assert cell.wraps(command)
+    assert not cell.wraps(replace(command, container=True))
+    assert not cell.wraps(kernel)
+    assert not Cell(Survey("all", (Wall("bubblewrap", "missing", ""),)), "tinyfleet-test-").wraps(command)
 
 
 def test_a_wall_that_stands_in_part_is_there_and_lacking() -> None:
