@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fleet.agents.attempts import State
 from fleet.agents.processes import descendants, kill, leftovers
 from fleet.agents.protocol import AttemptReport, WallReport
@@ -157,6 +159,13 @@ class Fort:
             "segment": self.segment,
         }
 
+    @property
+    def target_of_commands(self) -> dict[str, Any]:
+        """What a program knows that cannot ask for its own supervisor: the other attempt's stands for it."""
+        supervisor = self.recorded(self.other).supervisor
+        assert supervisor is not None, "the other attempt has ended"
+        return {**self.target, "supervisor": supervisor.pid}
+
     def directory(self, attempt: int) -> Path:
         return self.state / "attempts" / f"{attempt}-1"
 
@@ -198,6 +207,15 @@ def fort(uid: int, walls: str, *, others: bool = True, **environ: str) -> Iterat
         yield made
 
 
+def user_of(name: str) -> int:
+    """The user as whom an agent of "root" or of "nobody" runs; skipped where there cannot be one of root."""
+    if os.geteuid() == 0:
+        return 0 if name == "root" else NOBODY
+    if name == "root":
+        pytest.skip("not root: no agent can be run as root")
+    return os.geteuid()
+
+
 def spare(stands: Fort) -> None:
     """Let the other attempt end, and see that nobody has touched it."""
     (stands.directory(stands.other) / "work" / "gate").touch()
@@ -207,4 +225,4 @@ def spare(stands: Fort) -> None:
     assert "planted" not in ended.result["here"]
 
 
-__all__ = ["DEADLINE_S", "NOBODY", "ROOT", "Fort", "fort", "spare"]
+__all__ = ["DEADLINE_S", "NOBODY", "ROOT", "Fort", "fort", "spare", "user_of"]

@@ -14,7 +14,7 @@ import pytest
 
 from fleet.agents.protocol import blob_address
 from tests.attacks.catalogue import BY_NAME
-from tests.attacks.fort import NOBODY, ROOT, Fort, fort, spare
+from tests.attacks.fort import ROOT, Fort, fort, spare, user_of
 from tests.attacks.image import PYTHON
 from tests.parts import need
 
@@ -31,12 +31,7 @@ _CODE = ("tests/attacks", "fleet/agents/walls", "fleet/agents/__init__.py", "fle
 def wrapped(request: pytest.FixtureRequest) -> Iterator[Fort]:
     """An agent that puts commands into bubblewrap."""
     need("bwrap", install="bubblewrap")
-    uid = 0 if request.param == "root" else NOBODY
-    if os.geteuid() != 0:
-        if uid == 0:
-            pytest.skip("not root: no agent can be run as root")
-        uid = os.geteuid()
-    with fort(uid, "all,bubblewrap") as made:
+    with fort(user_of(request.param), "all,bubblewrap") as made:
         assert made.walls["bubblewrap"].state == "up", made.walls["bubblewrap"].detail
         yield made
         spare(made)
@@ -56,11 +51,9 @@ def packed() -> bytes:
 
 def verdicts(stands: Fort, names: list[str]) -> dict[str, str]:
     """Of these attacks by a command: what went through and how."""
-    supervisor = stands.recorded(stands.other).supervisor
-    assert supervisor is not None
     content = packed()
     stands.far_end.blobs[blob_address(content)] = content
-    target = json.dumps({**stands.target, "supervisor": supervisor.pid})
+    target = json.dumps(stands.target_of_commands)
     script = f'{PYTHON} -m zipfile -e attacks.zip tree && exec {PYTHON} -m tests.attacks.contained "$TARGET" $NAMES'
     job: dict[str, Any] = {
         "kind": "command",

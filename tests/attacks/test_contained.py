@@ -35,10 +35,7 @@ def boxed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fort]:
 
 def verdicts(boxed: Fort, names: list[str], **fields: Any) -> dict[str, str]:
     """Of these attacks in a container: what went through and how."""
-    supervisor = boxed.recorded(boxed.other).supervisor
-    assert supervisor is not None
-    target = {**boxed.target, "supervisor": supervisor.pid}
-    ended = boxed.run(image.spec(target, names, **fields), timeout_s=240.0)
+    ended = boxed.run(image.spec(boxed.target_of_commands, names, **fields), timeout_s=240.0)
     said = boxed.far_end.stream(ended.attempt_id, "e").decode()
     assert ended.outcome == "succeeded", (ended, said[-2000:])
     found = json.loads(boxed.far_end.stream(ended.attempt_id, "o"))

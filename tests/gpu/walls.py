@@ -27,6 +27,7 @@ from fleet.agents.walls.groups import prefix_of
 from fleet.agents.walls.machine import Survey, enter_namespaces, needed, survey
 from fleet.agents.walls.policy import Ceilings, Policy
 from fleet.agents.walls.ways import open_ways
+from tests.forked import in_fork
 
 COUNT = 1 << 16
 PTX = b"""
@@ -169,20 +170,7 @@ def gone_or_left(cell: Cell) -> list[int]:
 
 def outside() -> dict[str, Any]:
     """The same without walls, in a fork: a process that has used CUDA cannot fork another that does."""
-    read, write = os.pipe()
-    if os.fork() == 0:
-        try:
-            found = answer()
-        except Exception as error:  # noqa: BLE001 - the top of a process
-            found = {"error": f"{type(error).__name__}: {error}"}
-        os.write(write, json.dumps(found).encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        said = pipe.read()
-    os.wait()
-    found = json.loads(said) if said else {"error": "it ended without a word"}
-    return dict(found)
+    return in_fork(answer)
 
 
 def epilogs(numbers: list[int], before: int | None) -> list[tuple[str, dict[str, Any], bool]]:

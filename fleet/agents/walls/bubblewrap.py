@@ -261,6 +261,8 @@ def _visit(host: Sequence[tuple[int, int]]) -> None:
     """Be in these namespaces; only what is forked then is in that of the processes, so this one waits for it."""
     for descriptor, kind in host:
         calls.enter(descriptor, kind)
+    # Not before: whoever gains rights on the way is not told any more.
+    calls.prctl(calls.PR_SET_PDEATHSIG, int(signal.SIGKILL))
     pid = os.fork()
     if pid:
         os.waitpid(pid, 0)

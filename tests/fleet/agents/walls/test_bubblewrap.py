@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -21,6 +20,7 @@ from fleet.agents.walls.landlock import EXECUTE, LIST, OWN, READ, TRUNCATE, WRIT
 from fleet.agents.walls.machine import code
 from fleet.agents.walls.ways import open_ways
 from tests.fleet.agents.conftest import gone, until
+from tests.forked import in_fork
 from tests.parts import need
 
 SOMEBODY = 210_000 + os.getpid()
@@ -53,28 +53,17 @@ def view(work: Path, **more: Any) -> View:
 
 
 def apart(act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `act` returns in a fork that is not root, or {"error"}."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(DEADLINE_S)
-        try:
-            if os.geteuid() == 0:
-                open_ways(code())
-                os.setgroups([])
-                os.setresgid(SOMEBODY, SOMEBODY, SOMEBODY)
-                os.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
-            found = act()
-        except BaseException as error:  # noqa: BLE001 - the top of a process
-            found = {"error": f"{type(error).__name__}: {error}"}
-        os.write(write, json.dumps(found).encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        said = pipe.read()
-    os.waitpid(pid, 0)
-    return dict(json.loads(said))
+    """What `act` returns in a fork that is not root."""
+
+    def as_somebody() -> dict[str, Any]:
+        if os.geteuid() == 0:
+            open_ways(code())
+            os.setgroups([])
+            os.setresgid(SOMEBODY, SOMEBODY, SOMEBODY)
+            os.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
+        return act()
+
+    return in_fork(as_somebody, DEADLINE_S)
 
 
 def ran(seen: View, argv: list[str], *, walls: bool = True, **environ: str) -> dict[str, Any]:
