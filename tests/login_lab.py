@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fleet.agents.walls.slots import processes_of
 from fleet.client import Client
 from fleet.resources_access import Grant
 from tests import sshd
 from tests.sshd import Box
-from tests.whole import ROOT, Fleet, command_line, running_fleet, until
+from tests.whole import ROOT, Fleet, running_fleet, until
 
 
 @dataclass
@@ -97,18 +96,6 @@ def opened(folder: Path) -> Iterator[Lab]:
         yield made
 
 
-def uid_of(account: str) -> int:
-    """An account's uid; 0 while there is none."""
-    done = subprocess.run(["id", "-u", account], capture_output=True, text=True)
-    return int(done.stdout or 0)
-
-
 def gone(grant: Grant) -> Grant | None:
     """The login, once it is revoked."""
     return grant if grant.state == "revoked" else None
-
-
-def sleeping(account: str) -> bool:
-    """Whether `sleep` runs in a session of this account."""
-    uid = uid_of(account)
-    return uid > 0 and any(command_line(pid).startswith("sleep ") for pid in processes_of(uid))

@@ -25,9 +25,9 @@ from fleet.agents.root_access import Where
 from fleet.agents.root_accounts import Accounts, Places
 from fleet.agents.root_logins import FIRST_UID, Login
 from fleet.agents.root_sshd import Sshd
-from fleet.agents.walls.slots import sweep
+from fleet.agents.walls.slots import processes_of, sweep
 from tests.parts import need
-from tests.whole import until
+from tests.whole import command_line, until
 
 GROUP = "tinyfleet-test"
 FAR = 4_000_000_000.0  # epoch seconds, long after any test
@@ -124,6 +124,20 @@ class Box:
         assert done.returncode in (0, 255), (done.stdout, done.stderr)
         return done.stdout == f"in as {account}\n"
 
+    @contextlib.contextmanager
+    def session(
+        self, account: str, key: Path, options: Sequence[str] = (), quiet: bool = False
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A session that sleeps; it has begun, and no login before it is taken for it. Killed at the end."""
+        command = self.command(account, key, "sleep 600", options=options)
+        said = subprocess.DEVNULL if quiet else None
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=said) as session:
+            try:
+                until(lambda: sleeping(account), "the session runs")
+                yield session
+            finally:
+                session.kill()
+
     def grant(self, name: str, key: Path, number: int = 1, until: float = FAR) -> Login:
         """A grant as the fleet would send it; its account is removed after the test."""
         account = f"tf-{name}"
@@ -147,6 +161,18 @@ class Box:
         for name in {*self.made, *_members()}:
             remove_account(name)
         subprocess.run(["groupdel", GROUP], capture_output=True, check=False)
+
+
+def uid_of(account: str) -> int:
+    """An account's uid; 0 while there is none."""
+    done = subprocess.run(["id", "-u", account], capture_output=True, text=True)
+    return int(done.stdout or 0)
+
+
+def sleeping(account: str) -> bool:
+    """Whether `sleep` runs in a session of this account."""
+    uid = uid_of(account)
+    return uid > 0 and any(command_line(pid).startswith("sleep ") for pid in processes_of(uid))
 
 
 def clear(folder: Path) -> None:

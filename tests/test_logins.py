@@ -15,7 +15,8 @@ import pytest
 from fleet.agents.walls.slots import processes_of
 from fleet.resources_access import Grant
 from tests import login_lab
-from tests.login_lab import Lab, gone, in_force, sleeping, uid_of
+from tests.login_lab import Lab, gone, in_force
+from tests.sshd import uid_of
 from tests.whole import ROOT, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(300)]
@@ -161,10 +162,8 @@ def test_a_revoked_login_is_refused_and_its_session_ended_within_two_seconds(lab
 
         def once() -> float:
             held = lab.granted(key)
-            command = lab.box.command(held.account, key, "sleep 600")
-            with subprocess.Popen(command, stdin=subprocess.DEVNULL) as session:
-                uid = until(lambda: uid_of(held.account), "the account is there")
-                until(lambda: sleeping(held.account), "the session runs")
+            with lab.box.session(held.account, key) as session:
+                uid = uid_of(held.account)
                 began = time.monotonic()
                 admin.revoke_grant(held.id, "it is over")
                 session.wait(FUNCTIONS_S)
@@ -185,12 +184,11 @@ def test_a_node_that_hears_from_nobody_ends_a_login_at_its_end(lab: Lab) -> None
     with lab.alice() as alice:
         alice.add_ssh_key(Path(f"{key}.pub").read_text())
         held = lab.granted(key, duration_s=20.0)
-    session = subprocess.Popen(lab.box.command(held.account, key, "sleep 600"), stdin=subprocess.DEVNULL)
-    uid = until(lambda: uid_of(held.account), "the account is there")
-    until(lambda: sleeping(held.account), "the session runs")
-    assert lab.fleet.server is not None
-    lab.fleet.server.kill()
-    until(lambda: session.poll() is not None, "the session has ended", 60)
+    with lab.box.session(held.account, key) as session:
+        uid = uid_of(held.account)
+        assert lab.fleet.server is not None
+        lab.fleet.server.kill()
+        assert session.wait(60) == 255
     until(lambda: processes_of(uid) == [], "nothing of it runs")
     assert not lab.box.logs_in(held.account, key)
 
@@ -248,10 +246,7 @@ def test_removing_a_person_ends_their_sessions_on_the_node(lab: Lab) -> None:
     with lab.alice() as alice:
         alice.add_ssh_key(Path(f"{key}.pub").read_text())
         held = lab.granted(key)
-    with subprocess.Popen(
-        lab.box.command(held.account, key, "sleep 600"), stdin=subprocess.DEVNULL
-    ) as session:
-        until(lambda: sleeping(held.account), "the session runs")
+    with lab.box.session(held.account, key) as session:
         with lab.fleet.client() as admin:
             assert admin.remove_person("alice").grants == 1
         assert session.wait(60) == 255

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests import login_lab
-from tests.login_lab import Lab, gone, sleeping
+from tests.login_lab import Lab, gone
 from tests.whole import until
 
 REACH_S = 2.0
@@ -76,16 +75,11 @@ def come_and_go(lab: Lab, key: Path) -> tuple[float, float, float]:
         while not lab.box.logs_in(asked.account, key):
             assert time.monotonic() - begun < 20
         came = time.monotonic() - begun
-        session = subprocess.Popen(
-            lab.box.command(asked.account, key, "sleep 600"),
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        until(lambda: sleeping(asked.account), "the session runs")
-        begun = time.monotonic()
-        admin.revoke_grant(asked.id, "measured")
-        session.wait(20)
-        went = time.monotonic() - begun
+        with lab.box.session(asked.account, key, quiet=True) as session:
+            begun = time.monotonic()
+            admin.revoke_grant(asked.id, "measured")
+            session.wait(20)
+            went = time.monotonic() - begun
         assert not lab.box.logs_in(asked.account, key), "a revoked login worked"
         ended = until(lambda: gone(admin.grant(asked.id)), "the node has said so")
     return came, went, ended.nodes[0].gone_after_s or 0.0

@@ -55,10 +55,7 @@ def test_a_key_that_is_gone_is_refused_and_its_live_session_ended(box: Box, root
     alice = box.key("alice")
     grant = box.grant("alice", alice)
     root.apply(Logins(grants=(grant,)))
-    with subprocess.Popen(
-        box.command(grant.account, alice, "sleep 600"), stdin=subprocess.DEVNULL
-    ) as session:
-        until(lambda: processes_of(grant.uid), "the session runs")
+    with box.session(grant.account, alice) as session:
         report = root.apply(Logins())
         assert report.grants == []
         assert processes_of(grant.uid) == []
@@ -87,7 +84,7 @@ def test_what_a_contributor_left_behind_brings_nobody_back(box: Box, root: Acces
     assert not box.logs_in(grant.account, own)  # not even while the grant lasts
     path = box.folder / "clients" / "master"
     shared = ("ControlMaster=yes", f"ControlPath={path}")
-    with subprocess.Popen(box.command(grant.account, alice, "sleep 600", options=shared)) as master:
+    with box.session(grant.account, alice, options=shared) as master:
         until(path.exists, "the master is there")
         through = (f"ControlPath={path}",)
         assert box.logs_in(grant.account, own, through)  # it needs no key any more
@@ -132,10 +129,7 @@ def test_a_look_ends_the_sessions_of_a_grant_that_is_over(box: Box) -> None:
     alice = box.key("alice")
     grant = box.grant("alice", alice, until=sshd.FAR)
     root.apply(Logins(grants=(grant,)))
-    with subprocess.Popen(
-        box.command(grant.account, alice, "sleep 600"), stdin=subprocess.DEVNULL
-    ) as session:
-        until(lambda: processes_of(grant.uid), "the session runs")
+    with box.session(grant.account, alice) as session:
         assert root.look().grants == [1]
         moment[0] = sshd.FAR
         assert (
@@ -154,10 +148,7 @@ def test_a_login_that_was_granted_again_in_time_goes_on_with_its_sessions(box: B
     second = replace(second, grant_id=2)
     root.apply(Logins(grants=(first, second)))
     assert box.logs_in(first.account, alice)  # sshd passes over the line that has ended by its own clock
-    with subprocess.Popen(
-        box.command(first.account, alice, "sleep 600"), stdin=subprocess.DEVNULL
-    ) as session:
-        until(lambda: processes_of(first.uid), "the session runs")
+    with box.session(first.account, alice) as session:
         moment[0] = 3000.0
         assert root.look().grants == [2]
         assert session.poll() is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,6 @@ from fleet.agents.root_logins import FIRST_UID, Logins
 from fleet.agents.walls.slots import processes_of
 from tests import sshd
 from tests.sshd import Box
-from tests.whole import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -50,10 +48,7 @@ def test_sessions_end_although_the_account_cannot_be_locked_and_it_is_not_called
     alice = box.key("alice")
     grant = box.grant("alice", alice)
     root.apply(Logins(grants=(grant,)))
-    with subprocess.Popen(
-        box.command(grant.account, alice, "sleep 600"), stdin=subprocess.DEVNULL
-    ) as session:
-        until(lambda: processes_of(grant.uid), "the session runs")
+    with box.session(grant.account, alice) as session:
         with accounts_locked():
             report = root.apply(Logins())
         assert processes_of(grant.uid) == []
