@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fleet.errors import InvalidSpec
 from fleet.ssh import Host
 
-PACKAGES = ("ca-certificates", "curl", "openssh-client", "python3", "python3-venv")
+PACKAGES = ("bubblewrap", "ca-certificates", "curl", "openssh-client", "python3", "python3-venv")
 _LOCK = "/run/tinyfleet-bootstrap.lock"
 _TOKEN_MIN = 50  # a join token lives an hour: one that lies there longer is made anew
 _PYTHON = "python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))'"
@@ -71,7 +71,7 @@ def steps(wanted: Wanted) -> tuple[Step, ...]:
         ),
         Step(
             "packages",
-            f"command -v curl && command -v ssh-keygen && test -d /etc/ssl/certs && {_PYTHON}",
+            f"command -v curl && command -v ssh-keygen && command -v bwrap && test -d /etc/ssl/certs && {_PYTHON}",
             f"Python 3.11 or newer is needed (Debian 12, Ubuntu 24.04), and: apt-get install {' '.join(PACKAGES)}",
             _install_packages,
         ),

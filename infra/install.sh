@@ -411,6 +411,7 @@ do_install() {
   units
   logins
   start
+  command -v bwrap >/dev/null 2>&1 || say "without bubblewrap the node is trusted with less: apt-get install bubblewrap"
   if [ -n "$DRY" ]; then
     say "nothing was changed"
   elif [ -n "$CHANGED" ]; then

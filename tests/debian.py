@@ -20,7 +20,7 @@ from tests.parts import missing, need
 from tests.whole import until
 
 SUITE = "bookworm"
-PACKAGES = ("python3", "openssh-client", "ca-certificates", "curl", "systemd", "dbus")
+PACKAGES = ("python3", "openssh-client", "ca-certificates", "curl", "bubblewrap", "systemd", "dbus")
 _BUILD_S = 900
 _RUN_S = 300
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -44,6 +44,8 @@ mknod -m 666 "$root/dev/tty" c 5 0
 mknod -m 600 "$root/dev/console" c 1 3
 mount --bind "$root/proc/sys" "$root/proc/sys"
 mount -o remount,bind,ro "$root/proc/sys"
+# Who is not root may mount /proc in namespaces of their own only where a whole one is seen, as machines have it.
+mount -t proc proc "$root/sys/kernel/debug"
 mkdir "$root/dev/pts" "$root/dev/shm"
 mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
 mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"

@@ -75,8 +75,7 @@ def agent(
     walls: Annotated[
         str | None,
         typer.Option(
-            help="Round attempts: all that the machine has, required (nothing starts without one), or none; "
-            "all,bubblewrap puts commands into bubblewrap too."
+            help="Round attempts: all that the machine has, required (nothing starts without one), none, or some by name."
         ),
     ] = None,
     metrics_listen: Annotated[

@@ -169,3 +169,46 @@ OWN_IN_CONTAINER = {
     "write_shm": "a file in memory of its own",
     "give_file_to_agent": "its root is its own user outside",
 }
+
+# What a command meets of its own in bubblewrap, alone and with all other walls round it: this fort's folder lies in /tmp,
+# and its /tmp is another.
+OWN_IN_BUBBLEWRAP = {
+    "list_state": "the way to its own folder",
+    "replace_own_assignment": "a file in its own /tmp",
+    "write_shared_tmp": "a file in its own folder",
+    "write_shm": "a file in its own folder",
+    "give_file_to_agent": "/tmp is its own user's there, not root's",
+}
+# What it is enough for by itself, of what is open to whoever is not root: it is never started as root. Where the other walls
+# stand they stop as much and more; what they leave to be seen is in test_bubblewrapped.
+STOPPED_BY_BUBBLEWRAP = frozenset(
+    {
+        "read_token",
+        "read_desired",
+        "extend_lease",
+        "wake_agent",
+        "poison_node_cache",
+        "forge_own_outcome",
+        "read_other_attempt",
+        "write_other_attempt",
+        "read_passwd",
+        "read_logs",
+        "symlink_out",
+        "hardlink_in",
+        "rename_in",
+        "signal_agent",
+        "signal_supervisor",
+        "signal_zygote",
+        "signal_by_descriptor",
+        "change_agents_priority",
+        "move_agent_to_core",
+        "limit_agent",
+        "rise_by_setuid_program",
+        "take_shared_memory",
+        "connect_to_loopback",
+        "connect_to_outside",
+        "unix_socket",
+        "abstract_socket",
+        "datagram_from_a_pair",
+    }
+)

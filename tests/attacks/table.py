@@ -8,7 +8,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.attacks.catalogue import ATTACKS, BY_NAME, LETTERS, OWN_IN_CONTAINER
+from tests.attacks.catalogue import (
+    ATTACKS,
+    BY_NAME,
+    LETTERS,
+    OWN_IN_BUBBLEWRAP,
+    OWN_IN_CONTAINER,
+    STOPPED_BY_BUBBLEWRAP,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "walls.md"
 README = PAGE.parents[1] / "README.md"
@@ -30,17 +37,19 @@ with the node (`tinyfleet node doctor`, `tinyfleet nodes show`), and such a node
 | cgroup | all that the attempt started is killed at once, whatever it did to hide | cgroup 2, Linux 5.14 |
 | memory | memory and processes of the attempt together are limited | cgroup 2 with the controllers delegated |
 | namespaces | no network, own host name, every file system read-only but for the agent's folder, with root no processes of others to be seen: one set for all attempts of the node; an IPC namespace for each | root, or user namespaces; Linux 5.12 |
+| bubblewrap | round commands without a container, inside of all the others: no files but those that may be opened, no processes but its own, a `/tmp` of its own | `bwrap` (`apt-get install bubblewrap`); user namespaces and a whole `/proc`; where the agent is root, the wall `uid` |
 
 `tinyfleet agent --walls all` (the default) raises all that the machine has, `--walls required` starts nothing while one is
 missing, `--walls none` is for a trusted node: its operator says so, and the node reports it. Names with commas raise only
 those.
 
-`--walls all,bubblewrap` puts commands into bubblewrap on top of all these: a program of the job's owner that is executed
+bubblewrap is round commands: a program of the job's owner that is executed
 anyhow (containers have their own, other kinds run in a fork that is warm already). It sees no files but those that it may
 open, no processes but its own and those of its guests, its control group as the root of all, and has a `/tmp`, a `/var/tmp`
 and a `/dev/shm` of its own, which are in its folder; so Python's semaphores and shared memory work. Landlock and the filter
-of calls are raised inside, last. Where it does not work (`apt-get install bubblewrap`; user namespaces; never as root)
-the node says so. `tests/attacks/test_bubblewrapped.py` tries every attack below from inside one.
+of calls are raised inside, last. It is tried when the agent starts, and is never started as root; where it does not work, as
+in most containers, commands run inside the other walls, and the node says that it lacks this one.
+`tests/attacks/test_bubblewrapped.py` tries every attack below from inside one, and bubblewrap alone.
 
 Attempts of other kinds are not executed: bubblewrap starts a program in 4 to 40 ms, and an attempt is forked from a warm
 process in a few. So that process enters the namespaces once, for all of its forks, and an attempt pays nothing for them, but
@@ -105,28 +114,36 @@ Landlock does not hide that a file exists, how large it is and when it changed, 
 ## Attacks, and the walls that stop each of them alone
 
 {count} of them. Tried by an agent that runs as root; its attempts would be root without walls, and then every one of these gets
-through. In the last column all walls of a container together: "own" where the attack meets something of the container's own
-instead ({own}).
+through. bubblewrap alone is tried by an agent that runs as another user, to whom much is not open anyhow: it has a mark for
+what is open to such a one without it, and "own" where the attack meets something of its own instead ({own_in_bubblewrap}),
+as with all other walls round it, which stop the rest. In the last column all walls of a container together: "own" for
+something of the container's own ({own}).
 """
 
 
 def page() -> str:
     """The whole page."""
     walls = list(LETTERS.values())
-    own = "; ".join(f"{name.replace('_', ' ')}: {what}" for name, what in OWN_IN_CONTAINER.items())
-    lines = [HEAD.replace("{count}", str(len(BY_NAME))).replace("{own}", own)]
+    head = HEAD.replace("{count}", str(len(BY_NAME))).replace("{own}", _listed(OWN_IN_CONTAINER))
+    lines = [head.replace("{own_in_bubblewrap}", _listed(OWN_IN_BUBBLEWRAP))]
     for chapter, entries in ATTACKS.items():
         lines += [
             f"### {chapter.capitalize()}\n",
-            f"| attack | {' | '.join(walls)} | in a container |",
-            f"| --- {'| :-: ' * (len(walls) + 1)}|",
+            f"| attack | {' | '.join(walls)} | bubblewrap | in a container |",
+            f"| --- {'| :-: ' * (len(walls) + 2)}|",
         ]
         for entry in entries:
             marks = ["✓" if letter in entry.stopped_by else "" for letter in LETTERS]
+            alone = "✓" if entry.name in STOPPED_BY_BUBBLEWRAP else ""
+            marks.append("own" if entry.name in OWN_IN_BUBBLEWRAP else alone)
             marks.append("own" if entry.name in OWN_IN_CONTAINER else "✓")
             lines.append(f"| {entry.name.replace('_', ' ')} | {' | '.join(marks)} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _listed(own: dict[str, str]) -> str:
+    return "; ".join(f"{name.replace('_', ' ')}: {what}" for name, what in own.items())
 
 
 def counted(text: str) -> str:

@@ -13,17 +13,13 @@ from typing import Any
 import pytest
 
 from fleet.agents.protocol import blob_address
-from tests.attacks.catalogue import BY_NAME
-from tests.attacks.fort import ROOT, Fort, fort, spare, user_of
+from tests.attacks.catalogue import BY_NAME, OWN_IN_BUBBLEWRAP, STOPPED_BY_BUBBLEWRAP
+from tests.attacks.fort import NOBODY, ROOT, Fort, fort, spare, user_of
 from tests.attacks.image import PYTHON
 from tests.parts import need
 
 pytestmark = pytest.mark.slow
 
-# They get through to what is the attempt's own: its /tmp, in which this fort's state folder lies, and its /dev/shm.
-OWN = frozenset(
-    {"write_shared_tmp", "write_shm", "list_state", "replace_own_assignment", "give_file_to_agent"}
-)
 _CODE = ("tests/attacks", "fleet/agents/walls", "fleet/agents/__init__.py", "fleet/agents/processes.py")
 
 
@@ -31,7 +27,7 @@ _CODE = ("tests/attacks", "fleet/agents/walls", "fleet/agents/__init__.py", "fle
 def wrapped(request: pytest.FixtureRequest) -> Iterator[Fort]:
     """An agent that puts commands into bubblewrap."""
     need("bwrap", install="bubblewrap")
-    with fort(user_of(request.param), "all,bubblewrap") as made:
+    with fort(user_of(request.param), "all") as made:
         assert made.walls["bubblewrap"].state == "up", made.walls["bubblewrap"].detail
         yield made
         spare(made)
@@ -72,7 +68,22 @@ def verdicts(stands: Fort, names: list[str]) -> dict[str, str]:
 
 def test_every_attack_is_stopped_or_meets_a_folder_of_its_own(wrapped: Fort) -> None:
     through = verdicts(wrapped, list(BY_NAME))
-    assert set(through) == OWN, through
+    assert set(through) == set(OWN_IN_BUBBLEWRAP), through
+
+
+def test_alone_it_stops_what_it_is_said_to_stop() -> None:
+    """Of an agent that is not root, beside the same one without any wall."""
+    need("bwrap", install="bubblewrap")
+    uid = NOBODY if os.geteuid() == 0 else os.geteuid()
+    with fort(uid, "none") as stands:
+        open_without = set(verdicts(stands, list(BY_NAME)))
+    with fort(uid, "bubblewrap") as stands:
+        assert stands.standing == frozenset({"bubblewrap"})
+        through = verdicts(stands, list(BY_NAME))
+    assert len(open_without & STOPPED_BY_BUBBLEWRAP) > 20, "it has been tried on what is open"
+    assert {name: through[name] for name in STOPPED_BY_BUBBLEWRAP & set(through)} == {}
+    assert open_without - set(through) <= STOPPED_BY_BUBBLEWRAP
+    assert set(OWN_IN_BUBBLEWRAP) <= set(through)
 
 
 def test_what_goes_through_is_in_its_own_folder(wrapped: Fort) -> None:

@@ -165,7 +165,11 @@ def _work(fleet: Fleet, client: Client) -> None:
         "rights",
         "limits",
         "namespaces",
+        "bubblewrap",
     }
+    inside = client.submit_job({"kind": "command", "script": "readlink /proc/1/exe; ls /srv"})
+    done = fleet.wait_job(inside.id, "succeeded", "failed", within_s=90.0)
+    assert done.result == {"exit_status": 2, "signal": None}, done.error  # there is no /srv in it
 
 
 def _again(box: debian.Machine, client: Client, install: str) -> None:

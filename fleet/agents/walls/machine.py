@@ -21,7 +21,7 @@ from typing import Any
 from fleet.agents.walls import calls, groups, landlock, seccomp, slots, ways
 from fleet.agents.walls.bubblewrap import Enclosure, View, program
 from fleet.agents.walls.landlock import EXECUTE, LIST, OWN, READ, Rule
-from fleet.agents.walls.policy import ON_TOP, WALLS, Mode, chosen
+from fleet.agents.walls.policy import WALLS, Mode, chosen
 
 Step = Callable[[Path], None]
 State = str  # "up", "partial", "missing", or "off": an operator said so
@@ -71,6 +71,7 @@ def survey(state: Path, text: str) -> Survey:
     mode, meant = chosen(text)
     parent = _parent_group()
     steps: list[Step] = []
+    found: list[Wall] = []
     tries: dict[str, Callable[[], Wall]] = {
         "landlock": _landlock,
         "seccomp": _seccomp,
@@ -82,10 +83,10 @@ def survey(state: Path, text: str) -> Survey:
         "cgroup": lambda: _cgroup(parent),
         "memory": lambda: _memory(parent),
         "namespaces": lambda: _namespaces(state, steps),
+        "bubblewrap": lambda: _bubblewrap(state, tuple(steps), found),
     }
-    found = [tries[name]() if name in meant else Wall(name, "off", "the operator said so") for name in WALLS]
-    if meant & set(ON_TOP):
-        found.append(_bubblewrap(state, tuple(steps), found))
+    for name in WALLS:
+        found.append(tries[name]() if name in meant else Wall(name, "off", "the operator said so"))
     return Survey(mode, tuple(found), parent if meant & {"cgroup"} else None, tuple(steps))
 
 
@@ -233,11 +234,14 @@ def _bubblewrap(state: Path, steps: tuple[Step, ...], found: list[Wall]) -> Wall
     if os.geteuid() == _ROOT and not own_user:
         fix = "the wall uid, or an agent that is not root"
         return Wall("bubblewrap", "missing", "attempts would be root: it is started by nobody who is", fix)
-    work = Path(tempfile.mkdtemp(prefix=".bubblewrap-", dir=state))
+    there = os.access(
+        state, os.W_OK | os.X_OK
+    )  # whoever examines a machine may have no agent there, or another's
+    folder = Path(tempfile.mkdtemp(prefix=".bubblewrap-", dir=state if there else None))
     try:
-        problem = _tried(lambda: _wrap(state, steps, work, own_user))
+        problem = _tried(lambda: _wrap(state if there else folder, steps, folder / "work", own_user))
     finally:
-        shutil.rmtree(work)
+        shutil.rmtree(folder)
     if problem:
         return Wall("bubblewrap", "missing", problem[:300], "unprivileged user namespaces, and a whole /proc")
     return Wall(
@@ -248,11 +252,12 @@ def _bubblewrap(state: Path, steps: tuple[Step, ...], found: list[Wall]) -> Wall
 def _wrap(state: Path, steps: tuple[Step, ...], work: Path, own_user: bool) -> None:
     """Run a program in it as an attempt would. OSError."""
     for folder in (work / "tmp", work / "shm"):
-        folder.mkdir()
+        folder.mkdir(parents=True)
     if own_user:
         for folder in (work, work / "tmp", work / "shm"):
             os.chown(folder, slots.FIRST, slots.FIRST)
-        state.chmod(0o711)
+        for folder in (state, work.parent):
+            folder.chmod(0o711)
         ways.open_ways(needed(state))
     for step in steps:
         step(state)

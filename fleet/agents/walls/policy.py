@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-WALLS = ("landlock", "seccomp", "uid", "rights", "limits", "cgroup", "memory", "namespaces")
-# Raised where they are named, on top of the others: bubblewrap round commands.
-ON_TOP = ("bubblewrap",)
+# In the order in which they are tried: bubblewrap, round commands, inside of those before it.
+WALLS = ("landlock", "seccomp", "uid", "rights", "limits", "cgroup", "memory", "namespaces", "bubblewrap")
 # all: those that the machine has. required: an attempt does not start without one of them. none: a trusted node.
 Mode = Literal["all", "required", "none"]
 MODES: tuple[Mode, ...] = ("all", "required", "none")
@@ -53,19 +52,13 @@ def policy(kind: str, device: str, ceilings: Ceilings, gpus: Iterable[str] = ())
 
 
 def chosen(text: str) -> tuple[Mode, frozenset[str]]:
-    """The mode, and which walls are meant, of "all", "required", "none" or names with commas. ValueError names the fix.
-
-    What is on top is named beside them: "all,bubblewrap".
-    """
+    """The mode, and which walls are meant, of "all", "required", "none" or names with commas. ValueError names the fix."""
     names = frozenset(name.strip() for name in text.split(","))
-    on_top = names & set(ON_TOP)
-    rest = names - on_top
     for mode in MODES:
-        if rest == {mode}:
-            return mode, on_top if mode == "none" else on_top | set(WALLS)
-    unknown = sorted(rest - set(WALLS))
-    if unknown or not names:
-        raise ValueError(
-            f"no wall is called {unknown[0]!r}: give {', '.join(MODES)}, or some of {', '.join(WALLS + ON_TOP)}"
-        )
+        if names == {mode}:
+            return mode, frozenset() if mode == "none" else frozenset(WALLS)
+    unknown = sorted(names - set(WALLS))
+    if unknown:
+        wrong = "stands alone" if unknown[0] in MODES else "is no wall"
+        raise ValueError(f"{unknown[0]!r} {wrong}: give {', '.join(MODES)}, or some of {', '.join(WALLS)}")
     return "all", names
