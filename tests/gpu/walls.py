@@ -7,9 +7,9 @@ anything is not as it should be.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,33 +22,16 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fleet.agents.walls import gpu, known_answer
+from fleet.agents.walls.bubblewrap import Enclosure
 from fleet.agents.walls.cell import Cell
 from fleet.agents.walls.groups import prefix_of
 from fleet.agents.walls.machine import Survey, enter_namespaces, needed, survey
 from fleet.agents.walls.policy import Ceilings, Policy
 from fleet.agents.walls.ways import open_ways
 from tests.forked import in_fork
+from tests.gpu.doubling import answer
 
-COUNT = 1 << 16
-PTX = b"""
-.version 6.0
-.target sm_50
-.address_size 64
-.visible .entry twice(.param .u64 values)
-{
-  .reg .u64 %a, %o; .reg .u32 %i, %b, %t, %v;
-  ld.param.u64 %a, [values];
-  cvta.to.global.u64 %a, %a;
-  mov.u32 %b, %ctaid.x; mov.u32 %t, %tid.x;
-  mad.lo.u32 %i, %b, 256, %t;
-  mul.wide.u32 %o, %i, 4;
-  add.u64 %a, %a, %o;
-  ld.global.u32 %v, [%a];
-  add.u32 %v, %v, %v;
-  st.global.u32 [%a], %v;
-  ret;
-}
-\0"""
+DOUBLING = Path(__file__).with_name("doubling.py")
 CU = """
 #include <cstdio>
 __global__ void twice(int *v) { v[threadIdx.x] *= 2; }
@@ -64,37 +47,6 @@ int main() {
 }
 """
 TORCH = "import torch; x = torch.arange(9, device='cuda') * 2; assert x.sum().item() == 72; print('right')"
-
-
-class Failed(Exception):
-    """What CUDA said."""
-
-
-def answer() -> dict[str, Any]:
-    """How many GPUs CUDA sees, and whether the first doubles numbers as it should. Failed names the call."""
-    cuda = ctypes.CDLL("libcuda.so.1")
-
-    def call(name: str, *arguments: Any) -> None:
-        status = getattr(cuda, name)(*arguments)
-        if status:
-            raise Failed(f"{name} answers {status}")
-
-    count, device = ctypes.c_int(), ctypes.c_int()
-    context, module, function, memory = (ctypes.c_void_p() for _ in range(4))
-    call("cuInit", 0)
-    call("cuDeviceGetCount", ctypes.byref(count))
-    call("cuDeviceGet", ctypes.byref(device), 0)
-    call("cuCtxCreate_v2", ctypes.byref(context), 0, device)
-    call("cuModuleLoadData", ctypes.byref(module), PTX)
-    call("cuModuleGetFunction", ctypes.byref(function), module, b"twice")
-    values = (ctypes.c_uint32 * COUNT)(*range(COUNT))
-    call("cuMemAlloc_v2", ctypes.byref(memory), ctypes.c_size_t(COUNT * 4))
-    call("cuMemcpyHtoD_v2", memory, values, ctypes.c_size_t(COUNT * 4))
-    parameters = (ctypes.c_void_p * 1)(ctypes.addressof(memory))
-    call("cuLaunchKernel", function, COUNT // 256, 1, 1, 256, 1, 1, 0, None, parameters, None)
-    call("cuMemcpyDtoH_v2", values, memory, ctypes.c_size_t(COUNT * 4))
-    call("cuCtxDestroy_v2", context)
-    return {"gpus": count.value, "right": list(values) == [2 * number for number in range(COUNT)]}
 
 
 def program(command: list[str], source: str = "") -> Callable[[], dict[str, Any]]:
@@ -116,10 +68,13 @@ def inside(
     state: Path,
     walls: Survey,
     number: int | None,
-    act: Callable[[], dict[str, Any]],
+    act: Callable[[], dict[str, Any]] | list[str],
     ceilings: Ceilings = Ceilings(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
-    """What `act` returns inside the walls of an attempt that has this GPU, or {"error"}; "killed" for want of memory."""
+    """What `act` returns inside the walls of an attempt that has this GPU, or {"error"}; "killed" for want of memory.
+
+    A list is a command, and runs in bubblewrap as a job's does: what it prints, as JSON.
+    """
     folder = state / "attempts"
     folder.mkdir(mode=0o711, exist_ok=True)
     work = folder / "1-1" / "work"
@@ -130,7 +85,9 @@ def inside(
     cell = Cell(walls, prefix_of(state))
     cell.reserve()
     leased = () if number is None else (number,)
-    cell.fit(Policy(programs=True, gpus=leased, ceilings=ceilings), work)
+    shutil.copy(DOUBLING, work)
+    wrapped = isinstance(act, list)
+    cell.fit(Policy(programs=True, gpus=leased, ceilings=ceilings, wrapped=wrapped), work)
     read, write = os.pipe()
     supervisor = os.getpid()
     pid = os.fork()
@@ -139,7 +96,7 @@ def inside(
         os.chdir(work)
         try:
             cell.enter(supervisor)
-            found = act()
+            found = in_bubblewrap(cell.enclosure, act) if isinstance(act, list) else act()
         except subprocess.CalledProcessError as error:
             found = {"error": f"{error}: {error.stderr}"[-600:]}
         except Exception as error:  # noqa: BLE001 - the top of a process
@@ -158,6 +115,20 @@ def inside(
     shutil.rmtree(folder)
     found = json.loads(said) if said else {"error": "it ended without a word"}
     return found | ({"left": left} if left else {}) | ({"killed": True} if killed else {})
+
+
+def in_bubblewrap(enclosure: Enclosure | None, command: list[str]) -> dict[str, Any]:
+    """What a command prints there, as JSON, or {"error"} with all that it printed."""
+    assert enclosure is not None
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    with os.fdopen(os.memfd_create("said"), "w+b") as said:
+        enclosure.run(command, os.environ, (nothing, said.fileno(), said.fileno()))
+        status = enclosure.wait()
+        said.seek(0)
+        text = said.read().decode(errors="replace")
+    if status != 0:
+        return {"error": f"exit status {status}: {text[-600:]}"}
+    return dict(json.loads(text))
 
 
 def gone_or_left(cell: Cell) -> list[int]:
@@ -200,6 +171,29 @@ def wrongly(number: int) -> dict[str, Any]:
     return gpu.examine(number)
 
 
+def refused(said: dict[str, Any]) -> bool:
+    """Whether CUDA has said so itself."""
+    return bool(re.search(r"\bcu\w+ answers [1-9]", str(said.get("error"))))
+
+
+def of_commands(state: Path, walls: Survey, numbers: list[int]) -> list[tuple[str, dict[str, Any], bool]]:
+    """The same of a command in bubblewrap, which has /dev and /proc of its own."""
+    command = [sys.executable, DOUBLING.name]
+    found = []
+    for number in numbers:
+        said = inside(state, walls, number, command)
+        right = said.get("right") is True and said["gpus"] == 1
+        found.append((f"a command in bubblewrap, with the nodes of gpu{number}: right, one GPU", said, right))
+    for name, absent in (("without any node", None), ("with all but a GPU's node", max(numbers) + 1)):
+        said = inside(state, walls, absent, command)
+        found.append((f"a command in bubblewrap, {name}: no GPU", said, refused(said)))
+    looking = f"for n in $(seq 0 {max(numbers)}); do test -e /dev/nvidia$n && printf '%s ' $n; done"
+    said = inside(state, walls, numbers[0], ["sh", "-c", f"""printf '{{"seen": "%s"}}' "$({looking})\""""])
+    name = f"a command in bubblewrap finds the node of gpu{numbers[0]} alone, of {len(numbers)}"
+    found.append((name, said, said.get("seen", "").split() == [str(numbers[0])]))
+    return found
+
+
 def main() -> int:
     """Try everything; 1 when something is not as it should be."""
     numbers = gpu.present()
@@ -229,12 +223,14 @@ def main() -> int:
         )
     )
     none = inside(state, walls, None, answer)
-    checks.append(("inside, without any node: no GPU", none, "error" in none))
+    checks.append(("inside, without any node: no GPU", none, refused(none)))
     absent = inside(state, walls, max(numbers) + 1, answer)
-    checks.append(("inside, with all that CUDA needs but a GPU's node: no GPU", absent, "error" in absent))
+    checks.append(("inside, with all that CUDA needs but a GPU's node: no GPU", absent, refused(absent)))
     if others:
         other = inside(state, walls, others[0], answer)
         checks.append((f"inside, with the nodes of gpu{others[0]}: one GPU", other, other.get("gpus") == 1))
+    if walls.has("bubblewrap"):
+        checks += of_commands(state, walls, numbers)
     compiler = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
     if compiler:
         built = inside(state, walls, first, program([compiler], CU))
