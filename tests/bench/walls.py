@@ -1,6 +1,7 @@
 """What the walls cost: an attempt's start through the zygote, with and without, beside plain subprocesses.
 
-Measured from asking the zygote to the first line of the task; the reach is 10 ms with Landlock. Rows take turns.
+Measured from asking the zygote to the first line of the task, of a command to when its program is executed; the reach is
+10 ms with Landlock. Rows take turns.
 """
 
 from __future__ import annotations
@@ -27,27 +28,47 @@ from fleet.agents.processes import clock
 from fleet.agents.protocol import AttemptSpec
 from fleet.agents.runner import Runner
 from fleet.agents.starter import Starter
+from fleet.agents.tasks import command
 from fleet.agents.tasks.context import Report, TaskContext, Tasks
+from fleet.agents.walls.policy import WALLS
 from tests.bench.racing import shown
 
 REACH_S = 10e-3
 WITH_LANDLOCK = "through the zygote, Landlock"
+NOOP: dict[str, Any] = {"kind": "noop"}
+TRUE: dict[str, Any] = {"kind": "command", "argv": ["true"]}
 ROWS = {
-    "through the zygote, no walls": "none",
-    WITH_LANDLOCK: "landlock",
-    "through the zygote, Landlock, seccomp, limits": "landlock,seccomp,rights,limits",
-    "through the zygote, all walls": "all",
+    "through the zygote, no walls": ("none", NOOP),
+    WITH_LANDLOCK: ("landlock", NOOP),
+    "through the zygote, Landlock, seccomp, limits": ("landlock,seccomp,rights,limits", NOOP),
+    "through the zygote, all walls": ("all", NOOP),
+    "a command: true, no walls": ("none", TRUE),
+    "a command: true, all walls but bubblewrap": (
+        ",".join(wall for wall in WALLS if wall != "bubblewrap"),
+        TRUE,
+    ),
+    "a command: true, all walls": ("all", TRUE),
 }
 LEASE_S = 7200.0
 
 
 def timed(tasks: Tasks) -> Tasks:
-    """For --setup: an attempt that says when it began."""
-    return replace(tasks, by_kind={**tasks.by_kind, "noop": _began})
+    """For --setup: attempts that say when they began, and commands when their program did."""
+    return replace(tasks, by_kind={**tasks.by_kind, "noop": _began, "command": _ran})
 
 
 def _began(spec: dict[str, Any], workdir: Path, report: Report, context: TaskContext) -> dict[str, Any]:
     return {"began": clock()}
+
+
+def _ran(spec: dict[str, Any], workdir: Path, report: Report, context: TaskContext) -> dict[str, Any]:
+    moments = []
+
+    def noted(said: dict[str, Any]) -> None:
+        moments.append(clock())
+        report(said)
+
+    return command.run(spec, workdir, noted, context) | {"began": moments[-1]}
 
 
 class Timed(Starter):
@@ -62,8 +83,8 @@ class Timed(Starter):
 
 
 @contextmanager
-def zygote(folder: Path, walls: str) -> Iterator[Callable[[], tuple[float, float]]]:
-    """A function that has one attempt run: seconds until it began, and until it had ended and all was cleared away."""
+def zygote(folder: Path, walls: str, spec: dict[str, Any]) -> Iterator[Callable[[], tuple[float, float]]]:
+    """A function that has one attempt of this job run: seconds until it began, and until it had ended and all was cleared away."""
     with (
         closing(Journal(folder)) as journal,
         closing(Timed(folder, "tests.bench.walls:timed", walls)) as starter,
@@ -72,12 +93,14 @@ def zygote(folder: Path, walls: str) -> Iterator[Callable[[], tuple[float, float
         starter.ensure()
         runner = Runner(folder, starter, Limits(), 60.0)
         numbers = iter(range(1, 1 << 30))
-        yield lambda: _attempt(runner, starter, folder, next(numbers))
+        yield lambda: _attempt(runner, starter, folder, next(numbers), spec)
 
 
-def _attempt(runner: Runner, starter: Timed, folder: Path, number: int) -> tuple[float, float]:
-    spec = {"attempt_id": number, "job_id": 1, "fence": 1, "spec": {"kind": "noop"}, "device": "cpu"}
-    runner.start(AttemptSpec.model_validate(spec | {"exclusive": False, "timeout_s": 60.0}))
+def _attempt(
+    runner: Runner, starter: Timed, folder: Path, number: int, spec: dict[str, Any]
+) -> tuple[float, float]:
+    asked = {"attempt_id": number, "job_id": 1, "fence": 1, "spec": spec, "device": "cpu"}
+    runner.start(AttemptSpec.model_validate(asked | {"exclusive": False, "timeout_s": 60.0}))
     directory = folder / "attempts" / f"{number}-1"
     while (state := State.load(directory)) is None or state.phase != "exited":
         os.sched_yield()
@@ -91,12 +114,12 @@ def _attempt(runner: Runner, starter: Timed, folder: Path, number: int) -> tuple
     return began - starter.asked, ended - starter.asked
 
 
-def plain(command: list[str]) -> Callable[[], tuple[float, float]]:
+def plain(argv: list[str]) -> Callable[[], tuple[float, float]]:
     """A function that runs a command: the seconds until its end are all there is."""
 
     def run() -> tuple[float, float]:
         asked = clock()
-        subprocess.run(command, check=True)
+        subprocess.run(argv, check=True)
         took = clock() - asked
         return took, took
 
@@ -112,15 +135,17 @@ def main() -> None:
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
     with ExitStack() as held:
         ways: dict[str, Callable[[], tuple[float, float]]] = {}
-        for name, walls in ROWS.items():
+        for name, (walls, spec) in ROWS.items():
             folder = Path(tempfile.mkdtemp(prefix="bench-"))
             held.callback(shutil.rmtree, folder, ignore_errors=True)
-            ways[name] = held.enter_context(zygote(folder / "state", walls))
+            ways[name] = held.enter_context(zygote(folder / "state", walls, spec))
         ways["a plain subprocess: true"] = plain([shutil.which("true") or "/bin/true"])
         ways["a plain subprocess: python -c pass"] = plain([sys.executable, "-c", "pass"])
         ways["a plain subprocess that imports NumPy"] = plain([sys.executable, "-c", "import numpy"])
         if shutil.which("bwrap"):
-            ways["bubblewrap: true"] = plain(["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"])
+            ways["a plain subprocess: bwrap … true"] = plain(
+                ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"]
+            )
         found = raced(ways, rounds)
     print_table(found)
 
