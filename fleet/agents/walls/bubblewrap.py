@@ -7,11 +7,9 @@ bubblewrap is started before its starter is restricted, for it mounts; what it r
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -22,11 +20,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from fleet.agents.walls import calls
 from fleet.agents.walls.landlock import MAKE_FILE, READ, Rule
-from fleet.agents.walls.within import LONGEST
+from fleet.agents.walls.within import LONGEST, Told
 
 # Isolated, without site: it starts in half the time, and reads nothing that a program could have left for it.
 _WITHIN = "import sys; sys.path.insert(0, sys.argv[1]); from fleet.agents.walls.within import main; main(*sys.argv[2:])"
@@ -145,31 +143,32 @@ class Enclosure:
     ) -> int:
         """The program's pid, here. OSError when it cannot be executed, Unwrapped when bubblewrap could not begin."""
         view, program_pid = self._view, 0
-        told = {
-            "argv": list(argv),
-            "env": dict(environ),
-            "cwd": str(view.work),
-            "rules": [(str(rule.path), rule.access) for rule in view.inside()] if view.landlock else None,
-            "tcp": not view.network,
-            "filter": base64.b64encode(view.code).decode(),
-        }
+        told = Told(
+            os.fsencode(view.work),
+            [os.fsencode(each) for each in argv],
+            {os.fsencode(name): os.fsencode(value) for name, value in environ.items()},
+            [(os.fsencode(rule.path), rule.access) for rule in view.inside()] if view.landlock else None,
+            view.code,
+            tcp=not view.network,
+        )
         document = os.memfd_create("told", os.MFD_CLOEXEC)
         with os.fdopen(document, "wb") as file:
-            file.write(json.dumps(told).encode())
+            file.write(told.written())
             file.flush()
             file.seek(0)
             with contextlib.suppress(OSError):  # it has ended; why is found out below
                 socket.send_fds(self.door, [b"run"], [*streams, document])
             said = self._heard()
-            if said is not None and "program" in said:
+            if said is not None and said[0] == "program":
                 program_pid, said = self._speaker, self._heard()
         if said is None:
             raise self._unwrapped()
-        if said.get("began") is not True:
+        word, rest = said
+        if word != "began":
             self._end()
-            if isinstance(number := said.get("errno"), int):
+            if word == "errno" and (number := _number(rest)) is not None:
                 raise OSError(number, os.strerror(number), argv[0])
-            raise Unwrapped(errno.EIO, str(said.get("problem", "it began nothing")))
+            raise Unwrapped(errno.EIO, rest if word == "problem" else "it began nothing")
         return program_pid
 
     def wait(self) -> int | None:
@@ -179,8 +178,8 @@ class Enclosure:
         self._end()
         if said is None:
             return None
-        status = said.get("status")
-        if not isinstance(status, int) or not (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
+        status = _number(said[1]) if said[0] == "status" else None
+        if status is None or not (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
             return -int(signal.SIGKILL)  # nonsense, from the program itself
         return os.waitstatus_to_exitcode(status)
 
@@ -189,26 +188,28 @@ class Enclosure:
         os.close(self._complaint)
         os.waitpid(self.pid, 0)
 
-    def _heard(self) -> dict[str, Any] | None:
-        """What is said next; None at the end."""
+    def _heard(self) -> tuple[str, str] | None:
+        """What is said next, its first word and the rest; None at the end."""
         try:
-            word, ancillary, _, _ = self.door.recvmsg(LONGEST, socket.CMSG_SPACE(_CREDENTIALS.size))
+            said, ancillary, _, _ = self.door.recvmsg(LONGEST, socket.CMSG_SPACE(_CREDENTIALS.size))
         except ConnectionResetError:
             return None
         for _, kind, data in ancillary:
             if kind == socket.SCM_CREDENTIALS:
                 self._speaker = _CREDENTIALS.unpack(data)[0]
-        try:
-            said = json.loads(word) if word else None
-        except ValueError:
-            return {}
-        return said if isinstance(said, dict) or said is None else {}
+        word, _, rest = said.decode(errors="replace").partition(" ")
+        return (word, rest) if said else None
 
     def _unwrapped(self) -> Unwrapped:
         os.waitpid(self.pid, 0)
         with os.fdopen(self._complaint, "rb") as pipe:
             said = pipe.read(_WORDS).decode(errors="replace").strip()
         return Unwrapped(errno.EIO, said or "bubblewrap ended without a word")
+
+
+def _number(text: str) -> int | None:
+    """What `within` says as a number: of 16 bits, none else has a meaning."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
 _KINDS = {

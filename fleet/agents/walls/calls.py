@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import platform
 import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -18,6 +17,8 @@ CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 CLONE_NEWCGROUP, CLONE_NEWPID = 0x02000000, 0x20000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
 
+MODE_FILTER = 2  # of PR_SET_SECCOMP
+
 _AMBIENT_CLEAR_ALL = 4
 # Root's uid alone gives no capability any more, nor does becoming root, and nobody can change that.
 _NO_ROOT_LOCKED = 0x0F
@@ -28,9 +29,15 @@ _HERE, _WITH_ALL_BELOW = -100, 0x8000  # AT_FDCWD, AT_RECURSIVE
 _READ_ONLY = 1
 
 
+class _Filter(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
 def column() -> int | None:
     """Which of a pair of numbers is this machine's; None on one that is neither."""
-    return {"x86_64": 0, "aarch64": 1}.get(platform.machine())
+    return {"x86_64": 0, "aarch64": 1}.get(os.uname().machine)
 
 
 def call(number: int, *arguments: object) -> int:
@@ -46,7 +53,7 @@ def named(name: str, *arguments: object) -> int:
     """As `call`, by the call's name."""
     at = column()
     if at is None:
-        raise OSError(38, f"{name} has no number known here for {platform.machine()}")
+        raise OSError(38, f"{name} has no number known here for {os.uname().machine}")
     return call(_NUMBERS[name][at], *arguments)
 
 
@@ -57,6 +64,12 @@ def prctl(option: int, first: int = 0, second: int = 0) -> int:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
     return answer
+
+
+def filter_calls(code: bytes) -> None:
+    """Filter the calls of this process and of all that it starts, for ever (`seccomp.assembled`). After no_new_privs."""
+    whole = _Filter(len(code) // 8, code)
+    prctl(PR_SET_SECCOMP, MODE_FILTER, ctypes.addressof(whole))
 
 
 def unshare(flags: int) -> None:

@@ -236,7 +236,7 @@ class Cell:
         if self._ruleset >= 0:
             landlock.restrict(self._ruleset)
         if self._filter:
-            seccomp.install(self._filter)
+            calls.filter_calls(self._filter)
         if self._policy.container:
             calls.prctl(calls.PR_SET_DUMPABLE, 1)
             enter_users(self._state, self._host_task)

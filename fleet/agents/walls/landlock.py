@@ -10,10 +10,12 @@ import os
 import stat
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 
 from fleet.agents.walls import calls
+
+TYPE_CHECKING = False  # `within` imports this, and wants nothing that is slow to import
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _CREATE_VERSION, _PATH_BENEATH = 1, 1
@@ -43,12 +45,14 @@ _SCOPES = 0b11  # abstract unix sockets, signals
 WITH_TCP, WITH_SCOPES = 4, 6
 
 
-@dataclass(frozen=True)
 class Rule:
     """What may be done to the file, or at and below the folder, of this path."""
 
-    path: Path
-    access: int
+    __slots__ = ("access", "path")
+
+    def __init__(self, path: Path, access: int) -> None:
+        self.path = path
+        self.access = access
 
 
 def version() -> int:
@@ -76,6 +80,11 @@ def ruleset(rules: Iterable[Rule], *, tcp: bool = True) -> int:
 
     `tcp`: its ports are shut; else they are not looked at.
     """
+    return ruleset_of([(os.fsencode(rule.path), rule.access) for rule in rules], tcp=tcp)
+
+
+def ruleset_of(rules: Iterable[tuple[bytes, int]], *, tcp: bool = True) -> int:
+    """As `ruleset`, of paths and what may be done there."""
     here = version()
     handled = _EVERYTHING_V1 | (REFER if here >= 2 else 0) | (TRUNCATE if here >= 3 else 0)
     handled |= IOCTL if here >= 5 else 0
@@ -86,20 +95,19 @@ def ruleset(rules: Iterable[Rule], *, tcp: bool = True) -> int:
         attributes += struct.pack("=Q", _SCOPES)
     descriptor = calls.call(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint(0))
     os.set_inheritable(descriptor, False)
-    for rule in rules:
-        _add(descriptor, rule, handled)
+    for path, access in rules:
+        _add(descriptor, path, access & handled)
     return descriptor
 
 
-def _add(ruleset: int, rule: Rule, handled: int) -> None:
+def _add(ruleset: int, path: bytes, access: int) -> None:
     try:
-        target = os.open(rule.path, os.O_PATH | os.O_CLOEXEC)
+        target = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:  # not there, or not ours to see: then there is nothing to allow
         return
     try:
         folder = stat.S_ISDIR(os.fstat(target).st_mode)
-        access = rule.access & handled & (-1 if folder else _OF_FILES)
-        attributes = struct.pack("=QI", access, target)
+        attributes = struct.pack("=QI", access & (-1 if folder else _OF_FILES), target)
         calls.call(
             _ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(_PATH_BENEATH), attributes, ctypes.c_uint(0)
         )

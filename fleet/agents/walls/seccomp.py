@@ -7,7 +7,6 @@ that a library which merely tries falls back.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import struct
 from collections.abc import Sequence
@@ -146,7 +145,6 @@ _X32 = 0x40000000
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16
-_MODE_FILTER = 2
 
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 
@@ -220,24 +218,12 @@ def assembled(instructions: Sequence[Instruction]) -> bytes:
     return b"".join(struct.pack("<HBBI", *each) for each in instructions)
 
 
-class _Program(ctypes.Structure):
-    """struct sock_fprog."""
-
-    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
-
-
 def supported() -> bool:
     """Whether the kernel takes filters: it says that nothing is a bad address, and not a bad wish."""
     if calls.column() is None:
         return False
     try:
-        calls.prctl(calls.PR_SET_SECCOMP, _MODE_FILTER)
+        calls.prctl(calls.PR_SET_SECCOMP, calls.MODE_FILTER)
     except OSError as error:
         return error.errno == errno.EFAULT
     return False
-
-
-def install(code: bytes) -> None:
-    """Filter this process and all that it starts, for ever. After no_new_privs."""
-    whole = _Program(len(code) // 8, code)
-    calls.prctl(calls.PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(whole))

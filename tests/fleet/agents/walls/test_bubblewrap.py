@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from fleet.agents.walls import calls, seccomp
+from fleet.agents.walls import calls, seccomp, within
 from fleet.agents.walls.bubblewrap import Enclosure, Unwrapped, View, namespaces
 from fleet.agents.walls.landlock import EXECUTE, LIST, OWN, READ, TRUNCATE, WRITE, Rule
 from fleet.agents.walls.machine import code
 from fleet.agents.walls.ways import open_ways
-from tests.fleet.agents.conftest import gone, until
+from tests.fleet.agents.conftest import ROOT, gone, until
 from tests.forked import in_fork
 from tests.parts import need
 
@@ -217,3 +219,45 @@ def test_bubblewraps_own_complaint_is_passed_on(work: Path) -> None:
 def test_as_root_it_is_not_started(work: Path) -> None:
     with pytest.raises(Unwrapped, match="not started as root"):
         Enclosure.begin(view(work), {})
+
+
+def test_what_is_told_is_read_as_it_was_written() -> None:
+    odd = [b"", b"a\nb", b"\xff", "ü".encode(), b"x" * 200_000]
+    for rules in (None, [], [(b"/usr", 13), (b"/dev/null", 16386)]):
+        told = within.Told(
+            b"/work", [b"printf", *odd], {b"EMPTY": b"", b"ODD": b"\xff=\n"}, rules, b"\0\1", tcp=False
+        )
+        assert vars(within.Told.read(told.written())) == vars(told)
+
+
+def test_a_nul_is_refused_as_no_program_can_be_given_one() -> None:
+    for told in (within.Told(b"/", [b"a\0b"], {}, None), within.Told(b"/", [b"a"], {b"A": b"\0"}, None)):
+        with pytest.raises(ValueError, match="NUL"):
+            told.written()
+
+
+def test_the_first_process_imports_nothing_that_is_slow() -> None:
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import fleet.agents.walls.within; print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script, str(ROOT)], capture_output=True, text=True, check=True
+    )
+    slow = {"dataclasses", "inspect", "json", "pathlib", "platform", "re", "subprocess", "typing"}
+    assert slow & set(done.stdout.split()) == set()
+
+
+@pytest.mark.parametrize(
+    "word", [b"status", b"status x", b"status -1", b"status 99999999", b"began", b"status \xb2", b""]
+)
+def test_nonsense_of_the_program_is_no_status(work: Path, word: bytes) -> None:
+    """Whoever runs inside as the same user may speak in its place: what is no wait status is none."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    read, write = os.pipe()
+    os.close(write)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    with theirs:
+        theirs.send(word)
+    assert Enclosure(view(work), pid, ours, read).wait() == (-signal.SIGKILL if word else None)
