@@ -7,22 +7,21 @@ nothing and is not on the list of public ones (`api.routing`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import Annotated
 
-from fastapi import Depends
-from fastapi.dependencies.models import Dependant
+from fastapi import Depends, Request
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
-from api.deps import Parts, PartsDep
+from api.deps import Parts, parts
 from api.errors import TooOften, Unauthenticated
-from api.signed import SigningNode
+from api.gates import Gate, calls_of
+from api.signed import Signed, signature, signing_node
 from fleet.db import now
 from fleet.errors import DatabaseUnavailable, NotPermitted
 from fleet.permissions import Permission, require
-from fleet.tenants import Principal, identify, principal_of
+from fleet.tenants import NO_JOIN_TOKEN, Principal, identify, join_token, principal_of
 
 _renewals: set[asyncio.Task[None]] = set()
 _bearer = HTTPBearer(
@@ -45,7 +44,7 @@ def _secret(credentials: HTTPAuthorizationCredentials | None) -> str:
 Secret = Annotated[str, Depends(bearer_secret)]
 
 
-class Allow:
+class Allow(Gate):
     """A dependency: the principal behind the request's token, when it has the permission.
 
     It uses a session of its own, over before the endpoint begins: a request that waits, or whose body takes long
@@ -55,13 +54,22 @@ class Allow:
     def __init__(self, permission: Permission) -> None:
         self.permission = permission
 
-    async def __call__(self, parts: PartsDep, node: SigningNode, credentials: Credentials) -> Principal:
+    async def admit(self, request: Request) -> None:
         """Raises Unauthenticated (401), TooOften (429) and NotPermitted (403)."""
-        principal = await self._holder(parts, _secret(credentials)) if node is None else node
-        wait_s = parts.rates.take(f"{principal.kind}:{principal.id}")
+        held = await parts(request)
+        principal = await signing_node(request, held, await signature(request.headers.get("Authorization")))
+        if principal is None:
+            principal = await self._holder(held, _secret(await _bearer(request)))
+        wait_s = held.rates.take(f"{principal.kind}:{principal.id}")
         if wait_s > 0:
             raise TooOften(wait_s)
         require(principal, self.permission)
+        request.state.principal = principal
+
+    async def __call__(self, request: Request, signed: Signed, credentials: Credentials) -> Principal:
+        """Whom `admit` has let in; the other parameters are for the document of the API."""
+        principal = request.state.principal
+        assert isinstance(principal, Principal)
         return principal
 
     async def _holder(self, parts: Parts, secret: str) -> Principal:
@@ -98,6 +106,26 @@ def _looked_up(parts: Parts, secret: str) -> Principal:
     return found
 
 
+class Joining(Gate):
+    """A dependency: a join token, as the bearer secret. Whether it can still be spent is for whoever spends it."""
+
+    async def admit(self, request: Request) -> None:
+        """Raises Unauthenticated (401) without one, and NotPermitted (403) for what never was one."""
+        held, secret = await parts(request), _secret(await _bearer(request))
+        await run_in_threadpool(_join_token, held, secret)
+
+    async def __call__(self, secret: Secret) -> str:
+        """The token."""
+        return secret
+
+
+def _join_token(parts: Parts, secret: str) -> None:
+    with parts.read() as session:
+        if join_token(session, secret) is None:
+            raise NotPermitted(NO_JOIN_TOKEN)
+
+
+JoinSecret = Annotated[str, Depends(Joining())]
 Anybody = Annotated[Principal, Depends(Allow(Permission.WHOAMI))]
 Reader = Annotated[Principal, Depends(Allow(Permission.READ))]
 Scraper = Annotated[Principal, Depends(Allow(Permission.METRICS))]
@@ -120,16 +148,10 @@ Uploader = Annotated[Principal, Depends(Allow(Permission.UPLOAD))]
 
 def permission_of(route: APIRoute) -> Permission | None:
     """The permission that a route declares; None when it declares nothing."""
-    declared = [call.permission for call in _calls(route.dependant) if isinstance(call, Allow)]
+    declared = [call.permission for call in calls_of(route.dependant) if isinstance(call, Allow)]
     return declared[0] if declared else None
 
 
 def takes_secret(route: APIRoute) -> bool:
-    """True when the route asks for a bearer secret of any kind (enrolment: a join token)."""
-    return any(call is bearer_secret for call in _calls(route.dependant))
-
-
-def _calls(dependant: Dependant) -> Iterable[object]:
-    for dependency in dependant.dependencies:
-        yield dependency.call
-        yield from _calls(dependency)
+    """True when the route asks for a join token, which makes a principal."""
+    return any(isinstance(call, Joining) for call in calls_of(route.dependant))

@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.gates import gates_of
 from api.waits import Closed, Waits
 from fleet import documents
 
@@ -82,7 +83,7 @@ def _says_json(content_type: str) -> bool:
 
 
 class StrictRoute(APIRoute):
-    """A route that reads its body strictly, and takes no query parameters but those that it declares."""
+    """A route that reads its body strictly and after its gates, and takes no query parameters but those that it declares."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The route's application, over a StrictRequest."""
@@ -93,10 +94,13 @@ class StrictRoute(APIRoute):
         )
         serve = super().get_route_handler()
         takes_json = self.body_field is not None
+        gates = gates_of(self.dependant)
 
         async def strict(request: Request) -> Response:
             asked = StrictRequest(request.scope, request.receive)
             asked.takes_json = takes_json
+            for gate in gates:
+                await gate.admit(asked)
             return await serve(asked)
 
         return strict
@@ -191,16 +195,15 @@ class _Body:
         self._waits_for_continue = b"expect" in headers
         self._size = 0
         self._more = True
-        self._refused = False
         self._answering = False
 
     async def receive(self) -> Message:
         """The next part of the body. Raises BodyTooLarge and Stopping."""
         if self._declared > self._limit:
-            raise self._refusal(BodyTooLarge(self._limit))
+            raise BodyTooLarge(self._limit)
         message = await self._next_unless_stopping()
         if self._size > self._limit:
-            raise self._refusal(BodyTooLarge(self._limit))
+            raise BodyTooLarge(self._limit)
         return message
 
     async def _next_unless_stopping(self) -> Message:
@@ -209,12 +212,13 @@ class _Body:
         try:
             return await self._waits.unless_closed(self._next())
         except Closed:
-            raise self._refusal(Stopping()) from None
+            raise Stopping() from None
 
     async def send(self, message: Message) -> None:
         """Pass an answer on; before a refusal, let the client finish sending, within reason."""
         self._answering = True
-        if message["type"] == "http.response.start" and self._refused and not self._waits_for_continue:
+        refusal = message["type"] == "http.response.start" and message["status"] >= 400
+        if refusal and not self._waits_for_continue:
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
                     await self._drain()
@@ -230,10 +234,6 @@ class _Body:
         self._size += len(message.get("body", b""))
         self._more = message.get("more_body", False)
         return message
-
-    def _refusal(self, why: HTTPException) -> HTTPException:
-        self._refused = True
-        return why
 
 
 def _number(text: bytes) -> int:

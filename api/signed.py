@@ -14,7 +14,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 from starlette.concurrency import run_in_threadpool
 
-from api.deps import Parts, PartsDep
+from api.deps import Parts
 from api.errors import Unauthenticated
 from fleet import identities
 from fleet.agents.signature import SCHEME, SERVER_TIME, Malformed, Signature, body_digest, parse
@@ -49,7 +49,7 @@ async def signature(header: Annotated[str | None, Security(_header)]) -> Signatu
 Signed = Annotated[Signature | None, Depends(signature)]
 
 
-async def signing_node(request: Request, parts: PartsDep, signed: Signed) -> Principal | None:
+async def signing_node(request: Request, parts: Parts, signed: Signature | None) -> Principal | None:
     """The node that signed this request, all of it; None when it is not signed. Raises Unauthenticated (401)."""
     if signed is None:
         return None
@@ -60,9 +60,6 @@ async def signing_node(request: Request, parts: PartsDep, signed: Signed) -> Pri
     if ONCE.fullmatch(path) or (request.method not in SAFE and path not in NUMBERED):
         await run_in_threadpool(_spend, parts, signed)
     return principal
-
-
-SigningNode = Annotated[Principal | None, Depends(signing_node)]
 
 
 def _target(request: Request) -> str:

@@ -9,11 +9,17 @@ from typing import Any
 
 from pydantic_core import from_json
 
+# A value takes some hundred bytes of memory, an empty list three of text. What asks for most, 10,000 jobs at once, has
+# fewer; commas and brackets in texts are counted with them.
+MOST_VALUES = 2_000_000
 _MAY_OVERFLOW = re.compile(rb"[eE]\+?\d{3}|\d{309}")
 
 
 def read(content: bytes) -> Any:
-    """The document. ValueError for NaN and infinities, half surrogate pairs, and nesting beyond 200 levels."""
+    """The document. ValueError for NaN and infinities, half surrogate pairs, nesting beyond 200 levels, and more values
+    than MOST_VALUES."""
+    if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise ValueError(f"it has more than {MOST_VALUES:,} values: send them in parts")
     document = from_json(content, allow_inf_nan=False)
     if _MAY_OVERFLOW.search(content):
         json.dumps(document, allow_nan=False)  # 1e999 was read as an infinity
@@ -29,20 +35,27 @@ class _Repeating(dict[str, Any]):
 def repeated_key(content: bytes) -> str | None:
     """Where a document that can be read has the same key twice in one object (`spec.kernel`), else None. Readers
     differ in which of the two values they take."""
-    repeating: list[_Repeating] = []
+    repeats = False
 
-    def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) == len(pairs):
-            return found
-        names = [name for name, _ in pairs]
-        marked = _Repeating(found)
-        marked.key = next(name for place, name in enumerate(names) if name in names[:place])
-        repeating.append(marked)
-        return marked
+    def look(pairs: list[tuple[str, Any]]) -> None:  # of the document itself nothing is kept
+        nonlocal repeats
+        repeats = repeats or len(dict(pairs)) < len(pairs)
 
-    document = json.loads(content, object_pairs_hook=collect)
-    return next(_repeated(document, ()), None) if repeating else None
+    json.loads(content, object_pairs_hook=look)
+    return next(_repeated(json.loads(content, object_pairs_hook=_marked), ()), None) if repeats else None
+
+
+def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    key = None
+    for name, value in pairs:
+        key = name if key is None and name in found else key
+        found[name] = value
+    if key is None:
+        return found
+    marked = _Repeating(found)
+    marked.key = key
+    return marked
 
 
 def _repeated(value: Any, place: tuple[str | int, ...]) -> Iterator[str]:

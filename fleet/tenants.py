@@ -25,12 +25,14 @@ from fleet.redaction import TOKEN
 
 __all__ = [
     "DEFAULT_TENANT",
+    "NO_JOIN_TOKEN",
     "Principal",
     "authenticate",
     "end",
     "ensure_admin",
     "get",
     "identify",
+    "join_token",
     "mint",
     "mint_join",
     "page",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 DEFAULT_TENANT = permissions.HOME
+NO_JOIN_TOKEN = "the join token is unknown, expired or used already: ask for a new one"
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PREFIXES = {"user": "tfu", "service": "tfs", "node": "tfn", "join": "tfj"}
 Role = Literal["admin", "operator", "user", "viewer"]
@@ -208,7 +211,7 @@ def spend_join(session: Session, secret: str, now: float) -> Token:
     )
     result = session.execute(update(Token).where(usable).values(used_at=now))
     if not well_formed(secret) or cast("CursorResult[None]", result).rowcount != 1:
-        raise NotPermitted("the join token is unknown, expired or used already: ask for a new one")
+        raise NotPermitted(NO_JOIN_TOKEN)
     return session.scalars(select(Token).where(Token.digest == digest)).one()
 
 

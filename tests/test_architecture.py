@@ -369,7 +369,7 @@ PRINCIPALS = frozenset(
             "Holder",
             "Uploader",
         ),
-        "Secret",
+        "JoinSecret",
     }
 )
 PUBLIC_ROUTES = frozenset({"livez", "readyz", "install_script", "release_file"})

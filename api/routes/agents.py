@@ -10,7 +10,7 @@ from fastapi import Query, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import NodeIdentity, Secret
+from api.auth import JoinSecret, NodeIdentity
 from api.body import StrictRoute
 from api.deps import Parts, PartsDep, RawBody, Writing
 from api.pages import LARGEST_ID, RowId
@@ -44,7 +44,9 @@ router = Router(
     summary="Join the fleet with a join token as the bearer",
     responses=problems(409, 413, 415),
 )
-def enroll(secret: Secret, session: Writing, request: EnrollRequest, response: Response) -> EnrollResponse:
+def enroll(
+    secret: JoinSecret, session: Writing, request: EnrollRequest, response: Response
+) -> EnrollResponse:
     """Spends the join token; from then on the node is who signs with the key that it brought."""
     response.headers["Cache-Control"] = "no-store"
     return nodes.enroll(session, secret, request, now(session))

@@ -143,6 +143,35 @@ def send_huge(url: str, method: str, path: str, declared: bool) -> bytes:
     return b""
 
 
+def sent_until_answered(url: str, path: str, content: bytes) -> bytes:
+    """Send a request without a token; returns the beginning of its answer, none where it came too late to be read."""
+    parts = urlsplit(url)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    with closing(socket.create_connection((parts.hostname or "", parts.port or 0), 20)) as raw:
+        with suppress(OSError):
+            raw.sendall(head.encode() + content)
+        with suppress(OSError):
+            return raw.recv(200)
+    return b""
+
+
+def test_a_document_of_a_stranger_is_not_built(running: Running) -> None:
+    """What is small to send and large to hold: an empty list takes three bytes of text, and 64 of memory."""
+    httpx.get(f"{running.url}/readyz")
+    before = running.peak_bytes()
+    for path, size in [
+        ("/v1/jobs/batch", 31 * MIB),
+        ("/v1/agents/sync", 15 * MIB),
+        ("/v1/agents/enroll", MIB - 9),
+    ]:
+        answer = sent_until_answered(running.url, path, b"[" + b"[]," * (size // 3 - 2) + b"[]]")
+        assert answer == b"" or answer.split()[1] == b"401", (path, answer)
+    grown = running.peak_bytes() - before
+    print(f"peak memory grew by {grown / MIB:.1f} MiB, from {before / MIB:.0f} MiB, by documents of 47 MiB")
+    assert grown < 24 * MIB
+    assert httpx.get(f"{running.url}/readyz").status_code == 200
+
+
 def test_a_huge_body_without_a_token_costs_no_memory(running: Running) -> None:
     httpx.get(f"{running.url}/readyz")
     before = running.peak_bytes()

@@ -50,8 +50,21 @@ def test_what_could_not_be_written_down_again_is_refused(content: bytes) -> None
         (b'{"a": 1, "\\u0061": 2}', "a"),
         (b'{"a": {"b": [0, {"c": 1, "d": 2, "c": {}}]}}', "a.b[1].c"),
         (b'{"a": {"b": 1, "b": 2}, "a": 3}', "a"),
+        (b'[[{"a": 1, "b": 2, "b": 3, "a": 4}], {"c": 1, "c": 2}]', "[0][0].b"),
     ],
     ids=str,
 )
 def test_a_key_that_is_given_twice_is_found(content: bytes, place: str | None) -> None:
     assert documents.repeated_key(content) == place
+
+
+def test_a_key_that_is_given_twice_among_many_is_found_in_passing() -> None:
+    keys = [f'"{number}": 0' for number in range(200_000)]
+    assert documents.repeated_key(f"{{{', '.join([*keys, keys[-1]])}}}".encode()) == "199999"
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"0"])
+def test_more_values_than_anybody_means_are_refused(value: bytes) -> None:
+    with pytest.raises(ValueError, match="more than 2,000,000 values: send them in parts"):
+        documents.read(b"[" + b",".join([value] * (documents.MOST_VALUES + 1)) + b"]")
+    assert len(documents.read(b"[" + b",".join([b"0"] * 1_900_000) + b"]")) == 1_900_000

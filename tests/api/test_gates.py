@@ -1,0 +1,70 @@
+"""Who may not ask is told so before anything of the body is read."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from api.app import ROUTERS, api_routes
+from api.auth import permission_of
+from api.routing import PUBLIC
+from fleet.agents.signature import SCHEME, parse
+from fleet.permissions import ROLES, Permission
+from tests.api.conftest import Served
+
+# What a reader of the body would complain of, each differently.
+BODIES = {"no JSON": b"{", "repeated": b'{"a": 1, "a": 2}', "nested": b"[" * 10_000, "no fields": b"[]"}
+JSON = {"Content-Type": "application/json"}
+ROUTES = [
+    (method, re.sub(r"\{[^}]*\}", "1", route.path), permission_of(route))
+    for route in api_routes(ROUTERS)
+    for method in sorted(route.methods or ())
+    if route.path not in PUBLIC and method in ("POST", "PUT", "PATCH", "DELETE")
+]
+ENROLL = ("POST", "/v1/agents/enroll", None)
+
+
+def test_all_that_writes_is_tried() -> None:
+    assert len(ROUTES) > 60
+    assert ENROLL in ROUTES
+
+
+@pytest.mark.parametrize("content", BODIES.values(), ids=BODIES)
+def test_a_stranger_hears_of_no_field(http: TestClient, content: bytes) -> None:
+    for headers in (JSON, JSON | {"Authorization": "Bearer tfu_made_up"}):
+        for method, path, _ in ROUTES:
+            expected = 403 if (method, path) == ENROLL[:2] and len(headers) == 2 else 401
+            reply = http.request(method, path, content=content, headers=headers)
+            assert reply.status_code == expected, (method, path, reply.text)
+
+
+def test_whoever_may_not_use_a_route_hears_of_no_field(
+    http: TestClient, bearer: Callable[[str], dict[str, str]]
+) -> None:
+    viewer = bearer("viewer") | JSON
+    closed = [each for each in ROUTES if each[2] is not None and each[2] not in ROLES["viewer"]]
+    assert len(closed) > 50
+    for method, path, _ in closed:
+        assert http.request(method, path, content=b"{", headers=viewer).status_code == 403, (method, path)
+
+
+def test_a_forged_signature_is_refused_before_the_body_is_read(http: TestClient) -> None:
+    moment, zeros = int(time.time() * 1000), "0" * 64
+    forged = f"{SCHEME} key={zeros}, time={moment}, nonce={zeros[:32]}, digest={zeros}, signature={zeros * 2}"
+    parse(forged)
+    for method, path, permission in ROUTES:
+        if permission is Permission.REPORT:
+            reply = http.request(method, path, content=b"{", headers=JSON | {"Authorization": forged})
+            assert reply.status_code == 401, (method, path, reply.text)
+
+
+def test_a_stranger_who_sends_much_still_reads_the_answer(served: Served) -> None:
+    reply = httpx.post(
+        f"{served.url}/v1/jobs/batch", content=b"[" + b"[]," * (1 << 20) + b"[]]", headers=JSON
+    )
+    assert reply.status_code == 401
