@@ -34,6 +34,7 @@ from fleet.agents.sealed import Redactor
 from fleet.agents.task_process import Execute, TaskProcess, name_process
 from fleet.agents.telemetry_pid import telemetry
 from fleet.agents.walls import gpu
+from fleet.agents.walls.bubblewrap import ENDS, begun, wrapped
 from fleet.agents.walls.cell import Cell, Unbuildable
 from fleet.agents.walls.policy import Policy, policy
 from fleet.agents.walls.room import Room
@@ -42,6 +43,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _LOOK_S = 1.0  # how often the lease is looked at
 _UNKILLABLE_S = 10.0
 _HOST_ENDS_S = 1.0
+_HOST_BEGINS_S = 10.0
+_REAPER_S = 2.0  # for what a guest's reaper in its host's bubblewrap has to end
 _PROGRESS_EVERY_S = 0.05  # what is said faster than honest tasks say it is not written down
 # The outcomes that a task may claim for itself; the others are its supervisor's to give.
 _TASK_SAYS = frozenset({Outcome.SUCCEEDED, Outcome.FAILED, Outcome.INVALID, Outcome.INFRA_FAILED})
@@ -160,13 +163,20 @@ class _Supervisor:
             self.work = self.host.directory / "work"
             self.policy = _policy(self.host.assignment, self.directory)
             task = self.host.task()
-            first = self._first_inside(task) if self.cell.wraps(self.policy) else 0
+            first = self._first_inside(self.host, task) if self.cell.wraps(self.policy) else 0
             self.cell.visit(self.host.traces(), task if self.policy.container else 0, first)
 
-    def _first_inside(self, task: int) -> int:
-        """The first process in the host's bubblewrap; 0 where it has none."""
-        give_up = clock() + _HOST_ENDS_S
-        while not (found := first(descendants(task))) and clock() < give_up:
+    def _first_inside(self, host: Host, task: int) -> int:
+        """The first process in the host's bubblewrap, once that has begun; 0 where the host was begun without one, by an agent
+        that had none. Unbuildable when it does not begin, LookupError when the host has ended."""
+        give_up = clock() + _HOST_BEGINS_S
+        while not begun(found := first(descendants(task))):
+            if not host.runs():
+                raise LookupError("the attempt in which it was to run has ended")
+            if clock() >= give_up and not wrapped(self.work):
+                return 0
+            if clock() >= give_up:
+                raise Unbuildable(f"its host's bubblewrap has not begun within {_HOST_BEGINS_S:g} s")
             self._attend(0.02)
         return found
 
@@ -283,7 +293,23 @@ class _Supervisor:
                 self.kill_at = clock() + self.grace_s
                 kill(self._asked(), signal.SIGTERM)
         elif clock() >= self.kill_at:
-            kill(descendants(os.getpid()), signal.SIGKILL)
+            self._kill(self.kill_at)
+
+    def _kill(self, since: float) -> None:
+        """Kill all that is below. In the bubblewrap of a host that has its own reaper first, which dies last: what outlives it
+        would be the host's."""
+        everybody = descendants(os.getpid())
+        reaper, *below = inner(everybody) or [0]
+        if (
+            self.host is None
+            or not self.cell.wraps(self.policy)
+            or not reaper
+            or clock() >= since + _REAPER_S
+        ):
+            kill(everybody, signal.SIGKILL)
+        else:
+            kill([reaper], ENDS)
+            kill(below, signal.SIGKILL)
 
     def _asked(self) -> list[int]:
         """Who is told to end: in a container or bubblewrap what runs there, and not what waits for it outside."""
@@ -316,7 +342,7 @@ class _Supervisor:
             if not (children or inside) or clock() >= give_up:
                 break
             # As their reaper this process inherits the orphans, so a look at its descendants sees everything.
-            kill(descendants(os.getpid()), signal.SIGKILL)
+            self._kill(give_up - _UNKILLABLE_S)
             self.cell.kill(inside)
             self._attend(0.02)
         return sorted({*inside, *(descendants(os.getpid()) if children else [])})

@@ -65,7 +65,8 @@ class TaskProcess:
             self._cell.enter(supervisor)
         except OSError as error:
             why = f"a wall could not be raised round the attempt: {error}"
-            self._voice.result({"outcome": Outcome.INFRA_FAILED, "error": why})
+            outcome = Outcome.FAILED if self._cell.guest else Outcome.INFRA_FAILED
+            self._voice.result({"outcome": outcome, "error": why})
             return False
         enclosure = self._cell.enclosure
         _redirect(outputs, [self._sock.fileno(), *(enclosure.descriptors if enclosure else ())])

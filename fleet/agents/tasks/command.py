@@ -42,8 +42,12 @@ def run(spec: dict[str, Any], workdir: Path, report: Report, context: TaskContex
             report({"phase": "running", "pid": pid})
             return _of_enclosure(context.enclosure)
         process = subprocess.Popen(command, cwd=workdir, env=environ, stdin=subprocess.DEVNULL)
-    except Unwrapped:  # the machine's fault, and said as such
-        raise
+    except Unwrapped as error:
+        if wanted.inside is not None:  # what it came into was its host's to spoil
+            raise Failed(
+                f"it cannot run inside its host: {error}", {"exit_status": None, "signal": None}
+            ) from error
+        raise  # the machine's fault, and said as such
     except OSError as error:
         raise _unrunnable(command[0], error) from error
     report({"phase": "running", "pid": process.pid})

@@ -22,12 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from fleet.agents.walls import calls
+from fleet.agents.walls import calls, landlock
 from fleet.agents.walls.landlock import MAKE_FILE, READ, Rule
-from fleet.agents.walls.within import LONGEST, Told
+from fleet.agents.walls.within import ENDS, LONGEST, Told
 
 # Isolated, without site: it starts in half the time, and reads nothing that a program could have left for it.
 _WITHIN = "import sys; sys.path.insert(0, sys.argv[1]); from fleet.agents.walls.within import main; main(*sys.argv[2:])"
+_PYTHON = os.path.realpath(
+    sys.executable
+)  # an environment's own may lead there by links that are not seen inside
 _OURS = str(Path(__file__).resolve().parents[3])
 _WRITTEN = MAKE_FILE  # a folder below which files can be made is an attempt's own
 _MADE = (Path("/proc"), Path("/dev"))  # bubblewrap's own, not the machine's
@@ -68,13 +71,15 @@ class View:
         # First: what is named may lie below them, and is then mounted over an empty folder that bubblewrap makes there.
         for name, places in _OWN_PLACES.items():
             found += [part for place in places for part in ("--bind", str(self.work / name), place)]
-        for rule in self.rules:
-            if rule.path not in _MADE and rule.access & READ:
-                found += _named(rule)
+        named = [rule for rule in self.rules if rule.path not in _MADE and rule.access & READ]
+        folders = [rule.path for rule in named if rule.path.is_dir() and not rule.path.is_symlink()]
+        for rule in named:
+            found += _named(rule, folders)
         if Path("/sys/fs/cgroup").is_dir():
             seen = ["--ro-bind", str(self.group)] if self.group is not None else ["--tmpfs"]
             found += [*seen, "/sys/fs/cgroup"]
-        return [*found, "--chdir", str(self.work)]
+        # Last: the folders on the way to what is named are in memory, of which nobody counts how much it takes.
+        return [*found, "--remount-ro", "/", "--remount-ro", "/dev", "--chdir", str(self.work)]
 
     def inside(self) -> list[Rule]:
         """The rules as they are to be inside: its folder for temporary files has more names there."""
@@ -83,12 +88,15 @@ class View:
         return [*self.rules, *(Rule(place, access) for place in places for access in own)]
 
 
-def _named(rule: Rule) -> list[str]:
+def _named(rule: Rule, folders: Sequence[Path]) -> list[str]:
+    """One rule's path; of a link what it leads to as well, unless that is in one of the folders."""
     path = str(rule.path)
     try:
-        if rule.path.is_symlink():
-            return ["--symlink", os.readlink(path), path]
         kind = os.stat(path).st_mode
+        if rule.path.is_symlink():
+            end = rule.path.resolve()
+            there = any(end.is_relative_to(folder) for folder in folders)
+            return [*([] if there else _named(Rule(end, rule.access), ())), "--symlink", str(end), path]
     except OSError:  # not here, or not ours to see
         return []
     if stat.S_ISCHR(kind):
@@ -218,18 +226,21 @@ _KINDS = {
     "ipc": calls.CLONE_NEWIPC,
     "uts": calls.CLONE_NEWUTS,
     "cgroup": calls.CLONE_NEWCGROUP,
+    "net": calls.CLONE_NEWNET,
 }
 _OWNER = 0xB701  # ioctl NS_GET_USERNS: the namespace of users to which another namespace belongs
 
 
-def namespaces(first: int) -> list[tuple[int, int]]:
-    """Those of the first process inside a bubblewrap, to be entered in this order. OSError when it is gone.
+def namespaces(first: int, *, network: bool = False) -> list[tuple[int, int]]:
+    """Those of the first process inside a bubblewrap, to be entered in this order. OSError when it is gone. `network`: it has
+    that of the machine, which is none of bubblewrap's.
 
     bubblewrap mounts in one namespace of users and may leave it for another below: whoever enters needs the rights of the
     one to get in, and has to end up in the other.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC
-    found = [(os.open(f"/proc/{first}/ns/{name}", flags), kind) for name, kind in _KINDS.items()]
+    kinds = [(name, kind) for name, kind in _KINDS.items() if not (network and name == "net")]
+    found = [(os.open(f"/proc/{first}/ns/{name}", flags), kind) for name, kind in kinds]
     owner = fcntl.ioctl(found[0][0], _OWNER)
     own = os.open(f"/proc/{first}/ns/user", flags)
     users = [owner] if os.fstat(owner).st_ino == os.fstat(own).st_ino else [owner, own]
@@ -244,9 +255,10 @@ def _execute(
         for number, descriptor in ((0, nothing), (1, nothing), (2, complaint)):
             os.dup2(descriptor, number)
         os.set_inheritable(door, True)
-        payload = [sys.executable, "-I", "-S", "-c", _WITHIN, _OURS, str(door)]
+        payload = [_PYTHON, "-I", "-S", "-c", _WITHIN, _OURS, str(door)]
         if host:
             _visit(host)
+            _restrict(view)
             os.execve(payload[0], [*payload, "guest"], dict(marks))
         found = program()
         if found is None:
@@ -258,17 +270,42 @@ def _execute(
         os._exit(1)
 
 
+def wrapped(work: Path) -> bool:
+    """Whether what runs in this folder was put into bubblewrap, or is being put."""
+    return (work / "shm").is_dir()
+
+
+def begun(pid: int) -> bool:
+    """Whether this first process is what bubblewrap was to run: before, it mounts, and has rights that a guest would get."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(os.fsencode(_PYTHON) + b"\0")
+    except OSError:
+        return False
+
+
 def _visit(host: Sequence[tuple[int, int]]) -> None:
     """Be in these namespaces; only what is forked then is in that of the processes, so this one waits for it."""
     for descriptor, kind in host:
         calls.enter(descriptor, kind)
+    if os.geteuid() == 0:
+        raise PermissionError(errno.EPERM, "its host is still being put into bubblewrap")
+    calls.give_up_capabilities()  # whoever enters a namespace of users has them all
     # Not before: whoever gains rights on the way is not told any more.
     calls.prctl(calls.PR_SET_PDEATHSIG, int(signal.SIGKILL))
     pid = os.fork()
     if pid:
         os.waitpid(pid, 0)
         os._exit(0)
-    calls.prctl(calls.PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    calls.prctl(calls.PR_SET_PDEATHSIG, int(ENDS))
 
 
-__all__ = ["Enclosure", "Unwrapped", "View", "namespaces", "program"]
+def _restrict(view: View) -> None:
+    """Round a guest's first process before it is executed: where its code lies below /tmp, its host may have put other there."""
+    calls.prctl(calls.PR_SET_NO_NEW_PRIVS, 1)
+    if view.landlock:
+        landlock.restrict(landlock.ruleset(view.inside(), tcp=not view.network))
+    if view.code:
+        calls.filter_calls(view.code)
+
+
+__all__ = ["ENDS", "Enclosure", "Unwrapped", "View", "begun", "namespaces", "program", "wrapped"]

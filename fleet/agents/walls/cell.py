@@ -68,6 +68,11 @@ class Cell:
         return self._survey.has("landlock") or self._survey.has("uid")
 
     @property
+    def guest(self) -> bool:
+        """Whether it is another attempt's, whose program can keep what is needed from it."""
+        return self._guest
+
+    @property
     def traces(self) -> Traces:
         """Where it is to be found."""
         slot, group = self._slot, self._group
@@ -213,7 +218,8 @@ class Cell:
         calls.prctl(calls.PR_SET_DUMPABLE, 1)  # else its own files in /proc are root's
         if self._guest and self._group is not None:
             self._group.join()
-        host = namespaces(self._first) if self._view is not None and self._guest else []
+        visits = self._view is not None and self._guest
+        host = namespaces(self._first, network=self._policy.network) if visits else []
         if self._policy.network:
             self._enter_network()
         if self._survey.has("namespaces"):
@@ -247,7 +253,8 @@ class Cell:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _wrap(self, view: View, host: Sequence[tuple[int, int]]) -> Enclosure:
-        (view.work / "shm").mkdir(mode=0o700, exist_ok=True)
+        if not host:
+            (view.work / "shm").mkdir(mode=0o700, exist_ok=True)
         marks = {MARKER: os.environ[MARKER]} if MARKER in os.environ else {}
         return Enclosure.begin(view, marks, host)
 

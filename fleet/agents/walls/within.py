@@ -1,9 +1,10 @@
-"""The first process inside bubblewrap. Raises what bubblewrap cannot, and runs one program.
+"""The first process inside bubblewrap. Raises what bubblewrap cannot, round itself too, and runs one program.
 
 It is told on its socket what to run, with the descriptors of the program's streams; it says whether the program began, and
 with which wait status it ended, in words with a space between: "program", "began" or "errno N" or "problem TEXT", "status N".
-As the first process it collects orphans, and all that is left dies with it. The program runs as the same user and may make it
-say anything: whoever listens believes it no more than the program.
+As the first process it collects orphans, and all that is left dies with it. The program runs as the same user and may, where
+there is no Landlock, make it do and say anything: so it has no more rights, and whoever listens believes it no more than the
+program.
 
 Every command waits for this to be imported. So it does without what is slow to import, in itself or by what it imports in
 its turn: dataclasses, json, pathlib, re, typing (together 20 ms of 27).
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 LONGEST = 4096  # bytes of what is said; what is told lies in a file
+ENDS = signal.SIGUSR1  # tells a guest's first process to end all that is below it, and itself
 _STREAMS = 3
 # Python ignores these, and its children would.
-_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM)
+_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT)
 
 
 class Told:
@@ -73,11 +75,16 @@ class Told:
 def main(descriptor: str, role: str = "first") -> None:
     """Run what is told on this socket, once; nothing when nobody tells anything.
 
-    A guest comes into one that runs already: it is the reaper of what its program starts, and ends all of it at last.
+    A guest comes into one that runs already: it is the reaper of what its program starts, and ends all of it at last. Were it
+    killed before, what it leaves would be its host's.
     """
     door = socket.socket(fileno=int(descriptor))
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Python's own handler would make it one that its program can end
     if role == "guest":
         calls.prctl(calls.PR_SET_CHILD_SUBREAPER, 1)
+        signal.signal(ENDS, _end)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # for its program, which has its own
     _, descriptors, _, _ = socket.recv_fds(door, LONGEST, _STREAMS + 1)
     if not descriptors:
@@ -85,10 +92,15 @@ def main(descriptor: str, role: str = "first") -> None:
     *streams, document = descriptors
     with os.fdopen(document, "rb") as file:
         told = Told.read(file.read())
+    try:
+        ruleset = _restricted(told, role)
+    except OSError as error:
+        door.send(f"problem walls could not be raised: {error}".encode())
+        return
     read, write = os.pipe()  # closed when the program is executed
     pid = os.fork()
     if pid == 0:
-        _become(door, told, streams, write)
+        _become(door, told, streams, write, ruleset)
     os.close(write)
     for stream in streams:
         os.close(stream)
@@ -110,13 +122,22 @@ def _awaited(pid: int) -> int:
             return status
 
 
+def _end(*_: object) -> None:
+    _end_all()
+    os._exit(0)
+
+
 def _end_all() -> None:
-    """Kill what the program has left behind; orphans become children of this process, which has no others."""
+    """Kill what the program has left behind; orphans become children of this process, which has no others. Again and again,
+    without waiting for anybody: some fork faster than they die."""
     while left := _children():
         for pid in left:
             os.kill(int(pid), signal.SIGKILL)
-        for pid in left:
-            os.waitpid(int(pid), 0)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
 
 
 def _children() -> list[str]:
@@ -124,18 +145,20 @@ def _children() -> list[str]:
         return file.read().split()
 
 
-def _become(door: socket.socket, told: Told, streams: list[int], failed: int) -> NoReturn:
+def _become(door: socket.socket, told: Told, streams: list[int], failed: int, ruleset: int) -> NoReturn:
     try:
         door.send(b"program")  # the kernel tells with it whose word it is: the pid, as it is out there
         for number, descriptor in enumerate(streams):
             os.dup2(descriptor, number)
+        if ruleset >= 0:  # below the first process's: which it can then neither trace nor signal
+            landlock.restrict(ruleset)
         os.set_inheritable(failed, False)
         os.closerange(_STREAMS, failed)
         os.closerange(failed + 1, 1 << 16)
         for each in _RESTORED:
             signal.signal(each, signal.SIG_DFL)
+        os.setsid()  # else it is of the session of whoever began bubblewrap, out there
         os.chdir(told.cwd)
-        _restrict(told)
         os.execvpe(told.argv[0], told.argv, told.environ)
     except OSError as error:
         os.write(failed, b"errno %d" % (error.errno or 0))
@@ -145,10 +168,14 @@ def _become(door: socket.socket, told: Told, streams: list[int], failed: int) ->
         os._exit(1)
 
 
-def _restrict(told: Told) -> None:
-    """Landlock and seccomp, for the program and all that it starts. OSError."""
+def _restricted(told: Told, role: str) -> int:
+    """Landlock and seccomp round this process and all that it starts; a guest has come with both. The rules, once more for
+    its program; -1 without. OSError."""
     calls.prctl(calls.PR_SET_NO_NEW_PRIVS, 1)
-    if told.rules is not None:
-        landlock.restrict(landlock.ruleset_of(told.rules, tcp=told.tcp))
-    if told.code:
-        calls.filter_calls(told.code)
+    ruleset = landlock.ruleset_of(told.rules, tcp=told.tcp) if told.rules is not None else -1
+    if role == "first":
+        if ruleset >= 0:
+            landlock.restrict(ruleset)
+        if told.code:
+            calls.filter_calls(told.code)
+    return ruleset

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from fleet.agents.walls import calls, seccomp, within
-from fleet.agents.walls.bubblewrap import Enclosure, Unwrapped, View, namespaces
+from fleet.agents.walls.bubblewrap import Enclosure, Unwrapped, View, begun, namespaces
 from fleet.agents.walls.landlock import EXECUTE, LIST, OWN, READ, TRUNCATE, WRITE, Rule
 from fleet.agents.walls.machine import code
 from fleet.agents.walls.ways import open_ways
@@ -93,6 +93,13 @@ def test_a_program_runs_in_its_folder_and_says_how_it_ended(work: Path) -> None:
     assert ended["printed"].startswith(f"{work}\nhello\nworld ")
 
 
+def test_it_has_a_session_of_its_own(work: Path) -> None:
+    said = ran(
+        view(work), [sys.executable, "-c", "import os; print(os.getsid(0) == os.getpgrp() == os.getpid())"]
+    )
+    assert said.get("printed") == "True\n", said
+
+
 def test_a_signal_is_told_from_a_status(work: Path) -> None:
     assert ran(view(work), ["sh", "-c", "kill -SEGV $$"])["code"] == -signal.SIGSEGV
     assert ran(view(work), ["sh", "-c", "exit 139"])["code"] == 139
@@ -149,6 +156,46 @@ def test_landlock_and_seccomp_are_raised_inside(work: Path) -> None:
     assert "unshare failed: Operation not permitted" in printed
 
 
+def test_the_first_process_is_behind_the_same_walls_and_its_program_does_not_reach_it(work: Path) -> None:
+    script = "grep Seccomp: /proc/1/status; kill -INT 1; kill -USR1 1; true > /proc/1/mem; true < /proc/1/environ; echo on"
+    printed = ran(view(work), ["sh", "-c", script])["printed"]
+    assert "Seccomp:\t2" in printed
+    assert printed.count("Permission denied") == 2
+    assert printed.endswith("on\n")
+
+
+def test_nothing_is_written_but_in_its_own_folder_even_without_landlock(work: Path) -> None:
+    places = ("/", "/usr", "/dev")
+    script = "; ".join(f"touch {place}/planted && echo through" for place in places)
+    printed = ran(view(work), ["sh", "-c", f"{script}; kill -INT 1; echo on"], walls=False)["printed"]
+    assert printed.count("Read-only file system") == len(places), printed
+    assert printed.endswith("on\n")
+
+
+def test_a_link_that_is_named_leads_where_it_does_outside(work: Path) -> None:
+    """As /etc/resolv.conf does to /run, and /opt/rocm to the version that is installed."""
+    root = work.parent
+    for folder in ("etc", "run", "opt/rocm-6.0/bin"):
+        (root / folder).mkdir(parents=True)
+    (root / "run" / "stub.conf").write_text("nameserver 127.0.0.53\n")
+    (root / "run" / "secret").write_text("not named\n")
+    (root / "opt" / "rocm-6.0" / "bin" / "tool").write_text("#!/bin/sh\necho it runs\n")
+    (root / "opt" / "rocm-6.0" / "bin" / "tool").chmod(0o755)
+    for name, end in (
+        ("etc/resolv.conf", "../run/stub.conf"),
+        ("etc/rocm", "../opt/rocm-6.0"),
+        ("opt/rocm", "../etc/rocm"),
+    ):
+        (root / name).symlink_to(end)
+    (root / "opt" / "gone").symlink_to("nowhere")
+    seen = view(work)
+    links = [Rule(root / name, READ | LIST | EXECUTE) for name in ("etc/resolv.conf", "opt/rocm", "opt/gone")]
+    script = f"cat {root}/etc/resolv.conf; {root}/opt/rocm/bin/tool; cat {root}/run/secret || ls {root}/opt"
+    printed = ran(replace(seen, rules=(*links, *seen.rules)), ["sh", "-c", script])["printed"]
+    assert printed.startswith("nameserver 127.0.0.53\nit runs\ncat: "), printed
+    assert "not named" not in printed
+
+
 def test_semaphores_of_python_work(work: Path) -> None:
     script = "import multiprocessing as m; lock = m.Lock(); print(lock.acquire(), m.Value('i', 7).value)"
     assert ran(view(work), [sys.executable, "-c", script])["printed"] == "True 7\n"
@@ -184,16 +231,21 @@ def test_killed_from_outside_it_is_gone_with_all_it_holds(work: Path) -> None:
 
 def test_a_guest_sees_its_host_and_leaves_it_alone(work: Path) -> None:
     script = (
-        "cat tmp/from-host; tr '\\0' ' ' < /proc/2/cmdline; echo; setsid sleep 300 & kill -0 2 && echo seen"
+        "cat tmp/from-host; tr '\\0' ' ' < /proc/2/cmdline; echo; setsid sleep 300 & kill -0 2 && echo seen; "
+        "grep -h -e Seccomp: -e CapBnd /proc/$PPID/status; readlink /proc/self/ns/net; cat net"
     )
 
     def act() -> dict[str, Any]:
-        host = Enclosure.begin(view(work), {})
+        filtered = seccomp.assembled(seccomp.program(calls.column() or 0))
+        seen = view(work, code=filtered)
+        host = Enclosure.begin(seen, {})
         path = {"PATH": "/usr/bin:/bin"}
-        pid = host.run(["sh", "-c", "echo mine > /tmp/from-host; sleep 600"], path)
+        begins = "readlink /proc/self/ns/net > net; echo mine > /tmp/from-host; sleep 600"
+        pid = host.run(["sh", "-c", begins], path)
         until(lambda: (work / "tmp" / "from-host").exists())
         (first,) = map(int, Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text().split())
-        guest = Enclosure.begin(view(work), {}, namespaces(first))
+        assert begun(first)
+        guest = Enclosure.begin(seen, {}, namespaces(first))
         read, write = os.pipe()
         guest.run(["sh", "-c", script], path, (0, write, write))
         os.close(write)
@@ -205,7 +257,13 @@ def test_a_guest_sees_its_host_and_leaves_it_alone(work: Path) -> None:
         return {"code": code, "printed": printed, "alone": alone, "host": host.wait()}
 
     found = apart(act)
-    assert found.get("printed", found) == "mine\nsh -c echo mine > /tmp/from-host; sleep 600 \nseen\n"
+    first_line, cmdline, *rest = found.get("printed", str(found)).splitlines()
+    assert (first_line, cmdline.split()[:2]) == ("mine", ["sh", "-c"])
+    assert rest[:3] == ["seen", "CapBnd:\t0000000000000000", "Seccomp:\t2"], (
+        "it is so before its code is read"
+    )
+    assert rest[3] == rest[4]
+    assert rest[3].startswith("net:")
     assert (found["code"], found["alone"], found["host"]) == (0, True, None)
 
 
