@@ -101,6 +101,8 @@ class _Supervisor:
         self.pids: set[int] = set()  # of the attempt, as far as is known
         self.ending: Verdict | None = None  # why the task is being ended, once it is
         self.kill_at = 0.0
+        self.asked: set[int] = set()  # who has had SIGTERM
+        self.began_since_asked = False  # a program
         self.status: int | None = None
         self.going_down = False
         self.outputs: dict[int, str] = {}  # the descriptors that its output comes by → which stream it is
@@ -242,6 +244,7 @@ class _Supervisor:
             self.result = said.get("result")
         if isinstance(pid := said.get("progress", {}).get("pid"), int):
             self.pids.add(pid)
+            self.began_since_asked = self.ending is not None
         if "progress" in said and clock() >= self.progress_at:
             self.progress_at = clock() + _PROGRESS_EVERY_S
             write_json(self.directory / PROGRESS, said["progress"], durable=False)
@@ -291,9 +294,18 @@ class _Supervisor:
             self.ending = self._reason()
             if self.ending is not None:
                 self.kill_at = clock() + self.grace_s
-                kill(self._asked(), signal.SIGTERM)
+                self._ask()
         elif clock() >= self.kill_at:
             self._kill(self.kill_at)
+        elif self.began_since_asked:
+            self._ask()
+
+    def _ask(self) -> None:
+        """SIGTERM, to each once. A program that begins after it was asked for is told too: it was not there to be."""
+        fresh = [pid for pid in self._asked() if pid not in self.asked]
+        kill(fresh, signal.SIGTERM)
+        self.asked.update(fresh)
+        self.began_since_asked = False
 
     def _kill(self, since: float) -> None:
         """Kill all that is below. In the bubblewrap of a host that has its own reaper first, which dies last: what outlives it
@@ -312,10 +324,12 @@ class _Supervisor:
             kill(below, signal.SIGKILL)
 
     def _asked(self) -> list[int]:
-        """Who is told to end: in a container or bubblewrap what runs there, and not what waits for it outside."""
+        """Who is told to end: in a container or bubblewrap what runs there, and not what waits for it outside. Before anything
+        does, of bubblewrap the task alone: it would leave its child behind, which waits for it."""
         everybody = descendants(os.getpid())
-        apart = self.policy.container or self.cell.wraps(self.policy)
-        return (inner(everybody) if apart else []) or everybody
+        if self.cell.wraps(self.policy):
+            return inner(everybody) or [self.pid]
+        return (inner(everybody) if self.policy.container else []) or everybody
 
     def _reason(self) -> Verdict | None:
         if (self.directory / STOP).exists():
@@ -358,7 +372,7 @@ class _Supervisor:
             return Verdict(Outcome.DEVICE_WEDGED, problem)
         if self.ending is None and self.cell.out_of_memory():
             return Verdict(Outcome.FAILED, "it needed more memory than its limit; the kernel ended it")
-        if self.ending is None and self.result is None and self._ended_with_host():
+        if self.ending is None and not _says_how(self.result) and self._ended_with_host():
             return Verdict(Outcome.FAILED, "the attempt in which it ran has ended, and it with it")
         return self.ending or verdict(self.status or 0, _claimed(self.result))
 
@@ -441,6 +455,13 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal
         return f"signal {number}"
+
+
+def _says_how(result: dict[str, Any] | None) -> bool:
+    """Whether the task has said how its program ended, or that all is well."""
+    found = None if result is None else result.get("result")
+    told = isinstance(found, dict) and (found.get("exit_status"), found.get("signal")) != (None, None)
+    return result is not None and (told or result.get("outcome") == Outcome.SUCCEEDED)
 
 
 def _claimed(result: dict[str, Any] | None) -> dict[str, Any] | None:

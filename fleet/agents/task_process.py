@@ -62,6 +62,7 @@ class TaskProcess:
 
     def _entered(self, supervisor: int, outputs: tuple[int, int]) -> bool:
         try:
+            self._cell.give(outputs)
             self._cell.enter(supervisor)
         except OSError as error:
             why = f"a wall could not be raised round the attempt: {error}"

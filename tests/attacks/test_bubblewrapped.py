@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fleet.agents.protocol import blob_address
+from fleet.agents.walls.bubblewrap import SHM
 from tests.attacks.catalogue import BY_NAME, OWN_IN_BUBBLEWRAP, STOPPED_BY_BUBBLEWRAP
 from tests.attacks.fort import NOBODY, ROOT, Fort, fort, spare, user_of
 from tests.attacks.image import PYTHON
@@ -96,7 +97,8 @@ def test_what_goes_through_is_in_its_own_folder(wrapped: Fort) -> None:
     wrapped.far_end.wait(lambda: wrapped.far_end.stream(attempt, "o") == b"ready\n", "it has planted")
     work = wrapped.directory(attempt) / "work"
     planted = [path.relative_to(work).parts[0] for path in wrapped.state.rglob(name)]
-    assert set(planted) == {"shm", "tmp"}
+    assert set(planted) == {"tmp"}
+    assert (work / SHM / name).exists()
     assert not any(Path(place, name).exists() for place in ("/tmp", "/var/tmp", "/dev/shm"))
     (work / "gate").touch()
     assert wrapped.far_end.wait_exit(attempt).outcome == "succeeded"

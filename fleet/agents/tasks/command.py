@@ -30,13 +30,15 @@ def run(spec: dict[str, Any], workdir: Path, report: Report, context: TaskContex
     """Result: {exit_status, signal}; one of them is null. Failed, with that result, unless the exit status is 0."""
     wanted = CommandSpec.model_validate(spec)
     lay_out(wanted, workdir)
-    _pass_over_term()
+    told = _pass_over_term()
     command = argv(wanted, workdir)
     box = Box.of(workdir)
     if box is not None:
         return _boxed(box, wanted, command, context, report)
     environ = environment(wanted, context)
     try:
+        if told.to_end:
+            raise Failed("it was told to end before it began", {"exit_status": None, "signal": None})
         if context.enclosure is not None:
             pid = context.enclosure.run(command, environ)
             report({"phase": "running", "pid": pid})
@@ -98,12 +100,23 @@ def _boxed(
     return ended(code)
 
 
-def _pass_over_term() -> None:
+class _Told:
+    """Whether this process has had SIGTERM, which it passes over."""
+
+    to_end = False
+
+    def __call__(self, *_: object) -> None:
+        self.to_end = True
+
+
+def _pass_over_term() -> _Told:
     """What ends the command is for the command: this process waits for it, and its supervisor for both.
 
     A handler and not SIG_IGN, which the command would inherit.
     """
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    told = _Told()
+    signal.signal(signal.SIGTERM, told)
+    return told
 
 
 def lay_out(wanted: CommandSpec, workdir: Path) -> None:

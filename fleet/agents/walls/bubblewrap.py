@@ -35,7 +35,8 @@ _OURS = str(Path(__file__).resolve().parents[3])
 _WRITTEN = MAKE_FILE  # a folder below which files can be made is an attempt's own
 _MADE = (Path("/proc"), Path("/dev"))  # bubblewrap's own, not the machine's
 # Folders of the attempt's own, and where they are seen as well.
-_OWN_PLACES = {"tmp": ("/tmp", "/var/tmp"), "shm": ("/dev/shm",)}
+SHM = "tmp/.shm"  # where nothing is looked for
+_OWN_PLACES = {"tmp": ("/tmp", "/var/tmp"), SHM: ("/dev/shm",)}
 _CREDENTIALS = struct.Struct("=iII")  # pid, uid, gid
 _WORDS = 2000  # bytes of bubblewrap's complaint that are read
 
@@ -272,7 +273,7 @@ def _execute(
 
 def wrapped(work: Path) -> bool:
     """Whether what runs in this folder was put into bubblewrap, or is being put."""
-    return (work / "shm").is_dir()
+    return (work / SHM).is_dir()
 
 
 def begun(pid: int) -> bool:
@@ -308,4 +309,4 @@ def _restrict(view: View) -> None:
         calls.filter_calls(view.code)
 
 
-__all__ = ["ENDS", "Enclosure", "Unwrapped", "View", "begun", "namespaces", "program", "wrapped"]
+__all__ = ["ENDS", "SHM", "Enclosure", "Unwrapped", "View", "begun", "namespaces", "program", "wrapped"]

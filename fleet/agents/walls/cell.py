@@ -7,12 +7,12 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from fleet.agents.processes import MARKER
 from fleet.agents.walls import calls, gpu, landlock, seccomp
-from fleet.agents.walls.bubblewrap import Enclosure, View, namespaces
+from fleet.agents.walls.bubblewrap import SHM, Enclosure, View, namespaces
 from fleet.agents.walls.groups import Group, own_group
 from fleet.agents.walls.landlock import EXECUTE, IOCTL, LIST, OWN, READ, WRITE, Rule
 from fleet.agents.walls.machine import Survey, code
@@ -213,6 +213,12 @@ class Cell:
 
     # ------------------------------------------------------------------------------------- in the task
 
+    def give(self, descriptors: Iterable[int]) -> None:
+        """Have the attempt's user own these, so that its programs may open them by name, as /dev/stdout. OSError."""
+        if self._slot is not None:
+            for descriptor in descriptors:
+                os.fchown(descriptor, self._slot.uid, self._slot.uid)
+
     def enter(self, supervisor: int) -> None:
         """Raise the walls round this process, in the order in which each is still allowed. OSError when one fails."""
         calls.prctl(calls.PR_SET_DUMPABLE, 1)  # else its own files in /proc are root's
@@ -254,7 +260,7 @@ class Cell:
 
     def _wrap(self, view: View, host: Sequence[tuple[int, int]]) -> Enclosure:
         if not host:
-            (view.work / "shm").mkdir(mode=0o700, exist_ok=True)
+            (view.work / SHM).mkdir(mode=0o700, exist_ok=True)
         marks = {MARKER: os.environ[MARKER]} if MARKER in os.environ else {}
         return Enclosure.begin(view, marks, host)
 

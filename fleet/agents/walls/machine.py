@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.agents.walls import calls, groups, landlock, seccomp, slots, ways
-from fleet.agents.walls.bubblewrap import Enclosure, View, program
+from fleet.agents.walls.bubblewrap import SHM, Enclosure, View, program
 from fleet.agents.walls.landlock import EXECUTE, LIST, OWN, READ, Rule
 from fleet.agents.walls.policy import WALLS, Mode, chosen
 
@@ -251,10 +251,10 @@ def _bubblewrap(state: Path, steps: tuple[Step, ...], found: list[Wall]) -> Wall
 
 def _wrap(state: Path, steps: tuple[Step, ...], work: Path, own_user: bool) -> None:
     """Run a program in it as an attempt would. OSError."""
-    for folder in (work / "tmp", work / "shm"):
+    for folder in (work / "tmp", work / SHM):
         folder.mkdir(parents=True)
     if own_user:
-        for folder in (work, work / "tmp", work / "shm"):
+        for folder in (work, work / "tmp", work / SHM):
             os.chown(folder, slots.FIRST, slots.FIRST)
         for folder in (state, work.parent):
             folder.chmod(0o711)

@@ -57,6 +57,12 @@ def test_a_command_succeeds_with_status_0_and_its_streams_stay_apart(node: Node)
     assert printed(node, ended, "e") == "to me\n"
 
 
+def test_a_command_may_open_its_streams_by_name(node: Node) -> None:
+    ended = ran(node, script="echo to you > /dev/stdout; echo to me > /dev/stderr; cat < /dev/stdin")
+    assert (printed(node, ended), printed(node, ended, "e")) == ("to you\n", "to me\n")
+    assert ended.outcome is Outcome.SUCCEEDED
+
+
 @pytest.mark.parametrize(
     ("argv", "result", "error"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -60,6 +61,7 @@ def test_guests_that_come_while_their_host_begins_have_no_rights(node: Node) -> 
     """bubblewrap mounts first, with rights in a namespace of its own: who comes then waits until it has none."""
     for _ in range(5):
         attempt = submit(node, "sleep 600")
+        await_task(node, attempt)
         guests = [submit(node, LOOKING, **inside(attempt)) for _ in range(3)]
         for guest in guests:
             ended = node.far_end.wait_exit(guest)
@@ -69,6 +71,28 @@ def test_guests_that_come_while_their_host_begins_have_no_rights(node: Node) -> 
             assert user != "0"
         node.far_end.withdraw(attempt)
         node.far_end.wait_exit(attempt)
+
+
+def test_guests_that_come_while_their_host_ends_end_with_it(node: Node) -> None:
+    for number in range(6):
+        attempt = submit(node, f"sleep 0.{number + 2}")
+        await_task(node, attempt)
+        guests = [submit(node, "exec sleep 600", **inside(attempt)) for _ in range(4)]
+        for guest in guests:
+            ended = node.far_end.wait_exit(guest)
+            assert ended.outcome is Outcome.FAILED, ended
+            assert re.search("has ended|does not run here any more", ended.error), ended
+
+
+def test_a_command_that_begins_after_it_was_cancelled_is_told_so(node: Node) -> None:
+    """Else it would run for all of its grace. However early it is, its end is not the grace's."""
+    script = "trap 'echo told; exit 0' TERM; while :; do sleep 0.05; done"
+    for number in range(20):
+        attempt = submit(node, script, grace_s=120.0)  # far beyond what the test waits for
+        await_task(node, attempt)
+        time.sleep(number * 0.004)
+        node.far_end.withdraw(attempt)
+        assert node.far_end.wait_exit(attempt).outcome is Outcome.CANCELLED
 
 
 @pytest.mark.parametrize("timeout_s", [60.0, 2.0], ids=["cancelled", "timed out"])
@@ -86,7 +110,7 @@ def test_of_a_guest_that_forks_all_the_time_nothing_lives_on(node: Node, host: i
     assert list(work.glob("beat-*")) == []
 
 
-@pytest.mark.parametrize("spoils", ["rm -rf shm; touch shm", "rm -rf shm; ln -s nowhere shm", "chmod 0 ."])
+@pytest.mark.parametrize("spoils", ["rm -rf tmp/.shm", "rm -rf tmp; ln -s nowhere tmp", "chmod 0 ."])
 def test_what_its_host_spoils_is_not_the_nodes_fault(node: Node, spoils: str) -> None:
     attempt = submit(node, f"{spoils}; echo ready; exec sleep 600")
     node.far_end.wait(lambda: node.far_end.stream(attempt, "o") == b"ready\n", "the host is ready")
@@ -106,6 +130,12 @@ def test_a_guest_whose_task_is_killed_leaves_nothing_to_its_host(node: Node, hos
     kill([task.pid], signal.SIGKILL)
     assert node.far_end.wait_exit(guest).outcome is Outcome.FAILED
     until(lambda: all(map(gone, pids)))
+
+
+def await_task(node: Node, attempt: int) -> None:
+    """Until its supervisor has forked its task."""
+    directory = node.agent.directory(attempt)
+    until(lambda: (state := State.load(directory)) is not None and state.phase != "starting")
 
 
 def sleepers(node: Node, guest: int) -> list[int]:

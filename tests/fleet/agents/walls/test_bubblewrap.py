@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from fleet.agents.walls import calls, seccomp, within
-from fleet.agents.walls.bubblewrap import Enclosure, Unwrapped, View, begun, namespaces
+from fleet.agents.walls.bubblewrap import SHM, Enclosure, Unwrapped, View, begun, namespaces
 from fleet.agents.walls.landlock import EXECUTE, LIST, OWN, READ, TRUNCATE, WRITE, Rule
 from fleet.agents.walls.machine import code
 from fleet.agents.walls.ways import open_ways
@@ -37,10 +37,10 @@ def work() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="bubble-", dir="/tmp"))
     folder.chmod(0o711)
     found = folder / "state" / "attempts" / "1-1" / "work"
-    for name in ("tmp", "shm"):
+    for name in ("tmp", SHM):
         (found / name).mkdir(parents=True)
     if os.geteuid() == 0:
-        for path in (found, found / "tmp", found / "shm"):
+        for path in (found, found / "tmp", found / SHM):
             os.chown(path, SOMEBODY, SOMEBODY)
     yield found
     shutil.rmtree(folder)
@@ -141,7 +141,7 @@ def test_it_writes_its_own_folder_and_a_tmp_of_its_own(work: Path) -> None:
     ended = ran(view(work), ["sh", "-c", script], HERE=str(work))
     written = sorted(str(path.relative_to(work)) for path in work.rglob("*") if path.is_file())
     own = [path for path in written if not path.endswith("/planted")]  # a folder of that name in its own /tmp
-    assert own == ["linked", "own", "shm/four", "tmp/three", "tmp/two"], ended
+    assert own == ["linked", "own", "tmp/.shm/four", "tmp/three", "tmp/two"], ended
     assert ended["printed"].count("cannot create") >= 4, ended
     assert not (work.parent / "planted").exists()
     assert not Path("/tmp/two").exists()
@@ -268,7 +268,7 @@ def test_a_guest_sees_its_host_and_leaves_it_alone(work: Path) -> None:
 
 
 def test_bubblewraps_own_complaint_is_passed_on(work: Path) -> None:
-    (work / "shm").rmdir()
+    (work / SHM).rmdir()
     error = ran(view(work), ["true"])["error"]
     assert error.startswith("Unwrapped: [Errno 5] bwrap: Can't find source path"), error
 
