@@ -112,6 +112,12 @@ def test_ssh_by_the_nodes_name_needs_a_login_and_trusts_nothing_on_first_use(lab
     lines = kept.read_text().splitlines()
     assert lines
     assert all(line.split()[0] == "tinyfleet-tiny1" for line in lines)
+    kept.write_text("")  # whoever answers there is somebody that nobody has told of
+    first = [said[0], "-F", "none", "-i", str(key), "-o", "BatchMode=yes", *said[1:], "true"]
+    done = subprocess.run(first, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 255, "it was trusted"
+    assert "Host key verification failed" in done.stderr
+    assert kept.read_text() == ""
     other = Path(f"{lab.box.key('rogue')}.pub").read_text().split()[:2]
     kept.write_text(f"tinyfleet-tiny1 {' '.join(other)}\n")
     rogue = subprocess.run(
