@@ -28,5 +28,5 @@ def calls_of(dependant: Dependant) -> Iterator[object]:
 
 
 def gates_of(dependant: Dependant) -> tuple[Gate, ...]:
-    """A route's gates."""
-    return tuple(call for call in calls_of(dependant) if isinstance(call, Gate))
+    """A route's gates, each once."""
+    return tuple(dict.fromkeys(call for call in calls_of(dependant) if isinstance(call, Gate)))

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 from api import auth
+from api.gates import gates_of
 
 # Routes that answer without a token; besides these only the console's static files do.
 # What a machine asks before it is a node: the installer, and the files of a signed release.
@@ -23,6 +24,10 @@ class UndeclaredAccess(Exception):
 
 def check_declared(route: APIRoute) -> None:
     """Raises UndeclaredAccess for a route that is not public and declares no permission."""
+    if len(gates_of(route.dependant)) > 1:  # a signature's nonce is spent by the first
+        raise UndeclaredAccess(
+            f"{sorted(route.methods or ())} {route.path} declares more than one who may use it"
+        )
     joining = route.path in JOINING and auth.takes_secret(route)
     if not (auth.permission_of(route) or joining or route.path in PUBLIC):
         raise UndeclaredAccess(f"{sorted(route.methods or ())} {route.path} declares nobody who may use it")

@@ -136,13 +136,11 @@ class _Supervisor:
             self._find_host()
             self.cell.reserve()
             self.cell.fit(self.policy, self.work)
-        except LookupError as error:
+        except (LookupError, Unbuildable) as error:
             self.cell.step_out()
             self.cell.demolish()
-            self._finish(Verdict(Outcome.FAILED, str(error)))
-            return
-        except Unbuildable as error:
-            self._finish(Verdict(Outcome.INFRA_FAILED, str(error)))
+            outcome = Outcome.INFRA_FAILED if isinstance(error, Unbuildable) else Outcome.FAILED
+            self._finish(Verdict(outcome, str(error)))
             return
         self._fork(execute)
         while self.status is None:

@@ -11,8 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import ROUTERS, api_routes
-from api.auth import permission_of
-from api.routing import PUBLIC
+from api.auth import Reader, Writer, permission_of
+from api.routing import PUBLIC, Router, UndeclaredAccess
 from fleet.agents.signature import SCHEME, parse
 from fleet.permissions import ROLES, Permission
 from tests.api.conftest import Served
@@ -68,3 +68,33 @@ def test_a_stranger_who_sends_much_still_reads_the_answer(served: Served) -> Non
         f"{served.url}/v1/jobs/batch", content=b"[" + b"[]," * (1 << 20) + b"[]]", headers=JSON
     )
     assert reply.status_code == 401
+
+
+def test_a_route_with_two_gates_is_refused() -> None:
+    """The second would find the nonce of a node's signature spent."""
+
+    def twice(one: Reader, other: Writer) -> None:
+        """Either may use this."""
+
+    with pytest.raises(UndeclaredAccess, match="/v1/twice declares more than one"):
+        Router().get("/v1/twice")(twice)
+
+
+def test_every_answer_is_to_whoever_asked_on_a_connection_that_is_kept(
+    served: Served, bearer: Callable[[str], dict[str, str]]
+) -> None:
+    asked = [bearer("admin"), bearer("viewer"), {}, bearer("viewer"), bearer("admin"), {}]
+    with httpx.Client(base_url=served.url) as kept:
+        replies = [kept.get("/v1/whoami", headers=headers) for headers in asked]
+        forbidden = [
+            kept.post("/v1/jobs", content=b"{", headers=JSON | headers).status_code for headers in asked
+        ]
+    assert [reply.json().get("role") for reply in replies] == [
+        "admin",
+        "viewer",
+        None,
+        "viewer",
+        "admin",
+        None,
+    ]
+    assert forbidden == [422, 403, 401, 403, 422, 401]

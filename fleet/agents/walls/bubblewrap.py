@@ -279,9 +279,10 @@ def wrapped(work: Path) -> bool:
 def begun(pid: int) -> bool:
     """Whether this first process is what bubblewrap was to run: before, it mounts, and has rights that a guest would get."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(os.fsencode(_PYTHON) + b"\0")
+        name = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
     except OSError:
         return False
+    return bool(name) and os.path.basename(name) != b"bwrap"
 
 
 def _visit(host: Sequence[tuple[int, int]]) -> None:
