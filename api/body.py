@@ -28,6 +28,8 @@ from fleet import documents
 # body is read and thrown away first.
 DRAIN_BYTES = 4 << 20
 DRAIN_S = 1.0
+MIB = 1 << 20
+VALUES_PER_MIB = 65_536  # of a document, in each MiB that it has begun
 
 
 # A proxy may go by the one and this server by the other: what the proxy takes for the rest of a body would be a request of
@@ -57,6 +59,7 @@ class StrictRequest(Request):
     and would then make every answer that shows it fail. An object's keys are given once."""
 
     takes_json = False
+    from_node = False
 
     async def body(self) -> bytes:
         """The body as it is. Raises NotJson where JSON is due and something else was sent."""
@@ -69,10 +72,14 @@ class StrictRequest(Request):
         """The body's document. Raises JSONDecodeError and RepeatedKey."""
         content = await self.body()
         try:
+            if (
+                not self.from_node
+            ):  # whose results are others' and were looked at there, and which has to be heard
+                documents.check_size(content, VALUES_PER_MIB * (1 + len(content) // MIB))
             document = documents.read(content)
+            twice = documents.repeated_key(content)
         except ValueError as error:
             raise json.JSONDecodeError(str(error), "", 0) from error
-        twice = documents.repeated_key(content)
         if twice is not None:
             raise RepeatedKey(twice)
         return document
@@ -94,11 +101,13 @@ class StrictRoute(APIRoute):
         )
         serve = super().get_route_handler()
         takes_json = self.body_field is not None
+        from_node = self.path.startswith("/v1/agents/")
         gates = gates_of(self.dependant)
 
         async def strict(request: Request) -> Response:
             asked = StrictRequest(request.scope, request.receive)
             asked.takes_json = takes_json
+            asked.from_node = from_node
             for gate in gates:
                 await gate.admit(asked)
             return await serve(asked)

@@ -62,6 +62,9 @@ class TooOften(HTTPException):
         super().__init__(429, f"too many requests: ask again in {after} s", headers={"Retry-After": after})
 
 
+_LOOKED_AT, _SHOWN = 500, 50  # errors of one request: of a union there is one for each of its forms
+
+
 def install(app: FastAPI) -> None:
     """Answer every error with a problem document."""
     app.add_exception_handler(FleetError, _fleet_error)
@@ -86,10 +89,16 @@ def _fleet_error(request: Request, error: Exception) -> ProblemResponse:
 def _validation_error(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, RequestValidationError)
     found: dict[str, list[str]] = {}
-    for entry in error.errors():
+    entries = error.errors()
+    for entry in entries[:_LOOKED_AT]:
         field, message = _field_error(entry, error.body)
         found.setdefault(field, []).append(message)
-    return _invalid_request([_entry(field, messages) for field, messages in found.items()])
+    shown = [_entry(field, messages) for field, messages in found.items()][:_SHOWN]
+    if len(found) > _SHOWN or len(entries) > _LOOKED_AT:
+        shown.append(
+            {"field": "body", "message": f"there is more that is wrong: these are the first {_SHOWN}"}
+        )
+    return _invalid_request(shown)
 
 
 def _repeated_key(request: Request, error: Exception) -> ProblemResponse:

@@ -9,17 +9,24 @@ from typing import Any
 
 from pydantic_core import from_json
 
-# A value takes some hundred bytes of memory, an empty list three of text. What asks for most, 10,000 jobs at once, has
-# fewer; commas and brackets in texts are counted with them.
-MOST_VALUES = 2_000_000
+MOST_KEYS = 10_000  # of one object: each that is unknown is an error of its own
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _MAY_OVERFLOW = re.compile(rb"[eE]\+?\d{3}|\d{309}")
 
 
+def check_size(content: bytes, most: int) -> None:
+    """ValueError when a document has more values than so many: an empty list is three bytes of text and 64 of memory, and
+    one that is wrong costs a kilobyte more. What is in texts does not count."""
+    if _marks(content) > most and _marks(_TEXT.sub(b"", content)) > most:
+        raise ValueError(f"it has more than {most:,} values: send them in parts")
+
+
+def _marks(content: bytes) -> int:
+    return sum(map(content.count, (b",", b"[", b"{")))
+
+
 def read(content: bytes) -> Any:
-    """The document. ValueError for NaN and infinities, half surrogate pairs, nesting beyond 200 levels, and more values
-    than MOST_VALUES."""
-    if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
-        raise ValueError(f"it has more than {MOST_VALUES:,} values: send them in parts")
+    """The document. ValueError for NaN and infinities, half surrogate pairs, and nesting beyond 200 levels."""
     document = from_json(content, allow_inf_nan=False)
     if _MAY_OVERFLOW.search(content):
         json.dumps(document, allow_nan=False)  # 1e999 was read as an infinity
@@ -34,11 +41,13 @@ class _Repeating(dict[str, Any]):
 
 def repeated_key(content: bytes) -> str | None:
     """Where a document that can be read has the same key twice in one object (`spec.kernel`), else None. Readers
-    differ in which of the two values they take."""
+    differ in which of the two values they take. ValueError for an object of more than MOST_KEYS."""
     repeats = False
 
     def look(pairs: list[tuple[str, Any]]) -> None:  # of the document itself nothing is kept
         nonlocal repeats
+        if len(pairs) > MOST_KEYS:
+            raise ValueError(f"an object in it has more than {MOST_KEYS:,} keys")
         repeats = repeats or len(dict(pairs)) < len(pairs)
 
     json.loads(content, object_pairs_hook=look)

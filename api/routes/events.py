@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from api.auth import Reader, Secret
 from api.body import StrictRoute
 from api.deps import Parts, PartsDep, WaitQuery
-from api.pages import LARGEST_ID, PageDep, PageQuery, next_cursor
+from api.pages import LARGEST_ID, PageDep, PageQuery
 from api.routing import Router
 from api.schemas import problems
 from api.waits import EVENTS
@@ -29,6 +29,7 @@ router = Router(
 KEEP_ALIVE_S = 15.0
 KEEP_ALIVE = ": still here\n\n"
 AT_ONCE = 200
+PAGES = 25  # that are looked through for one request
 
 
 class EventStream(StreamingResponse):
@@ -49,28 +50,35 @@ async def list_events(
     wait: WaitQuery = 0.0,
 ) -> Page[Event]:
     """Those after the cursor (0: from the first one on); without a cursor the newest ones. The last event's id is a
-    cursor even when `next` is null: there will be more. With `wait`, answers as soon as there is one, else after so
+    cursor even when `next` is null: there will be more. A page may be empty and have a `next`: what was looked through was
+    not for you. With `wait`, answers as soon as there is one, else after so
     many seconds with none."""
     look = partial(_look, parts, principal.tenant, page, subject)
     return await parts.waits.look_until(EVENTS, wait, look, _has_some)
 
 
 def _look(parts: Parts, tenant: str, page: PageQuery, subject: str | None) -> Page[Event]:
-    """The page; what the tenant may not see is passed over, so that an empty page is the end."""
+    """The page. What the tenant may not see is passed over, many rows at a time and so many at the most: then the page is
+    empty, and has a `next` all the same."""
     with parts.read() as session:
         if page.after is None:
             return Page(items=_shown(session, events.latest(session, page.limit, subject), tenant))
-        cursor = page.after
-        while True:
-            rows = events.page(session, cursor, page.limit, subject)
+        cursor, at_once = page.after, max(AT_ONCE, page.limit)
+        for _ in range(PAGES):
+            rows = events.page(session, cursor, at_once, subject)
             shown = _shown(session, rows, tenant)
-            if shown or len(rows) < page.limit:
-                return Page(items=shown, next=next_cursor(rows, page))
+            full = len(rows) == at_once
+            if len(shown) >= page.limit:
+                items = shown[: page.limit]
+                return Page(items=items, next=items[-1].id)
+            if shown or not full:
+                return Page(items=shown, next=rows[-1].id if full else None)
             cursor = rows[-1].id
+        return Page(items=[], next=cursor)
 
 
 def _has_some(page: Page[Event]) -> bool:
-    return bool(page.items)
+    return bool(page.items) or page.next is not None
 
 
 @router.get(

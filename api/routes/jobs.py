@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import Field, StrictBool, StrictFloat, StrictInt
+from pydantic import FailFast, Field, StrictBool, StrictFloat, StrictInt
 
 from api.auth import Reader, Writer
 from api.body import StrictRoute
@@ -94,7 +94,8 @@ def options(session: Session, request: JobRequest) -> dict[str, Any]:
 class BatchRequest(Request):
     """Many jobs at once, all or none."""
 
-    jobs: list[WaitingRequest] = Field(min_length=1, max_length=batches.MOST)
+    # The first that is wrong ends it: each error costs a kilobyte, and there may be a million.
+    jobs: Annotated[list[WaitingRequest], FailFast()] = Field(min_length=1, max_length=batches.MOST)
 
 
 class Batch(Resource):

@@ -10,7 +10,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.deps import Parts
+from api.routes import events as route
 from api.waits import EVENTS
+from fleet import events
 from fleet.client import ApiError, Client, Unreachable
 from fleet.db import now
 from fleet.resources import Event
@@ -171,3 +173,25 @@ def test_another_tenants_attempts_are_hidden_and_do_not_end_a_page(
     assert seen
     assert {subject.partition(":")[0] for subject in seen} == {"node"}
     assert seen == [subject for subject in subjects if subject.startswith("node:")]
+
+
+def test_what_somebody_may_not_see_is_passed_over_in_passing(
+    http: TestClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few are asked for, many are looked through at a time, and so many at the most for one request."""
+    monkeypatch.setattr(route, "AT_ONCE", 10)
+    monkeypatch.setattr(route, "PAGES", 3)
+    with parts.write() as session:
+        stranger = mint(session, name="eve", role="viewer", now=now(session), tenant="other")[1]
+        for number in range(100):
+            events.append(session, "job.queued", f"job:{number}", {}, now(session))
+        events.append(session, "node.enrolled", "node:1", {}, now(session))
+    headers = {"Authorization": f"Bearer {stranger}"}
+    after, seen, asked = 0, [], 0
+    while after is not None:
+        page = http.get("/v1/events", params={"after": after, "limit": 1}, headers=headers).json()
+        seen += [each["subject"] for each in page["items"]]
+        after, asked = page["next"], asked + 1
+    assert "node:1" in seen
+    assert not any(subject.startswith("job:") for subject in seen)
+    assert 4 <= asked < 12

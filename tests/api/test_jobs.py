@@ -288,3 +288,21 @@ def test_a_kernel_is_given_in_exactly_one_form(
     assert reply.status_code == 422
     assert all(error["field"].startswith("spec.kernel") for error in reply.json()["errors"])
     assert client.jobs().items == []
+
+
+def test_a_batch_with_a_great_deal_wrong_is_answered_in_little(
+    http: TestClient, bearer: Callable[[str], dict[str, str]]
+) -> None:
+    """Each error costs a kilobyte and some time: the first job that is wrong ends it, and the answer is short."""
+    wrong = {"spec": {"kind": "noop"}, **{f"a{number}": 0 for number in range(200)}}
+    for jobs in ([wrong] * 2000, [{}] * 10_000):
+        reply = http.post("/v1/jobs/batch", json={"jobs": jobs}, headers=bearer("user"))
+        assert reply.status_code == 422
+        assert len(reply.content) < 10_000
+        fields = [error["field"] for error in reply.json()["errors"]]
+        assert all(field.startswith("jobs[0]") or field == "body" for field in fields), fields
+    reply = http.post("/v1/jobs", json=wrong, headers=bearer("user"))
+    assert "there is more that is wrong" in reply.json()["errors"][-1]["message"]
+    many = {"spec": {"kind": "noop", "seconds": [[]] * 70_000}}
+    reply = http.post("/v1/jobs", json=many, headers=bearer("user"))
+    assert "more than 65,536 values" in reply.json()["detail"]

@@ -59,12 +59,20 @@ def test_a_key_that_is_given_twice_is_found(content: bytes, place: str | None) -
 
 
 def test_a_key_that_is_given_twice_among_many_is_found_in_passing() -> None:
-    keys = [f'"{number}": 0' for number in range(200_000)]
-    assert documents.repeated_key(f"{{{', '.join([*keys, keys[-1]])}}}".encode()) == "199999"
+    keys = [f'"{number}": 0' for number in range(documents.MOST_KEYS - 1)]
+    one = f"{{{', '.join([*keys, keys[-1]])}}}"
+    assert documents.repeated_key(f"[{', '.join([one] * 20)}]".encode()) == f"[0].{documents.MOST_KEYS - 2}"
+
+
+def test_an_object_of_more_keys_than_anybody_means_is_refused() -> None:
+    keys = ", ".join(f'"{number}": 0' for number in range(documents.MOST_KEYS + 1))
+    with pytest.raises(ValueError, match="more than 10,000 keys"):
+        documents.repeated_key(f"{{{keys}}}".encode())
 
 
 @pytest.mark.parametrize("value", [b"[]", b"{}", b"0"])
 def test_more_values_than_anybody_means_are_refused(value: bytes) -> None:
-    with pytest.raises(ValueError, match="more than 2,000,000 values: send them in parts"):
-        documents.read(b"[" + b",".join([value] * (documents.MOST_VALUES + 1)) + b"]")
-    assert len(documents.read(b"[" + b",".join([b"0"] * 1_900_000) + b"]")) == 1_900_000
+    with pytest.raises(ValueError, match="more than 1,000 values: send them in parts"):
+        documents.check_size(b"[" + b",".join([value] * 1001) + b"]", 1000)
+    documents.check_size(b"[" + b",".join([b"0"] * 990) + b"]", 1000)
+    documents.check_size(b'{"script": "' + b'[{,\\",' * 1000 + b'"}', 1000)
