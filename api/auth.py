@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from api.deps import Parts, parts
 from api.errors import TooOften, Unauthenticated
 from api.gates import Gate, calls_of
-from api.signed import Signed, signature, signing_node
+from api.signed import Signed, check_whole, signature, signing_node
 from fleet.db import now
 from fleet.errors import DatabaseUnavailable, NotPermitted
 from fleet.permissions import Permission, require
@@ -56,15 +56,23 @@ class Allow(Gate):
 
     async def admit(self, request: Request) -> None:
         """Raises Unauthenticated (401), TooOften (429) and NotPermitted (403)."""
-        held = await parts(request)
-        principal = await signing_node(request, held, await signature(request.headers.get("Authorization")))
-        if principal is None:
+        held, signed = await parts(request), await signature(request.headers.get("Authorization"))
+        if signed is not None:
+            principal = await signing_node(request, held, signed)
+        else:
             principal = await self._holder(held, _secret(await _bearer(request)))
         wait_s = held.rates.take(f"{principal.kind}:{principal.id}")
         if wait_s > 0:
             raise TooOften(wait_s)
         require(principal, self.permission)
+        if signed is not None:  # last: it reads the body, and spends the nonce
+            await check_whole(request, held, signed)
         request.state.principal = principal
+
+    async def still(self, request: Request) -> None:
+        """Whoever waited for the answer may have lost the token meanwhile. Raises Unauthenticated (401)."""
+        if await signature(request.headers.get("Authorization")) is None:
+            await run_in_threadpool(_looked_up, await parts(request), _secret(await _bearer(request)))
 
     async def __call__(self, request: Request, signed: Signed, credentials: Credentials) -> Principal:
         """Whom `admit` has let in; the other parameters are for the document of the API."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from fleet import documents
 DRAIN_BYTES = 4 << 20
 DRAIN_S = 1.0
 MIB = 1 << 20
+WAITED_S = 1.0  # who waited longer for what there is to see is looked up again
+_SAFE = frozenset({"GET", "HEAD"})
 VALUES_PER_MIB = 65_536  # of a document, in each MiB that it has begun
 
 
@@ -110,7 +113,12 @@ class StrictRoute(APIRoute):
             asked.from_node = from_node
             for gate in gates:
                 await gate.admit(asked)
-            return await serve(asked)
+            began = time.monotonic()
+            response = await serve(asked)
+            if request.method in _SAFE and time.monotonic() - began > WAITED_S:
+                for gate in gates:
+                    await gate.still(asked)
+            return response
 
         return strict
 

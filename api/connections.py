@@ -25,6 +25,7 @@ class ConnectionLimits:
     header_s: float = 10.0
     body_s: float = 20.0
     body_bytes_per_s: float = 64 * 1024.0
+    stalled_s: float = 30.0
     per_address: int = 256
 
 
@@ -48,7 +49,10 @@ class Addresses:
 
 
 class TimedConnection(H11Protocol):
-    """uvicorn's connection, with deadlines. What misses one is closed without an answer: it is not listening."""
+    """uvicorn's connection, with deadlines. What misses one is closed without an answer: it is not listening.
+
+    Whoever reads so slowly that nothing more can be written has `stalled_s` until something can.
+    """
 
     def __init__(self, addresses: Addresses, **uvicorn_gives: Any) -> None:
         super().__init__(**uvicorn_gives)
@@ -59,6 +63,7 @@ class TimedConnection(H11Protocol):
         self._since = 0.0
         self._arrived = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for headers, unless the address has enough connections."""
@@ -69,9 +74,25 @@ class TimedConnection(H11Protocol):
         else:
             transport.abort()
 
+    def pause_writing(self) -> None:
+        """Its buffer is full: wait for its reader, for so long."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self._limits.stalled_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()
+        self._end_stall()
+
+    def _end_stall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it no longer."""
         self._wait("")
+        self._end_stall()
         self._addresses.leave(self._address)
         super().connection_lost(exc)
 

@@ -18,6 +18,7 @@ from api.schemas import ProblemResponse, problem_response
 from fleet import documents
 from fleet.errors import (
     AlreadyExists,
+    Crowded,
     DatabaseUnavailable,
     FleetError,
     IdempotencyConflict,
@@ -40,6 +41,7 @@ STATUSES: dict[type[FleetError], int] = {
     StaleWrite: 409,
     InvalidSpec: 422,
     QuotaExceeded: 409,
+    Crowded: 409,
     TooLarge: 413,
     DatabaseUnavailable: 503,
 }

@@ -19,6 +19,9 @@ class Gate:
         """Raise what is answered to whoever may not; note in the request's state what the dependency gives later."""
         raise NotImplementedError
 
+    async def still(self, request: Request) -> None:
+        """Raise what is answered to whoever was let in, and may come in no longer."""
+
 
 def calls_of(dependant: Dependant) -> Iterator[object]:
     """All that a route depends on, in the order in which FastAPI asks."""

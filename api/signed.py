@@ -49,17 +49,18 @@ async def signature(header: Annotated[str | None, Security(_header)]) -> Signatu
 Signed = Annotated[Signature | None, Depends(signature)]
 
 
-async def signing_node(request: Request, parts: Parts, signed: Signature | None) -> Principal | None:
-    """The node that signed this request, all of it; None when it is not signed. Raises Unauthenticated (401)."""
-    if signed is None:
-        return None
-    principal = await run_in_threadpool(_verified, parts, signed, request.method, _target(request))
+async def signing_node(request: Request, parts: Parts, signed: Signature) -> Principal:
+    """The node that signed this request's head. Raises Unauthenticated (401)."""
+    return await run_in_threadpool(_verified, parts, signed, request.method, _target(request))
+
+
+async def check_whole(request: Request, parts: Parts, signed: Signature) -> None:
+    """That the body is the one that was signed, and the first that is sent so. Raises Unauthenticated (401)."""
     if not hmac.compare_digest(body_digest(await request.body()), signed.digest):
         raise Unauthenticated("the body is not the one that was signed")
-    path = request.url.path
+    path = str(request.scope["path"])  # and not by the URL, in which a Host header has its say
     if ONCE.fullmatch(path) or (request.method not in SAFE and path not in NUMBERED):
         await run_in_threadpool(_spend, parts, signed)
-    return principal
 
 
 def _target(request: Request) -> str:

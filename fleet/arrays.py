@@ -107,15 +107,35 @@ def cancel(session: Session, array_id: int, principal: Principal, now: float) ->
     jobs.permit(principal)
     array = owned(session, array_id, principal.tenant)
     if array.cancelled_at is None:
-        array.cancelled_at = now
-        mine = Job.array_id == array_id
-        for waits in (JobState.QUEUED, JobState.BLOCKED):  # thousands, perhaps
-            fire_all(session, mine, waits, JobEvent.CANCEL, now, finished_at=now, reason="")
-        live = select(Job).where(mine, Job.state.not_in([*_FINAL, JobState.CANCELLING]))
-        for job in session.scalars(live.order_by(Job.id)).all():
-            jobs.stop(session, job, now)
+        _stop(session, array, now)
         events.audit(session, principal, "array.cancel", f"array:{array_id}", {}, now)
     return array
+
+
+def disown(session: Session, tenant: str, makers: set[str], now: float) -> int:
+    """Make no more jobs of the arrays of people who were removed, and cancel those that have not ended; returns how many
+    arrays."""
+    theirs = (JobArray.tenant == tenant) & JobArray.created_by.in_(makers) & JobArray.cancelled_at.is_(None)
+    rows = session.scalars(select(JobArray).where(theirs)).all()
+    left = [row for row in rows if row.made < row.size or _has_live(session, row.id)]
+    for row in left:
+        _stop(session, row, now)
+    return len(left)
+
+
+def _has_live(session: Session, array_id: int) -> bool:
+    live = select(Job.id).where(Job.array_id == array_id, Job.state.not_in(_FINAL)).limit(1)
+    return session.scalar(live) is not None
+
+
+def _stop(session: Session, array: JobArray, now: float) -> None:
+    array.cancelled_at = now
+    mine = Job.array_id == array.id
+    for waits in (JobState.QUEUED, JobState.BLOCKED):  # thousands, perhaps
+        fire_all(session, mine, waits, JobEvent.CANCEL, now, finished_at=now, reason="")
+    live = select(Job).where(mine, Job.state.not_in([*_FINAL, JobState.CANCELLING]))
+    for job in session.scalars(live.order_by(Job.id)).all():
+        jobs.stop(session, job, now)
 
 
 # -------------------------------------------------------------------------------------------- controllers

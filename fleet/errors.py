@@ -88,6 +88,14 @@ class QuotaExceeded(Rejected):
         )
 
 
+class Crowded(Rejected):
+    """So many run there already that one more would harm the others."""
+
+    def __init__(self, place: str, held: int, limit: int) -> None:
+        self.place, self.held, self.limit = place, held, limit
+        super().__init__(f"{place} has {held} of {limit} commands that run inside jobs: wait for some to end")
+
+
 class TooLarge(Rejected):
     """More bytes than the fleet accepts in one piece."""
 

@@ -7,11 +7,13 @@ from sqlalchemy.orm import Session
 
 from fleet import events, idempotency, jobs, leases
 from fleet.agents.protocol import CommandSpec, Inside
-from fleet.errors import InvalidSpec, InvalidTransition
+from fleet.errors import Crowded, InvalidSpec, InvalidTransition
 from fleet.lifecycle import AttemptState
 from fleet.models import Attempt, Job, Lease
 from fleet.placement import Placement
 from fleet.principals import Principal
+
+MOST_IN_ATTEMPT, MOST_ON_NODE = 16, 256
 
 
 def submit(
@@ -28,7 +30,7 @@ def submit(
     """A job of its own, at once where the other one runs: it waits for nothing and holds nothing that is not held already.
 
     `rank`: of a gang, in whose attempt. NotFound for another tenant's job, InvalidTransition for one that does not run,
-    InvalidSpec for what a guest cannot have.
+    InvalidSpec for what a guest cannot have, Crowded where too many run already.
     """
     jobs.permit(principal)
     host = jobs.owned(session, job_id, principal.tenant)
@@ -43,6 +45,7 @@ def submit(
         return jobs.get(session, earlier)
     _check(spec)
     attempt, lease = _live(session, host, rank)
+    _check_room(session, attempt)
     inside = Inside(attempt_id=attempt.id, fence=lease.id)
     job = jobs.insert(
         session,
@@ -61,6 +64,21 @@ def submit(
     idempotency.remember(session, principal, "job", idempotency_key, body, job.id, now)
     events.audit(session, principal, "job.exec", f"job:{job_id}", {"as": job.id}, now)
     return job
+
+
+def _check_room(session: Session, attempt: Attempt) -> None:
+    """Crowded where one more is one too many. They hold nothing that would run out, and a node tells of all it runs in one
+    message."""
+    guests = (
+        select(Attempt.spec)
+        .join(Lease, Lease.attempt_id == Attempt.id)
+        .where(Lease.node_id == attempt.node_id, Lease.slots == 0, Lease.released_at.is_(None))
+    )
+    hosts = [spec["inside"]["attempt_id"] for spec in session.scalars(guests) if spec.get("inside")]
+    if hosts.count(attempt.id) >= MOST_IN_ATTEMPT:
+        raise Crowded("the job", hosts.count(attempt.id), MOST_IN_ATTEMPT)
+    if len(hosts) >= MOST_ON_NODE:
+        raise Crowded("its node", len(hosts), MOST_ON_NODE)
 
 
 def _check(spec: CommandSpec) -> None:

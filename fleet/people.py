@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from fleet import access, access_keys, crons, events, jobs, permissions, searches, tenants, webhooks
+from fleet import access, access_keys, arrays, crons, events, jobs, permissions, searches, tenants, webhooks
 from fleet.errors import InvalidSpec, NotFound
 from fleet.lifecycle import JOB, SEARCH, SearchEvent
 from fleet.models import Job, Search, SshKey, Token
@@ -26,11 +26,12 @@ class Removal:
     webhooks: int = 0
     keys: int = 0
     grants: int = 0
+    arrays: int = 0
 
 
 def remove(session: Session, name: str, principal: Principal, now: float) -> Removal:
     """End every token of a person, and every token that was minted with one of these and so on, with the event
-    streams that they hold open; cancel what they have queued or running, and pause their crons and webhooks; remove
+    streams that they hold open; cancel what they have queued or running, arrays that are not whole among it, and pause their crons and webhooks; remove
     their SSH keys and those that were added with such a token, and end every login with the sessions that are open.
 
     NotFound when the tenant has nobody of this name, InvalidSpec for oneself.
@@ -51,6 +52,9 @@ def remove(session: Session, name: str, principal: Principal, now: float) -> Rem
         keys=len(keys),
         grants=_end_logins(session, principal, name, keys, now),
         tokens=ended,
+        arrays=sum(
+            arrays.disown(session, *of, now) for of in makers.items()
+        ),  # before their jobs, which are counted with them
         searches=sum(_cancel_searches(session, *of, now) for of in makers.items()),
         jobs=sum(_cancel_jobs(session, *of, now) for of in makers.items()),
         crons=sum(crons.disown(session, *of, now) for of in makers.items()),

@@ -368,6 +368,9 @@ class RemovedPerson(Resource):
     webhooks: int = 0
     keys: int = Field(default=0, description="SSH keys that were removed")
     grants: int = Field(default=0, description="logins that ended")
+    arrays: int = Field(
+        default=0, description="arrays of jobs that were cancelled, whose jobs are not counted again"
+    )
 
 
 class QuarantinedCandidate(Resource):

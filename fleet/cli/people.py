@@ -30,6 +30,6 @@ def remove_person(
     their logins on every node."""
     with connected(url, token_file) as client:
         gone = client.remove_person(name)
-    ended = f"{gone.tokens} tokens, {gone.jobs} jobs, {gone.searches} searches, {gone.keys} SSH keys, {gone.grants} logins"
+    ended = f"{gone.tokens} tokens, {gone.jobs} jobs, {gone.arrays} arrays, {gone.searches} searches, {gone.keys} SSH keys, {gone.grants} logins"
     said = f"{printable(gone.name)} is removed: {ended}; paused: {gone.crons} crons, {gone.webhooks} webhooks"
     show(gone, Text(said), as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -12,10 +13,17 @@ from starlette.testclient import TestClient
 
 from api.app import ROUTERS, api_routes
 from api.auth import Reader, Writer, permission_of
+from api.body import WAITED_S
 from api.routing import PUBLIC, Router, UndeclaredAccess
+from api.waits import EVENTS
 from fleet.agents.signature import SCHEME, parse
+from fleet.db import now
+from fleet.models import Token
 from fleet.permissions import ROLES, Permission
+from fleet.tenants import end, mint
+from tests.api.agent import Agent
 from tests.api.conftest import Served
+from tests.whole import until
 
 # What a reader of the body would complain of, each differently.
 BODIES = {"no JSON": b"{", "repeated": b'{"a": 1, "a": 2}', "nested": b"[" * 10_000, "no fields": b"[]"}
@@ -98,3 +106,31 @@ def test_every_answer_is_to_whoever_asked_on_a_connection_that_is_kept(
         None,
     ]
     assert forbidden == [422, 403, 401, 403, 422, 401]
+
+
+def test_a_node_that_may_not_is_told_so_before_its_body_is_read(http: TestClient, agent: Agent) -> None:
+    """A signature covers the head: who it is and what for is known before the body, which is not the one that was signed."""
+    for method, path, permission in ROUTES:
+        if permission is not None and permission not in ROLES["node"]:
+            headers = JSON | agent.pen.headers(method, path, b"signed")
+            reply = http.request(method, path, content=b"sent", headers=headers)
+            assert reply.status_code == 403, (method, path, reply.text)
+
+
+def test_a_token_that_is_revoked_while_it_waits_sees_no_more(served: Served) -> None:
+    with served.parts.write() as session:
+        token, secret = mint(session, name="eve", role="viewer", now=now(session))
+    headers = {"Authorization": f"Bearer {secret}"}
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(
+            httpx.get,
+            f"{served.url}/v1/events",
+            params={"after": 10**6, "wait": 3},
+            headers=headers,
+            timeout=30,
+        )
+        until(lambda: served.parts.waits.listening(EVENTS), "it waits")
+        time.sleep(WAITED_S)
+        with served.parts.write() as session:
+            end(session, session.get_one(Token, token.id), now(session))
+        assert waiting.result().status_code == 401

@@ -6,6 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.deps import Parts
+from fleet import execs
 from fleet.client import ApiError, Client
 from tests.api.agent import Agent, exited, running
 
@@ -306,3 +307,27 @@ def test_a_batch_with_a_great_deal_wrong_is_answered_in_little(
     many = {"spec": {"kind": "noop", "seconds": [[]] * 70_000}}
     reply = http.post("/v1/jobs", json=many, headers=bearer("user"))
     assert "more than 65,536 values" in reply.json()["detail"]
+
+
+def test_so_many_commands_run_inside_one_job_and_on_one_node(
+    client: Client, parts: Parts, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hold nothing that would run out: a thousand would be more than a node can report at once."""
+    host = client.submit_job({"kind": "command", "argv": ["sleep", "60"]}).id
+    parts.controllers.tick()
+    begun = [running(attempt) for attempt in agent.sync().attempts]
+    agent.sync(attempts=begun)
+    for _ in range(16):
+        client.exec_command(host, ["true"])
+    with pytest.raises(
+        ApiError, match="the job has 16 of 16 commands that run inside jobs: wait for some to end"
+    ):
+        client.exec_command(host, ["true"])
+    monkeypatch.setattr(execs, "MOST_IN_ATTEMPT", 1000)
+    monkeypatch.setattr(execs, "MOST_ON_NODE", 17)
+    last = client.exec_command(host, ["true"])
+    with pytest.raises(ApiError, match="its node has 17 of 17"):
+        client.exec_command(host, ["true"])
+    wanted = agent.sync(attempts=begun).attempts
+    agent.sync(attempts=[exited(each) if each.job_id == last.id else running(each) for each in wanted])
+    client.exec_command(host, ["true"])

@@ -330,3 +330,19 @@ def test_what_is_for_the_home_tenant_alone_says_so(http: TestClient, stranger: B
     reply = http.post("/v1/join-tokens", headers=stranger)
     assert reply.status_code == 403
     assert reply.json()["detail"].endswith("the tenant default's alone; your token is of other")
+
+
+def test_a_removed_persons_array_makes_no_more_jobs(http: TestClient, client: Client, parts: Parts) -> None:
+    ann = {"Authorization": f"Bearer {client.mint_token('ann').secret}"}
+    asked = {"spec": {"kind": "noop"}, "size": 1000, "parallel": 8}
+    array = http.post("/v1/arrays", json=asked, headers=ann).json()["id"]
+    parts.controllers.tick()
+    before = client.array(array)
+    removed = client.remove_person("ann")
+    assert (removed.arrays, removed.jobs) == (1, 0)
+    for _ in range(3):
+        parts.controllers.tick()
+    after = client.array(array)
+    assert after.cancelled_at is not None
+    assert before.states == {"queued": 8}
+    assert after.states == {"cancelled": 8}
