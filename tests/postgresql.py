@@ -17,6 +17,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from fleet import db
+from tests import leaks
 from tests.parts import need
 
 # What a crash of the machine would lose does not matter here.
@@ -48,7 +49,9 @@ def server() -> Iterator[str]:
         try:
             yield f"postgresql+psycopg://postgres@/{{}}?host={folder}"
         finally:
-            _run(programs / "pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "-w", "stop")
+            _run(programs / "pg_ctl", "-D", f"{folder}/data", "-m", "fast", "-w", "stop")
+        # what it had in memory is written by now
+        assert leaks.look(folder).leaks == ()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,16 +34,30 @@ def token(sessions: sessionmaker[Session], now: float) -> str:
 def test_a_file_that_is_one_token_is_a_token_file(token: str, kept: Path) -> None:
     (kept / "token").write_text(token + "\n")
     found = leaks.look(kept)
-    assert (found.files, found.token_files, found.leaks) == (1, 1, ())
+    assert (found.files, found.size, found.token_files, found.leaks) == (1, len(token) + 1, 1, ())
 
 
 @pytest.mark.parametrize(
-    "around", ["sent {} to x", "\0\1{}\0", '{{"token": "{}"}}', "x" * 5000 + " {}\n" + "y" * 5000]
+    "around", ["sent {} to x", "x{}y", "\0\1{}\0", '{{"token": "{}"}}', "x" * 5000 + " {}\n" + "y" * 5000]
 )
 def test_a_token_among_anything_else_is_a_leak(token: str, kept: Path, around: str) -> None:
     (kept / "log").write_text(around.format(token))
     found = leaks.look(kept)
     assert found.leaks == (f"log holds a token, {token[:8]}…",)
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("around", ["{}", "u:{}", "me:{}", "ann:{}:x", "{}?>~\xff", "u:{}\xff\xfe"])
+@pytest.mark.parametrize("kind", ["tfu", "tfs", "tfn", "tfj"])
+def test_a_token_in_base64_is_a_leak(
+    kept: Path, kind: str, around: str, encode: Callable[[bytes], bytes]
+) -> None:
+    (kind_name,) = (name for name, prefix in tenants._PREFIXES.items() if prefix == kind)
+    token = tenants._new_secret(kind_name)
+    encoded = encode(around.format(token).encode()).decode()
+    for text in (f"Basic {encoded}\n", encoded.rstrip("=")):
+        (kept / "log").write_text(text)
+        assert leaks.look(kept).leaks == (f"log holds a token, {token[:8]}…",)
 
 
 def test_a_token_in_a_database_is_a_leak(token: str, kept: Path) -> None:
