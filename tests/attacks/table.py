@@ -19,6 +19,7 @@ from tests.attacks.catalogue import (
 
 PAGE = Path(__file__).parents[2] / "docs" / "walls.md"
 README = PAGE.parents[1] / "README.md"
+NEVER_OPEN = [entry.name for entry in BY_NAME.values() if not entry.stopped_by]
 _COUNTED = re.compile(r"\d+(?= attacks stopped)")
 HEAD = """\
 # Walls round attempts
@@ -114,7 +115,9 @@ Landlock does not hide that a file exists, how large it is and when it changed, 
 ## Attacks, and the walls that stop each of them alone
 
 {count} of them. Tried by an agent that runs as root; its attempts would be root without walls, and then every one of these gets
-through. bubblewrap alone is tried by an agent that runs as another user, to whom much is not open anyhow: it has a mark for
+through, but for those whose aim the machine lacks (a kernel without `crypto` sockets, modules, `/dev/mem` or the like: fewer
+than 20, eight where this was written) and for those that find nothing open without walls either ({never_open}).
+bubblewrap alone is tried by an agent that runs as another user, to whom much is not open anyhow: it has a mark for
 what is open to such a one without it, and "own" where the attack meets something of its own instead ({own_in_bubblewrap}),
 as with all other walls round it, which stop the rest. In the last column all walls of a container together: "own" for
 something of the container's own ({own}).
@@ -125,6 +128,7 @@ def page() -> str:
     """The whole page."""
     walls = list(LETTERS.values())
     head = HEAD.replace("{count}", str(len(BY_NAME))).replace("{own}", _listed(OWN_IN_CONTAINER))
+    head = head.replace("{never_open}", ", ".join(name.replace("_", " ") for name in NEVER_OPEN))
     lines = [head.replace("{own_in_bubblewrap}", _listed(OWN_IN_BUBBLEWRAP))]
     for chapter, entries in ATTACKS.items():
         lines += [
