@@ -31,6 +31,7 @@ TINY = {
     "walls": "--rounds 2",
     "trace": "--jobs 60 --nodes 8 --days 0.2",
     "telemetry": "--seconds 1",
+    "identities": "--rounds 20",
     "scraping": "--nodes 4 --seconds 2",
     "keccak": "--bytes 8192 --messages 1,8 --seconds 0.02",
 }

@@ -44,6 +44,7 @@ BENCHMARKS = (
     Benchmark("walls", "--rounds 40", "--rounds 400"),
     Benchmark("telemetry", "--seconds 30", "--seconds 120"),
     Benchmark("scraping", "--seconds 20", "--seconds 120"),
+    Benchmark("identities", full="--rounds 50000"),
     Benchmark("logins", "--rounds 15", "--rounds 50"),
 )
 
