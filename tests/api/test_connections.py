@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +17,18 @@ from api.connections import ConnectionLimits
 from api.settings import Settings
 from fleet.settings import Settings as FleetSettings
 from tests.api.conftest import Served, serving
+from tests.whole import ROOT
 
 SHORT = ConnectionLimits(header_s=1.0, body_s=1.0, body_bytes_per_s=1000.0, per_address=0)
 GET = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 POST = b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 DEADLINE_S = 8.0  # one second is the promise; a busy machine may be late with it
+
+
+SAID = re.compile(
+    r"Headers must arrive within (\d+) s, a body within (\d+) s and the time it takes at (\d+) KiB a second; "
+    r"an address holds (\d+) connections"
+)
 
 
 @pytest.fixture
@@ -68,6 +76,17 @@ def dripped_to_the_end(connection: socket.socket, seconds: float = DEADLINE_S) -
         except OSError:
             return True
     return False
+
+
+def test_what_the_documentation_says_is_what_a_server_has_that_is_told_nothing(
+    settings: FleetSettings,
+) -> None:
+    said = SAID.search(" ".join((ROOT / "docs" / "access.md").read_text().split()))
+    assert said is not None
+    header_s, body_s, kib_per_s, per_address = map(int, said.groups())
+    assert Settings(fleet=settings).connections == ConnectionLimits(
+        header_s, body_s, kib_per_s * 1024.0, per_address
+    )
 
 
 @pytest.mark.real
