@@ -18,6 +18,7 @@ from fleet.client import Client
 from fleet.db import now
 from fleet.permissions import Permission
 from tests.api.agent import Agent
+from tests.whole import ROOT
 
 ROUTES = {f"{method} {route.path}": route for route in api_routes(ROUTERS) for method in route.methods or ()}
 # Every route has an entry, here or among the two kinds that take no principal: written down a second time, so that a
@@ -198,6 +199,8 @@ ROLES: dict[str, set[str]] = {
     - {"report", "metrics", "operate", "trust", "join", "grant", "quotas", "collect"},
     "admin, narrowed to read": {"whoami", "read"},
 }
+# Those who have no role, each with the test that asks every route as them.
+OTHERS = ("no token", "a false token", "an expired token", "a revoked token", "a token for joining")
 
 
 def reached(permissions: set[str]) -> set[str]:
@@ -273,8 +276,15 @@ def test_no_token_that_has_ended_or_is_for_joining_reaches_anything(
         expired = tenants.mint(session, name="old", role="admin", now=moment - 10.0, ttl_s=5.0)[1]
         token, revoked = tenants.mint(session, name="gone", role="admin", now=moment)
         tenants.end(session, token, moment)
-    for ended in (expired, revoked, client.join_token().secret):
-        assert set(statuses(http, ended).values()) == {401}
+    ended = dict(zip(OTHERS[2:], (expired, revoked, client.join_token().secret), strict=True))
+    assert {name: set(statuses(http, each).values()) for name, each in ended.items()} == {
+        name: {401} for name in ended
+    }
+
+
+def test_the_identities_are_as_many_as_the_readme_says() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"every route × method × {len(ROLES) + len(OTHERS)} identities" in readme
 
 
 def test_a_node_reaches_its_own_routes_only(http: TestClient, agent: Agent) -> None:
