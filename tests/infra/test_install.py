@@ -18,7 +18,7 @@ from tests.parts import need
 HERE = Path(__file__).parent
 SCRIPT = HERE.parents[1] / "infra" / "install.sh"
 SHELLS = {"dash": "dash", "bash": "bash", "busybox": "busybox sh"}
-LAST = 200  # bytes of whose every prefix is tried; before them every third
+LAST = 200  # bytes, after each of which it is cut off; before them after every third
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +96,16 @@ def test_the_installer_does_in_every_shell_what_its_bats_tests_say(made: Path, s
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("shell", SHELLS)
 def test_an_installer_that_was_cut_off_does_nothing(shell: str, made: Path, tmp_path: Path) -> None:
-    """Whole, this one would leave a mark: it is run as one that shows its help, which is output."""
+    """Whole, this one would leave a mark: it is run as one that shows its help, which is output. So does one that lacks its last
+    newline alone: nothing of what is to be done is missing there."""
     need(shell, install=shell)
     script = (made / "1.0.0" / "install.sh").read_bytes()
     ends = [*range(0, len(script) - LAST, 3), *range(len(script) - LAST, len(script) - 1)]
     command = [*SHELLS[shell].split(), "-s", "--", "--help"]
     wrong = [end for end in ends if _ran(command, script[:end], tmp_path)]
     assert wrong == []
-    assert _ran(command, script, tmp_path)
+    assert script.endswith(b"\n}\n")
+    assert [_ran(command, whole, tmp_path) for whole in (script, script[:-1])] == [True, True]
 
 
 def _ran(command: list[str], script: bytes, folder: Path) -> bool:
