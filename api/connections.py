@@ -25,8 +25,8 @@ class ConnectionLimits:
     header_s: float = 10.0
     body_s: float = 20.0
     body_bytes_per_s: float = 64 * 1024.0
-    stalled_s: float = 30.0
     per_address: int = 256
+    stalled_s: float = 30.0  # without anything of an answer being read
 
 
 @dataclass

@@ -120,6 +120,22 @@ def test_a_body_that_nobody_reads_is_ended_at_the_deadline(
 
 @pytest.mark.real
 @pytest.mark.slow
+def test_whoever_asks_and_never_reads_is_ended(served_with: Callable[[ConnectionLimits], Served]) -> None:
+    """20 of them, who ask for more than any buffer holds."""
+    served = served_with(dataclasses.replace(SHORT, header_s=60.0, stalled_s=1.0))
+    with ExitStack() as held:
+        deaf = [held.enter_context(closing(connect(served))) for _ in range(20)]
+        for connection in deaf:
+            connection.sendall(b"GET /console/console.css HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 500)
+        time.sleep(DEADLINE_S)
+        assert [connection for connection in deaf if not ended(connection)] == []
+        reader = held.enter_context(closing(connect(served)))
+        reader.sendall(GET + b"\r\n")
+        assert reader.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.real
+@pytest.mark.slow
 def test_a_body_that_is_large_and_not_slow_is_read_beyond_the_deadline(
     served_with: Callable[[ConnectionLimits], Served],
 ) -> None:
