@@ -29,6 +29,7 @@ from fleet import documents
 # body is read and thrown away first.
 DRAIN_BYTES = 4 << 20
 DRAIN_S = 1.0
+MOST_HELD_BYTES = 1 << 30  # of all bodies that are under way
 MIB = 1 << 20
 WAITED_S = 1.0  # who waited longer for what there is to see is looked up again
 _SAFE = frozenset({"GET", "HEAD"})
@@ -160,6 +161,14 @@ class BodyTooLarge(HTTPException):
         super().__init__(413, detail, headers={"Connection": "close"})
 
 
+class Full(HTTPException):
+    """So much of other bodies is being taken in that there is no room for this one."""
+
+    def __init__(self) -> None:
+        detail = "too many bodies are being sent at once: send it again in a while"
+        super().__init__(503, detail, headers={"Connection": "close", "Retry-After": "5"})
+
+
 class Stopping(HTTPException):
     """The server stops, and the body has not arrived."""
 
@@ -179,6 +188,7 @@ class Bodies:
         self._waits = waits
         self._limits = tuple(limits)
         self._otherwise_bytes = otherwise_bytes
+        self._held = Held()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -188,12 +198,22 @@ class Bodies:
         if {b"content-length", b"transfer-encoding"} <= names:
             await TWO_LENGTHS(scope, receive, send)
             return
-        body = _Body(scope, receive, send, self._waits, self._limit(scope["path"]))
-        await self._app(scope, body.receive, body.send)
+        body = _Body(scope, receive, send, self._waits, self._limit(scope["path"]), self._held)
+        try:
+            await self._app(scope, body.receive, body.send)
+        finally:
+            self._held.bytes -= body.size
 
     def _limit(self, path: str) -> int:
         fitting = (rule.limit_bytes for rule in self._limits if path.startswith(rule.prefix))
         return next(fitting, self._otherwise_bytes)
+
+
+@dataclass
+class Held:
+    """How much of all bodies is in memory now."""
+
+    bytes: int = 0
 
 
 class _Body:
@@ -202,7 +222,9 @@ class _Body:
     The refusal is raised where the application reads, so that its own table of errors answers.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, waits: Waits, limit: int) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, waits: Waits, limit: int, held: Held
+    ) -> None:
         headers = dict(scope["headers"])
         self._receive = receive
         self._send = send
@@ -210,17 +232,20 @@ class _Body:
         self._limit = limit
         self._declared = _number(headers.get(b"content-length", b""))
         self._waits_for_continue = b"expect" in headers
-        self._size = 0
+        self._held = held
+        self.size = 0
         self._more = True
         self._answering = False
 
     async def receive(self) -> Message:
-        """The next part of the body. Raises BodyTooLarge and Stopping."""
+        """The next part of the body. Raises BodyTooLarge, Full and Stopping."""
         if self._declared > self._limit:
             raise BodyTooLarge(self._limit)
         message = await self._next_unless_stopping()
-        if self._size > self._limit:
+        if self.size > self._limit:
             raise BodyTooLarge(self._limit)
+        if self._held.bytes > MOST_HELD_BYTES:
+            raise Full
         return message
 
     async def _next_unless_stopping(self) -> Message:
@@ -242,13 +267,15 @@ class _Body:
         await self._send(message)
 
     async def _drain(self) -> None:
-        enough = self._size + DRAIN_BYTES
-        while self._more and self._size < enough:
+        enough = self.size + DRAIN_BYTES
+        while self._more and self.size < enough:
             await self._next()
 
     async def _next(self) -> Message:
         message = await self._receive()
-        self._size += len(message.get("body", b""))
+        arrived = len(message.get("body", b""))
+        self.size += arrived
+        self._held.bytes += arrived
         self._more = message.get("more_body", False)
         return message
 

@@ -21,6 +21,7 @@ MAX_PACKED_BYTES = 1 << 20  # as sent
 MAX_TEXT_BYTES = 4 << 20
 MAX_LINES = 20_000
 MAX_LINE_BYTES = 4096
+_KEPT = 512  # characters of labels that are worth keeping: a node could fill the memory with longer ones
 # Where a node sits is said by discovery (target labels), never by the node.
 TARGET_LABELS = ("site", "rack", "model", "pool", "node", "instance", "job")
 # Said by the API alone: what a building gives, not what a node takes.
@@ -162,8 +163,16 @@ class Reader:
             yield Sample(name, _pairs(labels), float(value))
 
 
-@lru_cache(maxsize=1 << 16)  # a node's series are the same in each of its texts
 def _pairs(labels: str) -> tuple[tuple[str, str], ...]:
+    return _kept_pairs(labels) if len(labels) <= _KEPT else _read_pairs(labels)
+
+
+@lru_cache(maxsize=1 << 16)  # a node's series are the same in each of its texts
+def _kept_pairs(labels: str) -> tuple[tuple[str, str], ...]:
+    return _read_pairs(labels)
+
+
+def _read_pairs(labels: str) -> tuple[tuple[str, str], ...]:
     return tuple((key, _unescaped(said)) for key, said in _LABELS.findall(labels))
 
 

@@ -31,12 +31,14 @@ _INWARD = tuple(
     for text in (
         "100.64.0.0/10",  # carriers' own
         "192.0.0.0/24",
+        "168.63.129.16/32",  # a cloud's own service to its machines
         "192.88.99.0/24",  # 6to4 relays
         "198.18.0.0/15",  # benchmarks
         "64:ff9b:1::/48",  # NAT64 of a site's own
         "2001::/32",  # Teredo
         "2001:db8::/32",
         "2002::/16",  # 6to4
+        "3fff::/20",  # documentation
         "fec0::/10",  # site-local
     )
 )

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from api import body
 from api.app import ROUTERS, api_routes
 from api.body import StrictRoute
 from api.routing import INSTALLING, PUBLIC
@@ -139,3 +142,32 @@ def test_a_submission_takes_no_query(
 
 
 JSON = {"Content-Type": "application/json"}
+
+
+def test_no_more_of_all_bodies_is_taken_in_than_memory_is_meant_for(
+    served: Served, bearer: Callable[[str], dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is within its own limit; all of them together are not."""
+    monkeypatch.setattr(body, "MOST_HELD_BYTES", 3 * MIB)
+    headers = bearer("user")
+    ready, go = threading.Barrier(4), threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        yield b"x" * MIB
+        ready.wait(20)
+        go.wait(20)
+        yield b"x" * MIB
+
+    def put() -> int:
+        return httpx.put(f"{served.url}/v1/blobs/{'0' * 64}", content=pieces(), headers=headers).status_code
+
+    with ThreadPoolExecutor() as pool:
+        puts = [pool.submit(put) for _ in range(3)]
+        ready.wait(20)
+        go.set()
+        found = sorted(each.result() for each in puts)
+    assert set(found) <= {422, 503}
+    assert 503 in found
+    assert (
+        httpx.put(f"{served.url}/v1/blobs/{'0' * 64}", content=b"x" * MIB, headers=headers).status_code == 422
+    )
