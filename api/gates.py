@@ -6,20 +6,21 @@ FastAPI reads and parses a body before it asks a dependency: whoever has no toke
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 
 
-class Gate:
+class Gate(ABC):
     """A dependency that says who may come in."""
 
+    @abstractmethod
     async def admit(self, request: Request) -> None:
         """Raise what is answered to whoever may not; note in the request's state what the dependency gives later."""
-        raise NotImplementedError
 
-    async def still(self, request: Request) -> None:
+    async def still(self, request: Request) -> None:  # noqa: B027 - who comes in once is not asked again
         """Raise what is answered to whoever was let in, and may come in no longer."""
 
 

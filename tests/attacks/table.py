@@ -48,11 +48,11 @@ bubblewrap is round commands: a program of the job's owner that is executed
 anyhow (containers have their own, other kinds run in a fork that is warm already). It sees no files but those that it may
 open, no processes but its own and those of its guests, its control group as the root of all, and has a `/tmp`, a `/var/tmp`
 and a `/dev/shm` of its own, which are in its folder; so Python's semaphores and shared memory work. Landlock and the filter
-of calls are raised inside, last. It is tried when the agent starts, and is never started as root; where it does not work, as
+of calls are raised inside, round its first process, and Landlock once more round the program. It is tried when the agent starts, and is never started as root; where it does not work, as
 in most containers, commands run inside the other walls, and the node says that it lacks this one.
 `tests/attacks/test_bubblewrapped.py` tries every attack below from inside one, and bubblewrap alone.
 
-Attempts of other kinds are not executed: bubblewrap starts a program in 4 to 40 ms, and an attempt is forked from a warm
+Attempts of other kinds are not executed: bubblewrap adds some 35 ms to a program's start, and an attempt is forked from a warm
 process in a few. So that process enters the namespaces once, for all of its forks, and an attempt pays nothing for them, but
 for that of its own in which System V's shared memory, semaphores and queues end with it. What bubblewrap gives, and what
 gives it without:

@@ -1,7 +1,7 @@
 """Commands inside bubblewrap: a view of the files with nothing in it but what is named, and namespaces of their own.
 
 What is named are the paths of the Landlock rules, so that a program finds the files that it may open, and no others. What
-bubblewrap cannot raise, Landlock and the filter of calls, `within` raises in it, the last thing before the program.
+bubblewrap cannot raise, Landlock and the filter of calls, `within` raises in it, round itself before it begins the program.
 bubblewrap is started before its starter is restricted, for it mounts; what it runs it is told afterwards.
 """
 
@@ -28,9 +28,8 @@ from fleet.agents.walls.within import ENDS, LONGEST, Told
 
 # Isolated, without site: it starts in half the time, and reads nothing that a program could have left for it.
 _WITHIN = "import sys; sys.path.insert(0, sys.argv[1]); from fleet.agents.walls.within import main; main(*sys.argv[2:])"
-_PYTHON = os.path.realpath(
-    sys.executable
-)  # an environment's own may lead there by links that are not seen inside
+# An environment's own may lead there by links that are not seen inside.
+_PYTHON = os.path.realpath(sys.executable)
 _OURS = str(Path(__file__).resolve().parents[3])
 _WRITTEN = MAKE_FILE  # a folder below which files can be made is an attempt's own
 _MADE = (Path("/proc"), Path("/dev"))  # bubblewrap's own, not the machine's
